@@ -1,0 +1,152 @@
+"""The error tree: three families (yours, the engine's, ours), each error with a stable code and a next step.
+
+`code` is part of the public interface: it never changes its meaning. `status` is the HTTP status (RFC 9110) that the
+API answers with; it lives here so that one table says what an error means everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class HeadframeError(Exception):
+    """The root. `message` says what is wrong, `next_step` what to do, `details` what a program may want to read."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, next_step: str = "", details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.details: dict[str, object] = dict(details or {})
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+
+class CallerError(HeadframeError):
+    """Yours: the request cannot be carried out as it was put."""
+
+    code = "bad_request"
+    status = 400
+
+
+class EngineError(HeadframeError):
+    """The engine's: the place where work runs did not do what was asked."""
+
+    code = "engine_failed"
+    status = 502
+
+
+class OurError(HeadframeError):
+    """Ours: a defect or a limit of Headframe itself."""
+
+    code = "internal"
+    status = 500
+
+
+class Invalid(CallerError):
+    """A value is not allowed. `field` names it, `line` is where it stands in the file (1-based, when known)."""
+
+    code = "invalid_value"
+    status = 422
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        value: object = None,
+        allowed: str = "",
+        line: int | None = None,
+        next_step: str = "",
+    ) -> None:
+        details = {"field": field, "value": value, "allowed": allowed, "line": line}
+        super().__init__(
+            message,
+            next_step=next_step,
+            details={name: item for name, item in details.items() if item not in (None, "")},
+        )
+        self.field, self.value, self.allowed, self.line = field, value, allowed, line
+
+
+class InvalidSpec(Invalid):
+    code = "invalid_spec"
+
+
+class Impossible(CallerError):
+    """No node of this cloud could ever run the request."""
+
+    code = "impossible_request"
+    status = 422
+
+
+class Unauthenticated(CallerError):
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(CallerError):
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(CallerError):
+    code = "not_found"
+    status = 404
+
+
+class Conflict(CallerError):
+    code = "conflict"
+    status = 409
+
+
+class VersionConflict(Conflict):
+    """Somebody changed the record first."""
+
+    code = "version_conflict"
+    status = 412
+
+
+class IdempotencyConflict(Conflict):
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class TooLarge(CallerError):
+    code = "too_large"
+    status = 413
+
+
+class QuotaExceeded(CallerError):
+    code = "quota_exceeded"
+    status = 403
+
+
+class TooBusy(OurError):
+    """A queue is full or the store is locked; the same call may go through later."""
+
+    code = "too_busy"
+    status = 503
+
+
+class StoreFailed(OurError):
+    """The store cannot be written or read: disk full, locked, damaged."""
+
+    code = "store_failed"
+    status = 503
+
+
+class AlreadyRunning(OurError):
+    """Another Headframe holds the data folder or the port."""
+
+    code = "already_running"
+    status = 503
+
+
+class IllegalMove(OurError):
+    """A state machine was asked for a step that its table does not hold."""
+
+    code = "illegal_move"

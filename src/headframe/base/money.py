@@ -1,0 +1,84 @@
+"""Exact money. Amounts are whole nano-units of a currency (1 USD = 1,000,000,000); this is the one rounding place.
+
+Currency exponents are from ISO 4217 (2026 amendment list), for the currencies that price books commonly use.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from headframe.base.errors import Invalid
+
+NANO = 1_000_000_000
+# ISO 4217: digits behind the point that an amount can be paid in.
+EXPONENTS = {
+    "AED": 2, "AUD": 2, "BRL": 2, "CAD": 2, "CHF": 2, "CNY": 2, "CZK": 2, "DKK": 2, "EUR": 2, "GBP": 2, "HKD": 2,
+    "INR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "MXN": 2, "NOK": 2, "NZD": 2, "PLN": 2, "SEK": 2, "SGD": 2, "TWD": 2,
+    "USD": 2, "ZAR": 2,
+}  # fmt: skip
+_MONEY = re.compile(r"\s*(-?[0-9][0-9_,]*(?:\.[0-9]+)?)\s*([A-Za-z]{3})?\s*")
+LIMIT_NANO = 9_000_000_000 * NANO  # fits the 64-bit integers of every store
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Money:
+    """An amount of one currency. `nano` is in nano-units; `currency` is an ISO 4217 code."""
+
+    nano: int
+    currency: str = "USD"
+
+    def __str__(self) -> str:
+        return f"{plain(self.nano, self.currency)} {self.currency}"
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """`numerator / denominator` rounded half to even: the only rounding of money in Headframe."""
+    if denominator <= 0:
+        raise ValueError("denominator must be positive")
+    quotient, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    if twice > denominator or (twice == denominator and quotient % 2 == 1):
+        quotient += 1
+    return quotient
+
+
+def plain(nano: int, currency: str = "USD") -> str:
+    """The exact amount as text: never rounded, at least as many digits as the currency is paid in."""
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    whole, part = divmod(nano, NANO)
+    digits = f"{part:09d}".rstrip("0").ljust(EXPONENTS.get(currency, 2), "0")
+    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+
+
+def payable(nano: int, currency: str) -> int:
+    """The amount rounded half to even to what can be paid, still in nano-units."""
+    step: int = 10 ** (9 - EXPONENTS.get(currency, 2))
+    return divide_half_even(nano, step) * step
+
+
+def parse_money(text: object, *, field: str, currency: str = "USD") -> Money:
+    """Read `500`, `0.25`, `500 USD` or `1,000.50 EUR`; raises `Invalid` naming `field`."""
+    match = _MONEY.fullmatch(str(text)) if isinstance(text, str | int | float) and not isinstance(text, bool) else None
+    try:
+        if match is None:
+            raise InvalidOperation
+        scaled = Decimal(match[1].replace(",", "").replace("_", "")) * NANO
+    except InvalidOperation:
+        raise Invalid(
+            f"{field} is {text!r}, which is not an amount of money.",
+            field=field, value=text, allowed="an amount and a currency, such as 500 USD",
+        ) from None  # fmt: skip
+    code = (match[2] or currency).upper()
+    if code not in EXPONENTS:
+        raise Invalid(
+            f"{field} names the currency {code!r}, which is not known.",
+            field=field, value=text, allowed=", ".join(EXPONENTS),
+        )  # fmt: skip
+    if scaled != scaled.to_integral_value() or abs(scaled) > LIMIT_NANO:
+        raise Invalid(
+            f"{field} is {text!r}, which is finer than a nano-unit or too large.",
+            field=field, value=text, allowed="up to 9 digits behind the point, below 9,000,000,000",
+        )  # fmt: skip
+    return Money(int(scaled), code)

@@ -1,0 +1,19 @@
+"""What a command or a question may use besides the world: the moment, new identities, the store's reads, the vault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headframe.base.ports import Ids
+from headframe.control.ports import Blobs, Reads, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Handed to every command `(world, context, ...) -> (Changes, result)` and question `(world, context, ...) -> result`."""
+
+    now_us: int
+    ids: Ids
+    reads: Reads
+    vault: Vault
+    blobs: Blobs

@@ -1,0 +1,158 @@
+"""The ports: what control needs of a store, of an engine and of the places where content lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from headframe.base.changes import Changes, Event
+from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Signal, Stop
+
+
+class Reads(Protocol):
+    """What people look at, straight from the store; safe to call from any thread.
+
+    Records come back as the dataclasses they were written as. `kind` is a record class. Filters are
+    column = value; a tuple or list of values means "one of". Order is by id unless `newest` asks for the reverse.
+    """
+
+    def get(self, kind: type[Any], record_id: str) -> Any | None: ...
+
+    def find(
+        self,
+        kind: type[Any],
+        *,
+        after: str | int | None = None,
+        limit: int = 100,
+        newest: bool = False,
+        **where: object,
+    ) -> list[Any]: ...
+
+    def count(self, kind: type[Any], **where: object) -> int: ...
+
+    def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
+        """Sum `column`, grouped by the columns `by`; a key of `where` may end in `__ge` or `__lt` (range)."""
+        ...
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 500,
+        subject: str | None = None,
+        organization_id: str | None = None,
+    ) -> list[Event]: ...
+
+
+class Store(Reads, Protocol):
+    """Where facts are kept."""
+
+    def load(self) -> Mapping[type[Any], Sequence[Any]]:
+        """All that the loop keeps warm, by record class: see `control.world` for which rows those are."""
+        ...
+
+    def balances(self) -> dict[tuple[str, str], int]:
+        """(account, currency) -> debits minus credits in nano-units, over all transfers."""
+        ...
+
+    def last_event_seq(self) -> int: ...
+
+    def apply(self, changes: Changes) -> None:
+        """Write all rows and events in one transaction, durably, or nothing.
+
+        Raises `VersionConflict` when a row's stored version is not the one before, `Conflict` when a fact or an
+        insert is there already, `StoreFailed` when the disk is full or the database is locked or gone.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """A run of output of one stream. `offset` is where it starts in the job's log, `next` where the following one does.
+
+    `stream` is "stdout", "stderr" or "system" (said by Headframe, such as the marker of a cut). `text` may end without a
+    newline when the line goes on in a later piece.
+    """
+
+    offset: int
+    next: int
+    at_us: int
+    attempt: int
+    rank: int
+    stream: str
+    text: str
+
+
+class Engine(Protocol):
+    """Where work runs. All calls return at once or within a second; results come as observations."""
+
+    name: str
+
+    def start(self, deliver: Callable[[Observation | Report], None]) -> None:
+        """Begin: `deliver` is called from the engine's own thread with pushed observations and full reports."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the engine; the work goes on."""
+        ...
+
+    def act(self, actions: Sequence[Launch | Stop | Signal | Forget]) -> None:
+        """Carry out actions, in order; idempotent."""
+        ...
+
+    def request_report(self) -> None:
+        """Ask for a full report; it is delivered like any other."""
+        ...
+
+
+class Logs(Protocol):
+    """Logs of jobs, kept after the job."""
+
+    def read(self, job_id: str, offset: int, limit: int) -> tuple[list[LogPiece], int]:
+        """Pieces from `offset` on, at most about `limit` bytes, and the offset to go on from."""
+        ...
+
+    def end(self, job_id: str) -> int:
+        """The offset behind the last byte."""
+        ...
+
+    def tail(self, job_id: str, lines: int) -> int:
+        """The offset from which about the last `lines` lines can be read."""
+        ...
+
+    def follow(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` (from any thread) whenever the log grows; returns the call that ends it."""
+        ...
+
+
+class Blobs(Protocol):
+    """Content by its SHA-256, apart for each organization."""
+
+    def missing(self, organization_id: str, hashes: Sequence[str]) -> list[str]: ...
+
+    def write(self, organization_id: str, sha256: str, content: Iterator[bytes]) -> int:
+        """Keep `content`; raises `Invalid` when it does not have that hash, `TooLarge` beyond the limit."""
+        ...
+
+    def open(self, organization_id: str, sha256: str) -> Iterator[bytes]: ...
+
+    def read(self, organization_id: str, sha256: str) -> bytes: ...
+
+
+class Outputs(Protocol):
+    """What jobs left in $HEADFRAME_OUTPUTS and their checkpoint folders."""
+
+    def list(self, job_id: str) -> list[dict[str, Any]]: ...
+
+    def open(self, job_id: str, path: str) -> tuple[int, Iterator[bytes]]:
+        """(size in bytes, content); raises `NotFound`; never leaves the job's folder."""
+        ...
+
+
+class Vault(Protocol):
+    """Seals secrets for the store and opens them for a launch."""
+
+    def seal(self, text: str) -> str: ...
+
+    def unseal(self, sealed: str) -> str: ...

@@ -1,0 +1,98 @@
+"""The warm world: what the loop keeps in memory, and how changes alter it exactly as they alter the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headframe.base.changes import Changes
+from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
+from headframe.jobs.records import ENDED, Attempt, Job
+from headframe.ledger.records import Invoice, Transfer
+from headframe.pricing.records import Price
+from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
+
+# Which rows are warm: all of a class (None), or those whose column has one of the values (True) / none of them (False).
+WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
+    Organization: None,
+    Project: None,
+    Member: None,
+    Key: None,
+    Quota: None,
+    Budget: None,
+    Region: None,
+    Cluster: None,
+    Node: None,
+    Accelerator: None,
+    Price: None,
+    Job: ("state", False, tuple(sorted(ENDED))),
+    Attempt: ("outcome", True, ("",)),
+    Allocation: ("settled", True, (False,)),
+}
+
+
+def is_warm(record: Any) -> bool:
+    """Whether the loop keeps this row."""
+    rule = WARM.get(type(record), False)
+    if rule is None:
+        return True
+    if rule is False:
+        return False
+    column, inside, values = rule  # type: ignore[misc]
+    return (getattr(record, column) in values) is inside
+
+
+class World:
+    """Rows by class and id, account balances and counters. Changed only by `apply`; owned by one thread."""
+
+    def __init__(self) -> None:
+        self.tables: dict[type[Any], dict[str, Any]] = {kind: {} for kind in WARM}
+        self.balances: dict[tuple[str, str], int] = defaultdict(int)
+        self.last_event_seq = 0
+        self.last_invoice = 0
+
+    @classmethod
+    def of(
+        cls,
+        rows: Mapping[type[Any], Sequence[Any]],
+        balances: Mapping[tuple[str, str], int],
+        last_event_seq: int,
+        last_invoice: int,
+    ) -> World:
+        """The world as a store tells it."""
+        world = cls()
+        for kind in WARM:
+            for record in rows.get(kind, ()):
+                world._keep(record)
+        world.balances.update(balances)
+        world.last_event_seq, world.last_invoice = last_event_seq, last_invoice
+        return world
+
+    def all(self, kind: type[Any]) -> Mapping[str, Any]:
+        """Warm rows of a class by id."""
+        return self.tables[kind]
+
+    def get(self, kind: type[Any], record_id: str) -> Any | None:
+        return self.tables[kind].get(record_id)
+
+    def apply(self, changes: Changes) -> None:
+        """Take in what has been written."""
+        for record in changes.rows:
+            self._keep(record)
+            if isinstance(record, Transfer):
+                self.balances[record.debit, record.currency] += record.amount_nano
+                self.balances[record.credit, record.currency] -= record.amount_nano
+            elif isinstance(record, Invoice):
+                self.last_invoice = max(self.last_invoice, record.number)
+        if changes.events:
+            self.last_event_seq = max(self.last_event_seq, changes.events[-1].seq)
+
+    def _keep(self, record: Any) -> None:
+        table = self.tables.get(type(record))
+        if table is None:
+            return
+        if is_warm(record):
+            table[record.id] = record
+        else:
+            table.pop(record.id, None)

@@ -1,0 +1,107 @@
+"""What is said between control and an engine: actions go down, observations and node reports come up.
+
+Every action carries (allocation, generation). All are idempotent: the same launch twice is one launch; a stop of
+something unknown is an observation that it is gone. An engine refuses an older generation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from headframe.fleet.records import Accelerator, Node, Slice
+
+
+class Seen(StrEnum):
+    """What an engine sees of an allocation."""
+
+    PREPARING = "preparing"  # files, environment, image
+    RUNNING = "running"
+    EXITED = "exited"  # all tasks ended; `exit_code` decides
+    FAILED = "failed"  # could not be started: `detail` says why (the job's fault or the engine's, see `fault`)
+    LOST = "lost"  # the engine had it and cannot say how it ended (machine restarted)
+    ABSENT = "absent"  # the engine knows nothing of it
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start these tasks. `work` is the job's specification as plain JSON; `env` and `secrets` come ready to set.
+
+    `secrets` must never be logged or written where other tenants can read.
+    """
+
+    allocation_id: str
+    generation: int
+    job_id: str
+    job_name: str
+    organization_id: str
+    organization_number: int
+    project_id: str
+    slices: tuple[Slice, ...]
+    work: dict[str, Any]
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    datasets: tuple[tuple[str, str], ...] = ()  # (name in the job, content hash of the manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End it: `signal` first, SIGKILL to the whole tree after `grace_us`."""
+
+    allocation_id: str
+    generation: int
+    reason: str
+    signal: str = "SIGTERM"
+    grace_us: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to the tasks and let them go on (a warning before a stop)."""
+
+    allocation_id: str
+    generation: int
+    signal: str = "SIGUSR1"
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The end is on record: the engine may drop what it keeps of the allocation (logs and outputs stay)."""
+
+    allocation_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an engine sees now of one allocation.
+
+    `at_us` is when that state began (for EXITED the exact end). `exit_code` is 0..255, or 128 + signal. `fault` is
+    "job", "node" or "engine": whose failure a FAILED or LOST is. `story` are sentences worth telling (warnings such
+    as a missing sandbox, an environment built, a checkpoint passed over), in order; an engine repeats them until
+    the allocation is forgotten and the loop records each once.
+    """
+
+    allocation_id: str
+    generation: int
+    seen: Seen
+    at_us: int
+    exit_code: int | None = None
+    fault: str = "job"
+    detail: str = ""
+    pid: int | None = None
+    resumed_from: str = ""
+    checkpoint_us: int | None = None
+    story: tuple[str, ...] = ()
+    use: dict[str, int] = field(default_factory=dict)  # cpu_us, memory_peak_mib
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A full observation of one engine: all allocations it knows, all nodes it has."""
+
+    at_us: int
+    observations: tuple[Observation, ...]
+    nodes: tuple[Node, ...] = ()
+    accelerators: tuple[Accelerator, ...] = ()

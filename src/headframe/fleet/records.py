@@ -1,0 +1,136 @@
+"""The records of hardware and of who holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class NodeState(StrEnum):
+    READY = "ready"
+    DRAINING = "draining"  # runs what it has, takes nothing new
+    DOWN = "down"  # not heard of, or its engine says that it is dead
+
+
+class HoldState(StrEnum):
+    """The life of an allocation."""
+
+    STARTING = "starting"  # held, the engine prepares (free of charge)
+    RUNNING = "running"
+    STOPPING = "stopping"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    id: str
+    name: str
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes under one engine. `engine` is a name of the engines' registry."""
+
+    id: str
+    region_id: str
+    name: str
+    engine: str
+    labels: dict[str, str] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine. `topology` goes from wide to near, such as ("block-1", "rack-7"). `fake` marks pretended devices."""
+
+    id: str
+    cluster_id: str
+    name: str
+    cpu_milli: int
+    memory_mib: int
+    disk_mib: int
+    state: NodeState = NodeState.READY
+    reason: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    topology: tuple[str, ...] = ()
+    fake: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One device. `index` is its number on the node; `links` groups devices with a fast link (such as an NVLink domain)."""
+
+    id: str
+    node_id: str
+    index: int
+    kind: str
+    vendor: str
+    memory_mib: int
+    uuid: str = ""
+    links: str = ""
+    healthy: bool = True
+    reason: str = ""
+    fake: bool = False
+    version: int = 1
+
+    @property
+    def nominal_gib(self) -> int:
+        """Memory as the data sheet says it: 81,559 MiB is an 80 GB card."""
+        return -(-self.memory_mib // 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of one accelerator: `milli` thousandths (1000 = whole)."""
+
+    accelerator_id: str
+    index: int
+    kind: str
+    milli: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one task (rank) of a gang holds on one node."""
+
+    rank: int
+    node_id: str
+    cpu_milli: int
+    memory_mib: int
+    disk_mib: int
+    shares: tuple[Share, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """These resources, this job, this attempt, from `held_us` to `released_us`. The meter of the bill.
+
+    `generation` is the job's attempt number: an engine refuses an older one. `running_us` is the moment from which
+    time is charged. Its job is in `job_id`; owners are kept here so that money need not know jobs. `faulted` says
+    that it ended through our fault (node failure), so that no minimum is charged. `metered_us` is how far usage
+    records reach, `records` how many there are, `running_metered_us` how much running time they cover; `settled` that all
+    of it is metered and charged, so that the loop need not keep it warm.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    member_id: str
+    job_id: str
+    cluster_id: str
+    generation: int
+    purchase: str
+    slices: tuple[Slice, ...]
+    held_us: int
+    state: HoldState = HoldState.STARTING
+    running_us: int | None = None
+    released_us: int | None = None
+    reason: str = ""
+    faulted: bool = False
+    metered_us: int = 0
+    records: int = 0
+    running_metered_us: int = 0
+    settled: bool = False
+    version: int = 1

@@ -1,0 +1,126 @@
+"""The records of tenancy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a member may do, from most to least."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+class Scope(StrEnum):
+    """What a limit is put on."""
+
+    ORGANIZATION = "organization"
+    PROJECT = "project"
+    MEMBER = "member"
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """A customer, or a department that is billed on its own. `operator` marks the one that runs this cloud."""
+
+    id: str
+    name: str
+    created_us: int
+    operator: bool = False
+    prepaid: bool = False
+    currency: str = "USD"
+    number: int = 0  # small and stable: the engine derives the user id of its jobs from it
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: str
+    organization_id: str
+    name: str
+    created_us: int
+    archived: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person or a program inside one organization; `name` is unique there (usually an e-mail address)."""
+
+    id: str
+    organization_id: str
+    name: str
+    role: Role
+    created_us: int
+    disabled: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key: `hf_<id without prefix>_<secret>`; only the SHA-256 of the secret is kept.
+
+    `project_id` narrows it to one project, `scopes` to some permissions (empty: all that the member has).
+    """
+
+    id: str
+    organization_id: str
+    member_id: str
+    name: str
+    secret_sha256: str
+    created_us: int
+    project_id: str | None = None
+    scopes: tuple[str, ...] = ()
+    expires_us: int | None = None
+    revoked_us: int | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that a scope may hold at one moment. None: no limit. One per (scope, scope_id)."""
+
+    id: str
+    organization_id: str
+    scope: Scope
+    scope_id: str
+    gpu_milli: int | None = None
+    cpu_milli: int | None = None
+    memory_mib: int | None = None
+    jobs: int | None = None  # not yet ended
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Money that a scope may spend in a calendar month (UTC). Warns at `warn_percent`, stops jobs at the limit if `stops`."""
+
+    id: str
+    organization_id: str
+    scope: Scope
+    scope_id: str
+    amount_nano: int
+    currency: str = "USD"
+    warn_percent: int = 80
+    stops: bool = True
+    warned_month: str = ""  # the month whose warning has been given
+    stopped_month: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A named value for jobs of a project; `sealed` is encrypted with the key that lies beside the store."""
+
+    id: str
+    organization_id: str
+    project_id: str
+    name: str
+    sealed: str
+    created_us: int
+    deleted_us: int | None = None
+    version: int = 1
