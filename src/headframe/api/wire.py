@@ -1,0 +1,205 @@
+"""What every route stands on: the app's state, who calls, how an answer is given, how a list is paged.
+
+A route looks like this:
+
+    @router.post("/v1/things", status_code=201, response_model=shape(Thing))
+    def create(call: Authenticated, body: NewThing) -> Response:
+        return call.run(create_thing, name=body.name, status=201)
+
+    @router.get("/v1/things", response_model=page_shape(Thing))
+    def things(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
+        return call.page(Thing, limit=limit, cursor=cursor, organization_id=call.caller.organization_id)
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from headframe.api.documents import Page, dump
+from headframe.api.problems import unauthenticated
+from headframe.base.changes import Changes
+from headframe.base.errors import Invalid
+from headframe.base.ports import Clock, Ids
+from headframe.base.quantities import LIMIT
+from headframe.control.idempotency import Asked, once
+from headframe.control.queries_tenancy import authenticate
+from headframe.tenants.roles import Caller
+
+if TYPE_CHECKING:
+    from headframe.control.driver import Control
+
+JSON = "application/json"
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
+_IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,15})"')
+
+Limit = Annotated[int, Query(ge=1, le=500, description="How many items at most.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")]
+Named = Annotated[str | None, Query(max_length=200)]
+Count = Annotated[int, Field(ge=0, le=LIMIT)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Body(BaseModel):
+    """The base of request bodies: unknown fields are an error, and nothing is converted behind the caller's back."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the API lets in at once. Sizes in bytes."""
+
+    body_bytes: int = 1 << 20
+    file_bytes: int = 64 << 30
+    requests: int = 2000  # answered or waiting at one moment, beyond which the server is too busy
+    streams: int = 500
+    threads: int = 40
+    body_timeout_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Serving:
+    """The app's state: control, time, identities, limits, and counts for /metrics (kept by the event loop's thread)."""
+
+    control: Control
+    clock: Clock
+    ids: Ids
+    limits: Limits = field(default_factory=Limits)
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)  # (method, status)
+    request_us: int = 0
+    open_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request: who asks, and the ways to answer."""
+
+    request: Request
+    serving: Serving
+    caller: Caller
+    fingerprint: str = ""  # set when the request has an Idempotency-Key
+
+    @property
+    def control(self) -> Control:
+        return self.serving.control
+
+    @property
+    def version(self) -> int | None:
+        """The version that If-Match asks for; None when any will do."""
+        text = self.request.headers.get("if-match")
+        if text is None or text.strip() == "*":
+            return None
+        match = _IF_MATCH.fullmatch(text.strip())
+        if match is None:
+            raise Invalid(
+                "If-Match is not an ETag of this server.",
+                field="If-Match", value=text, allowed='the ETag of a GET, such as "3", or *',
+            )  # fmt: skip
+        return int(match[1])
+
+    def run(
+        self,
+        command: Callable[..., tuple[Changes, Any]],
+        *args: Any,
+        status: int = 200,
+        sealed: bool = False,
+        **kwargs: Any,
+    ) -> Response:
+        """Carry out `command(world, context, caller, *args, **kwargs)` and answer with its result.
+
+        With an Idempotency-Key a repeat gets the first answer; `sealed` keeps that answer encrypted.
+        """
+        if not self.fingerprint:
+            return answer(self.control.run(command, self.caller, *args, **kwargs), status)
+        asked = Asked(
+            key_id=self.caller.key_id,
+            idempotency_key=self.request.headers["idempotency-key"],
+            fingerprint=self.fingerprint,
+            status=status,
+            show=_show,
+            sealed=sealed,
+        )
+        given = self.control.run(once, asked, command, self.caller, *args, **kwargs)
+        headers = {"Idempotency-Replayed": "true"} if given.repeated else None
+        return Response(given.body, given.status, headers, JSON)
+
+    def ask(self, question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of `question(world, context, caller, *args, **kwargs)`, asked on the loop's thread."""
+        return self.control.ask(question, self.caller, *args, **kwargs)
+
+    def page(
+        self, kind: type[Any], *, limit: int, cursor: str | None, newest: bool = False, **where: object
+    ) -> Response:
+        """A page of the store's rows of a class, by id. Ask for the right before."""
+        after = read_cursor(cursor)
+        rows = self.control.reads.find(kind, after=after, limit=limit + 1, newest=newest, **where)
+        return answer(page_of(rows, limit))
+
+
+async def _call(request: Request) -> Call:
+    """Who calls. Runs on the event loop: two dictionary look-ups and a hash."""
+    serving: Serving = request.app.state.serving
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise unauthenticated()
+    caller = authenticate(serving.control.world, serving.clock.now_us(), text.strip())
+    fingerprint = ""
+    key = request.headers.get("idempotency-key")
+    if key is not None and request.method == "POST":
+        if not _IDEMPOTENCY_KEY.fullmatch(key):
+            raise Invalid(
+                "Idempotency-Key is not allowed.",
+                field="Idempotency-Key", value=key, allowed="1 to 200 visible ASCII characters",
+            )  # fmt: skip
+        head = f"{request.method} {request.url.path}?{request.url.query}\n"
+        fingerprint = sha256(head.encode(errors="replace") + await request.body()).hexdigest()
+    return Call(request, serving, caller, fingerprint)
+
+
+Authenticated = Annotated[Call, Depends(_call)]
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON of a record or of anything made of records; a versioned record gives its version as ETag."""
+    version = getattr(value, "version", None)
+    if version is not None:
+        headers = {"ETag": f'"{version}"', **(headers or {})}
+    return Response(dump(value), status, headers, JSON)
+
+
+def page_of(rows: Sequence[Any], limit: int) -> Page:
+    """A page out of rows of which one more than `limit` was asked for."""
+    return Page(rows[:limit], write_cursor(rows[limit - 1].id) if len(rows) > limit else None)
+
+
+def write_cursor(last: str) -> str:
+    """An opaque cursor: the place behind the item with this id."""
+    return urlsafe_b64encode(last.encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> str | None:
+    """The id behind which to go on; raises `Invalid` for what no page gave out."""
+    if cursor is None:
+        return None
+    try:
+        last = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (NotBase64, ValueError):
+        last = ""
+    if not last.isprintable() or not last:
+        raise Invalid("cursor is not one that this server gave out.", field="cursor", allowed="the `next` of a page")
+    return last
+
+
+def _show(result: Any) -> str:
+    return dump(result).decode()

@@ -1,0 +1,97 @@
+"""What people may see of tenancy: who calls, and the records of organizations that the caller may look into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headframe.base.errors import NotFound, Unauthenticated
+from headframe.control.context import Context
+from headframe.control.world import World
+from headframe.tenants.keys import is_key, is_live, read_key
+from headframe.tenants.records import Key, Member, Organization, Project
+from headframe.tenants.roles import Caller, Permission
+
+
+def authenticate(world: World, now_us: int, text: str) -> Caller:
+    """The caller behind a key as it was sent. Looks rows up by id only, so that any thread may ask."""
+    read = read_key(text)
+    key: Key | None = world.get(Key, read[0]) if read else None
+    known = is_key(key, read[1] if read else "")
+    if key is not None and known and is_live(key, now_us):
+        member: Member | None = world.get(Member, key.member_id)
+        organization: Organization | None = world.get(Organization, key.organization_id)
+        if member is not None and organization is not None and not member.disabled:
+            return Caller(
+                organization_id=organization.id,
+                member_id=member.id,
+                key_id=key.id,
+                role=member.role,
+                operator=organization.operator,
+                project_id=key.project_id,
+                scopes=key.scopes,
+            )
+    raise Unauthenticated(
+        "The API key is not known, has expired or was revoked.",
+        next_step="Send a live key as `Authorization: Bearer hf_...`; an admin of the organization can make one.",
+    )
+
+
+def nothing_here(what: str, named: str) -> NotFound:
+    """The error for what is not there, or is not for the caller's eyes: both look the same."""
+    return NotFound(
+        f"There is no {what} {named!r} here.",
+        next_step=f"Check the name or id of the {what}, and the key in use.",
+        details={what: named},
+    )
+
+
+def seen(world: World, caller: Caller, kind: type[Any], record_id: str, permission: Permission, what: str = "") -> Any:
+    """A record of an organization by its id, if the caller has the right there; else it does not exist."""
+    record = world.get(kind, record_id)
+    what = what or kind.__name__.lower()
+    if record is None or not _same_house(caller, organization_of(record)):
+        raise nothing_here(what, record_id)
+    project_id = record.id if kind is Project else getattr(record, "project_id", None)
+    caller.need(permission, organization_of(record), project_id)
+    return record
+
+
+def find_organization(world: World, caller: Caller, named: str | None) -> Organization:
+    """An organization by id or name; the caller's own when none is named."""
+    if named is None:
+        named = caller.organization_id
+    found = world.get(Organization, named) or next(
+        (each for each in world.all(Organization).values() if each.name == named), None
+    )
+    if found is None or not _same_house(caller, found.id):
+        raise nothing_here("organization", named)
+    assert isinstance(found, Organization)
+    return found
+
+
+def find_project(
+    world: World, context: Context, caller: Caller, named: str | None, organization_id: str | None = None
+) -> Project:
+    """A project by id or name; when none is named the key's, else the one called "default"."""
+    organization_id = organization_id or caller.organization_id
+    if named is None and organization_id == caller.organization_id and caller.project_id is not None:
+        named = caller.project_id
+    named = named if named is not None else "default"
+    projects = world.all(Project)
+    found: Project | None = projects.get(named) or next(
+        (each for each in projects.values() if each.name == named and each.organization_id == organization_id), None
+    )
+    if found is None or not _same_house(caller, found.organization_id) or caller.project_id not in (None, found.id):
+        raise nothing_here("project", named)
+    return found
+
+
+def organization_of(record: Any) -> str:
+    """The id of the organization that a record belongs to."""
+    owner = record.id if isinstance(record, Organization) else record.organization_id
+    assert isinstance(owner, str)
+    return owner
+
+
+def _same_house(caller: Caller, organization_id: str) -> bool:
+    return organization_id == caller.organization_id or caller.operator
