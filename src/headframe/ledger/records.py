@@ -10,7 +10,8 @@ class Transfer:
     """`amount_nano` (positive) moves from account `credit` to account `debit` (double entry). A fact: written once.
 
     Accounts are texts: "receivable:<organization>" (what it owes us), "wallet:<organization>" (what it has paid in
-    advance), "revenue:<meter>", "cash", "grants" (credit given away). `source` is the id of the charge or order behind it.
+    advance), "revenue:<meter>", "cash", "grants" (credit given away). `source` is the id of the charge or order behind
+    it.
     """
 
     id: str
