@@ -58,6 +58,10 @@ class Store(Reads, Protocol):
 
     def last_event_seq(self) -> int: ...
 
+    def last_invoice(self) -> int:
+        """The number of the newest invoice of the whole cloud; 0 when there is none."""
+        ...
+
     def apply(self, changes: Changes) -> None:
         """Write all rows and events in one transaction, durably, or nothing.
 

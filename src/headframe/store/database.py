@@ -1,0 +1,137 @@
+"""Connections: how they are opened on each database, and what their failures mean."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from headframe.base.errors import HeadframeError, Invalid, StoreFailed
+
+LOCK_WAIT_MS = 5_000  # how long to wait for somebody else's lock on the file before giving up
+_READERS = 8
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {LOCK_WAIT_MS}",
+    "PRAGMA journal_mode = WAL",  # readers never wait for the writer
+    "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
+    "PRAGMA foreign_keys = OFF",  # there are none: control alone writes, and decides on a whole world that it holds
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16384",  # KiB
+)
+
+_CAUSES = (
+    ("locked", "The database is locked by another program.", "End what else uses the file, then try again."),
+    ("full", "The disk is full.", "Make room on the disk that holds the database; nothing of this change was written."),
+    ("No space left", "The disk is full.", "Make room on the disk of the database server."),
+    ("readonly", "The database may not be written.", "Give this user the right to write the file and its folder."),
+    ("unable to open", "The database cannot be opened.", "Check that its folder exists and that this user may use it."),
+    ("malformed", "The database file is damaged.", "Stop, keep a copy of the file, and restore the last backup."),
+    ("not a database", "The file is not a database.", "Check the path, or restore the last backup."),
+    ("disk I/O", "The disk fails.", "Check the disk (dmesg), then start again; nothing of this change was written."),
+)
+
+
+def parse_url(url: str) -> URL:
+    """Read `sqlite:///path`, `sqlite://` (in memory) or `postgresql://user@host/name`."""
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        parsed = None
+    name = parsed.get_backend_name() if parsed is not None else ""
+    if parsed is None or name not in ("sqlite", "postgresql", "postgres"):
+        # The URL may hold a password: it is not repeated.
+        raise Invalid(
+            "The store's URL cannot be read.",
+            field="store", allowed="sqlite:///path/to/headframe.db or postgresql://user:password@host:5432/name",
+        )  # fmt: skip
+    return parsed.set(drivername="sqlite" if name == "sqlite" else "postgresql+psycopg")
+
+
+def explain(error: BaseException) -> StoreFailed:
+    """A driver's failure in words that say what to do next."""
+    cause = str(getattr(error, "orig", None) or error).strip()
+    for sign, message, next_step in _CAUSES:
+        if sign in cause:
+            return StoreFailed(message, next_step=next_step, details={"cause": cause})
+    return StoreFailed(
+        "The database does not answer as it should.",
+        next_step="Check that it runs and can be reached; the change was not confirmed and will be tried again.",
+        details={"cause": cause},
+    )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what drivers raise into `StoreFailed`."""
+    try:
+        yield
+    except HeadframeError:
+        raise
+    except (exc.SQLAlchemyError, OSError) as error:
+        raise explain(error) from error
+
+
+class Database:
+    """One writer and many readers. In memory (the simulator) all share one connection under a lock."""
+
+    def __init__(self, url: str | URL) -> None:
+        self.url = parse_url(url) if isinstance(url, str) else url
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
+        self._lock = threading.RLock() if self.in_memory else None
+        if self.in_memory:
+            shared = create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+            _prepare_sqlite(shared, writes=True)
+            self._writer = self._reader = shared
+        elif self.is_sqlite:
+            self._writer = create_engine(self.url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+            self._reader = create_engine(self.url, poolclass=QueuePool, pool_size=_READERS, max_overflow=32)
+            _prepare_sqlite(self._writer, writes=True)
+            _prepare_sqlite(self._reader, writes=False)
+        else:
+            self._writer = create_engine(self.url, pool_size=_READERS, max_overflow=32, pool_pre_ping=True)
+            # Each question is one statement: no transaction around it.
+            self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+
+    def quote(self, name: str) -> str:
+        """A column's or table's name as a statement may hold it."""
+        return self._writer.dialect.identifier_preparer.quote(name)
+
+    def _held(self) -> AbstractContextManager[Any]:
+        return self._lock if self._lock is not None else nullcontext()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, undone when anything is raised. Drivers' errors come as they are."""
+        with self._held(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection to look with; failures are `StoreFailed`."""
+        with explained(), self._held(), self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._reader.dispose()
+        self._writer.dispose()
+
+
+def _prepare_sqlite(engine: Engine, *, writes: bool) -> None:
+    """Take transactions into our own hands: Python's driver would begin them late and shared."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in _PRAGMAS if writes else (*_PRAGMAS, "PRAGMA query_only = ON"):
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def began(connection: Connection) -> None:
+        if writes:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")

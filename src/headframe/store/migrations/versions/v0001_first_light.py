@@ -1,0 +1,192 @@
+"""All tables as they were in the beginning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+
+# Columns as "name:form"; a form that ends in "?" may be absent. `id` (or the sequence) is the key.
+_TABLES = {
+    "organizations": (
+        "id:text name:text created_us:number operator:truth prepaid:truth currency:text number:number version:number"
+    ),
+    "projects": ("id:text organization_id:text name:text created_us:number archived:truth version:number"),
+    "members": ("id:text organization_id:text name:text role:text created_us:number disabled:truth version:number"),
+    "keys": (
+        "id:text organization_id:text member_id:text name:text secret_sha256:text created_us:number "
+        "project_id:text? scopes:text expires_us:number? revoked_us:number? version:number"
+    ),
+    "quotas": (
+        "id:text organization_id:text scope:text scope_id:text gpu_milli:number? cpu_milli:number? "
+        "memory_mib:number? jobs:number? version:number"
+    ),
+    "budgets": (
+        "id:text organization_id:text scope:text scope_id:text amount_nano:number currency:text "
+        "warn_percent:number stops:truth warned_month:text stopped_month:text version:number"
+    ),
+    "secrets": (
+        "id:text organization_id:text project_id:text name:text sealed:text created_us:number deleted_us:number? "
+        "version:number"
+    ),
+    "regions": ("id:text name:text version:number"),
+    "clusters": ("id:text region_id:text name:text engine:text labels:text version:number"),
+    "nodes": (
+        "id:text cluster_id:text name:text cpu_milli:number memory_mib:number disk_mib:number state:text "
+        "reason:text labels:text topology:text fake:truth version:number"
+    ),
+    "accelerators": (
+        "id:text node_id:text index:number kind:text vendor:text memory_mib:number uuid:text links:text "
+        "healthy:truth reason:text fake:truth version:number"
+    ),
+    "allocations": (
+        "id:text organization_id:text project_id:text member_id:text job_id:text cluster_id:text "
+        "generation:number purchase:text slices:text held_us:number state:text running_us:number? "
+        "released_us:number? reason:text faulted:truth metered_us:number records:number running_metered_us:number "
+        "settled:truth version:number"
+    ),
+    "jobs": (
+        "id:text organization_id:text project_id:text member_id:text name:text spec:text submitted_us:number "
+        "state:text reason:text parent:truth parent_id:text? array_index:number? attempt:number failures:number "
+        "after:text children_failed:number not_before_us:number started_us:number? ended_us:number? "
+        "exit_code:number? stop_reason:text stop_at_us:number? warned:truth version:number"
+    ),
+    "attempts": (
+        "id:text job_id:text number:number allocation_id:text started_us:number running_us:number? "
+        "ended_us:number? exit_code:number? outcome:text detail:text pid:number? resumed_from:text cpu_us:number "
+        "memory_peak_mib:number story:number version:number"
+    ),
+    "usage_records": (
+        "id:text allocation_id:text job_id:text organization_id:text project_id:text member_id:text purchase:text "
+        "region_id:text state:text from_us:number to_us:number quantities:text last:truth "
+        "running_before_us:number faulted:truth"
+    ),
+    "prices": (
+        "id:text meter:text per_hour_nano:number from_us:number to_us:number? currency:text region_id:text "
+        "purchase:text shape:text minimum_us:number version:number"
+    ),
+    "charges": (
+        "id:text usage_id:text allocation_id:text job_id:text organization_id:text project_id:text member_id:text "
+        "meter:text kind:text price_id:text quantity:number per_hour_nano:number amount_nano:number currency:text "
+        "from_us:number to_us:number at_us:number"
+    ),
+    "transfers": (
+        "id:text debit:text credit:text amount_nano:number currency:text at_us:number kind:text source:text "
+        "organization_id:text note:text"
+    ),
+    "invoices": (
+        "id:text number:number organization_id:text month:text currency:text lines:text total_nano:number "
+        "from_wallet_nano:number payable_nano:number closed_us:number"
+    ),
+    "datasets": (
+        "id:text organization_id:text project_id:text name:text number:number manifest:text size_bytes:number "
+        "files:number created_us:number"
+    ),
+    "replies": ("id:text fingerprint:text status:number body:text created_us:number"),
+    "events": (
+        "at_us:number kind:text subject:text reason:text organization_id:text project_id:text detail:text seq:sequence"
+    ),
+}
+
+# (table, columns, whether a second row with the same values is refused, which rows)
+_INDICES = (
+    ("organizations", "name", True, ""),
+    ("projects", "organization_id name", True, ""),
+    ("members", "organization_id name", True, ""),
+    ("keys", "organization_id id", False, ""),
+    ("keys", "member_id id", False, ""),
+    ("quotas", "scope scope_id", True, ""),
+    ("quotas", "organization_id id", False, ""),
+    ("budgets", "scope scope_id", False, ""),
+    ("budgets", "organization_id id", False, ""),
+    ("secrets", "project_id name", True, "deleted_us IS NULL"),
+    ("secrets", "organization_id id", False, ""),
+    ("regions", "name", True, ""),
+    ("clusters", "name", True, ""),
+    ("nodes", "cluster_id name", False, ""),
+    ("accelerators", "node_id index", False, ""),
+    ("allocations", "job_id id", False, ""),
+    ("allocations", "organization_id id", False, ""),
+    ("allocations", "id", False, "NOT settled"),
+    ("jobs", "organization_id id", False, ""),
+    ("jobs", "project_id name id", False, ""),
+    ("jobs", "state id", False, ""),
+    ("jobs", "parent_id id", False, "parent_id IS NOT NULL"),
+    ("attempts", "job_id number", False, ""),
+    ("attempts", "allocation_id", False, ""),
+    ("attempts", "id", False, "outcome = ''"),
+    ("usage_records", "allocation_id from_us", False, ""),
+    ("usage_records", "job_id id", False, ""),
+    ("usage_records", "organization_id from_us", False, ""),
+    ("prices", "meter from_us", False, ""),
+    ("charges", "organization_id at_us", False, ""),
+    ("charges", "job_id id", False, ""),
+    ("charges", "usage_id", False, ""),
+    ("transfers", "debit currency", False, ""),
+    ("transfers", "credit currency", False, ""),
+    ("transfers", "organization_id at_us", False, ""),
+    ("transfers", "source", False, ""),
+    ("invoices", "number", True, ""),
+    ("invoices", "organization_id month", True, ""),
+    ("datasets", "organization_id name number", True, ""),
+    ("replies", "created_us", False, ""),
+    ("events", "subject seq", False, ""),
+    ("events", "organization_id seq", False, ""),
+)
+
+_APPEND_ONLY = ("usage_records", "charges", "transfers", "invoices", "events")
+
+_FORMS: dict[str, Any] = {
+    "text": sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"),
+    "number": sa.BigInteger(),
+    "truth": sa.Boolean(),
+    "sequence": sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+}
+
+
+def upgrade() -> None:
+    for table, columns in _TABLES.items():
+        op.create_table(table, *(_column(word) for word in columns.split()))
+    for table, columns, unique, where in _INDICES:
+        name = f"{'uq' if unique else 'ix'}_{table}_{columns.replace(' ', '_')}{'_some' if where else ''}"
+        rows = sa.text(where) if where else None
+        op.create_index(name, table, columns.split(), unique=unique, sqlite_where=rows, postgresql_where=rows)
+    _refuse_edits(op.get_bind().dialect.name)
+
+
+def _column(word: str) -> sa.Column[Any]:
+    name, _, form = word.partition(":")
+    key = name == "id" or form == "sequence"
+    return sa.Column(
+        name, _FORMS[form.rstrip("?")], primary_key=key, nullable=form.endswith("?"), autoincrement=False
+    )  # fmt: skip
+
+
+def _refuse_edits(dialect: str) -> None:
+    if dialect == "postgresql":
+        op.execute(
+            "CREATE OR REPLACE FUNCTION headframe_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE EXCEPTION '% are facts: they are only added to', TG_TABLE_NAME; END$$"
+        )
+    for table in _APPEND_ONLY:
+        if dialect == "postgresql":
+            op.execute(
+                f"CREATE TRIGGER {table}_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION headframe_refuse()"
+            )
+            continue
+        for verb in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER {table}_refuse_{verb.lower()} BEFORE {verb} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} are facts: they are only added to'); END"
+            )
+
+
+def downgrade() -> None:
+    """There is nothing older."""
+    raise NotImplementedError("the first tables cannot be taken back; restore a backup instead")

@@ -1,0 +1,133 @@
+"""What people look at: rows by key, by filter and in sums, straight from the tables, from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, ColumnExpressionArgument, Select, and_, false, func, select
+from sqlalchemy.sql.elements import KeyedColumnElement
+
+from headframe.base.changes import Event
+from headframe.base.errors import Invalid
+from headframe.store.database import Database, explained
+from headframe.store.rows import Mapping, kept_text, mapping_of
+
+_HALF = 32  # bits
+_LARGEST = (1 << 63) - 1
+_HIGHEST = "\U0010ffff"  # sorts after every other character
+
+
+def column_of(mapping: Mapping, name: str) -> KeyedColumnElement[Any]:
+    """The column of that name; a name from outside never becomes part of a statement."""
+    if name == "id":
+        return mapping.key
+    if name not in mapping.names or name in mapping.json_names:
+        raise Invalid(
+            f"There is nothing to filter by called {name!r}.",
+            field=name, allowed=", ".join(known for known in mapping.names if known not in mapping.json_names),
+        )  # fmt: skip
+    return mapping.table.c[name]
+
+
+def _value(value: object) -> object:
+    return kept_text(value) if isinstance(value, str) else value
+
+
+def condition(mapping: Mapping, key: str, value: object) -> ColumnExpressionArgument[bool]:
+    """One filter: `column`, `column__ge`, `column__lt` or `column__prefix`."""
+    name, _, comparison = key.partition("__")
+    column = column_of(mapping, name)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return false()
+    if comparison == "ge":
+        return column >= _value(value)
+    if comparison == "lt":
+        return column < _value(value)
+    if comparison == "prefix":
+        start = kept_text(str(value))
+        return and_(column >= start, column < start + _HIGHEST)
+    if comparison:
+        raise Invalid(f"{key!r} is not a filter.", field=key, allowed="column, column__ge, column__lt, column__prefix")
+    if value is None:
+        return column.is_(None)
+    if isinstance(value, tuple | list):
+        return column.in_([_value(each) for each in value])
+    return column == _value(value)
+
+
+def exact_sum(column: ColumnElement[int]) -> tuple[ColumnElement[int], ColumnElement[int]]:
+    """Two sums, of the upper and of the lower half of a number: SQLite's own sum ends at 64 bits."""
+    upper = column.op(">>", return_type=BigInteger())(_HALF)
+    lower = column.op("&", return_type=BigInteger())((1 << _HALF) - 1)
+    return func.sum(upper), func.sum(lower)
+
+
+def joined(upper: Any, lower: Any) -> int:
+    """The number of which `exact_sum` gives the halves (0 when there were no rows)."""
+    return (int(upper or 0) << _HALF) + int(lower or 0)
+
+
+class SqlReads:
+    """`control.ports.Reads` on a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, kind: type[Any], record_id: str) -> Any | None:
+        mapping = mapping_of(kind)
+        found = self._records(mapping, select(mapping.table).where(condition(mapping, "id", record_id)))
+        return found[0] if found else None
+
+    def find(
+        self,
+        kind: type[Any],
+        *,
+        after: str | int | None = None,
+        limit: int = 100,
+        newest: bool = False,
+        **where: object,
+    ) -> list[Any]:
+        mapping = mapping_of(kind)
+        question = self._filtered(mapping, select(mapping.table), where)
+        if after is not None:
+            place = _value(after)
+            question = question.where(mapping.key < place if newest else mapping.key > place)
+        order = mapping.key.desc() if newest else mapping.key
+        return self._records(mapping, question.order_by(order).limit(limit))
+
+    def count(self, kind: type[Any], **where: object) -> int:
+        mapping = mapping_of(kind)
+        with self._database.read() as connection:
+            question = self._filtered(mapping, select(func.count()).select_from(mapping.table), where)
+            return int(connection.execute(question).scalar_one())
+
+    def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
+        """Exact sums, ordered by the groups; the sum stands under the column's own name. No group: one row."""
+        mapping = mapping_of(kind)
+        groups = [column_of(mapping, name) for name in by]
+        question: Select[Any] = select(*groups, *exact_sum(column_of(mapping, column)))
+        question = self._filtered(mapping, question, where).group_by(*groups).order_by(*groups)
+        with self._database.read() as connection:
+            rows = connection.execute(question).all()
+        return [{**dict(zip(by, row, strict=False)), column: joined(row[-2], row[-1])} for row in rows]
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 500,
+        subject: str | None = None,
+        organization_id: str | None = None,
+    ) -> list[Event]:
+        where: dict[str, Any] = {"subject": subject, "organization_id": organization_id}
+        where = {name: value for name, value in where.items() if value is not None}
+        return self.find(Event, after=after, limit=limit, **where)
+
+    def _filtered(self, mapping: Mapping, question: Select[Any], where: dict[str, object]) -> Select[Any]:
+        return question.where(*(condition(mapping, key, value) for key, value in where.items()))
+
+    def _records(self, mapping: Mapping, question: Select[Any]) -> list[Any]:
+        with explained(), self._database.read() as connection:
+            rows = connection.execute(question).all()
+        return [mapping.decode(row) for row in rows]

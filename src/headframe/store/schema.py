@@ -1,0 +1,191 @@
+"""The tables, made from the record classes: one column for each field, the id as the primary key."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from sqlalchemy import DDL, BigInteger, Boolean, Column, Index, Integer, MetaData, Table, Text, event, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.types import TypeEngine
+
+from headframe.base.changes import Event
+from headframe.control.records import Reply
+from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
+from headframe.jobs.records import Attempt, Job
+from headframe.ledger.records import Invoice, Transfer
+from headframe.metering.records import UsageRecord
+from headframe.pricing.records import Charge, Price
+from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota, Secret
+from headframe.workloads.records import Dataset
+
+REVISION = "0001"  # what migrations lead up to; a test holds it against the newest migration
+
+TABLES: tuple[tuple[type[Any], str], ...] = (
+    (Organization, "organizations"),
+    (Project, "projects"),
+    (Member, "members"),
+    (Key, "keys"),
+    (Quota, "quotas"),
+    (Budget, "budgets"),
+    (Secret, "secrets"),
+    (Region, "regions"),
+    (Cluster, "clusters"),
+    (Node, "nodes"),
+    (Accelerator, "accelerators"),
+    (Allocation, "allocations"),
+    (Job, "jobs"),
+    (Attempt, "attempts"),
+    (UsageRecord, "usage_records"),
+    (Price, "prices"),
+    (Charge, "charges"),
+    (Transfer, "transfers"),
+    (Invoice, "invoices"),
+    (Dataset, "datasets"),
+    (Reply, "replies"),
+    (Event, "events"),
+)
+
+# What may only be added to, ever: enforced by triggers, so that no defect and no hand at a prompt rewrites a bill.
+APPEND_ONLY: tuple[type[Any], ...] = (UsageRecord, Charge, Transfer, Invoice, Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """An index. `unique` refuses a second row with the same values; `where` limits it to some rows."""
+
+    columns: tuple[str, ...]
+    unique: bool = False
+    where: str = ""
+
+
+def _unique(*columns: str, where: str = "") -> Indexed:
+    return Indexed(columns, unique=True, where=where)
+
+
+def _by(*columns: str, where: str = "") -> Indexed:
+    return Indexed(columns, where=where)
+
+
+INDICES: dict[type[Any], tuple[Indexed, ...]] = {
+    Organization: (_unique("name"),),
+    Project: (_unique("organization_id", "name"),),
+    Member: (_unique("organization_id", "name"),),
+    Key: (_by("organization_id", "id"), _by("member_id", "id")),
+    Quota: (_unique("scope", "scope_id"), _by("organization_id", "id")),
+    Budget: (_by("scope", "scope_id"), _by("organization_id", "id")),
+    Secret: (_unique("project_id", "name", where="deleted_us IS NULL"), _by("organization_id", "id")),
+    Region: (_unique("name"),),
+    Cluster: (_unique("name"),),
+    Node: (_by("cluster_id", "name"),),
+    Accelerator: (_by("node_id", "index"),),
+    Allocation: (
+        _by("job_id", "id"),
+        _by("organization_id", "id"),
+        _by("id", where="NOT settled"),
+    ),
+    Job: (
+        _by("organization_id", "id"),
+        _by("project_id", "name", "id"),
+        _by("state", "id"),
+        _by("parent_id", "id", where="parent_id IS NOT NULL"),
+    ),
+    Attempt: (_by("job_id", "number"), _by("allocation_id"), _by("id", where="outcome = ''")),
+    UsageRecord: (_by("allocation_id", "from_us"), _by("job_id", "id"), _by("organization_id", "from_us")),
+    Price: (_by("meter", "from_us"),),
+    Charge: (_by("organization_id", "at_us"), _by("job_id", "id"), _by("usage_id")),
+    Transfer: (_by("debit", "currency"), _by("credit", "currency"), _by("organization_id", "at_us"), _by("source")),
+    Invoice: (_unique("number"), _unique("organization_id", "month")),
+    Dataset: (_unique("organization_id", "name", "number"),),
+    Reply: (_by("created_us"),),
+    Event: (_by("subject", "seq"), _by("organization_id", "seq")),
+}
+
+# PostgreSQL sorts text by the words of a language unless told otherwise; bytes are what SQLite and Python sort by.
+TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+# SQLite keeps rows in the order of an INTEGER key without a second tree beside them.
+SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+
+def _statement(words: str, dialect: str) -> ExecutableDDLElement:
+    made: ExecutableDDLElement = DDL(words)  # type: ignore[no-untyped-call]
+    return made.execute_if(dialect=dialect)
+
+
+def bare_type(hint: Any) -> tuple[Any, bool]:
+    """A field's type without None, and whether None is allowed."""
+    if get_origin(hint) in (Union, UnionType):
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        if len(parts) < len(get_args(hint)):
+            return (parts[0] if len(parts) == 1 else Union[tuple(parts)]), True  # noqa: UP007
+    return hint, False
+
+
+def is_json(hint: Any) -> bool:
+    """Whether a field of this (bare) type is kept as JSON text: all that is not a number, a truth or a text."""
+    return not (isinstance(hint, type) and issubclass(hint, int | str))
+
+
+def key_of(kind: type[Any]) -> str:
+    """The column that identifies a row."""
+    return "seq" if kind is Event else "id"
+
+
+def _column(kind: type[Any], name: str, hint: Any) -> Column[Any]:
+    bare, optional = bare_type(hint)
+    form: TypeEngine[Any]
+    if is_json(bare) or issubclass(bare, str):
+        form = TEXT
+    elif bare is bool:
+        form = Boolean()
+    elif issubclass(bare, Enum):
+        raise TypeError(f"{kind.__name__}.{name}: an enumeration that is kept must be one of texts")
+    else:
+        form = SEQUENCE if name == "seq" else BigInteger()
+    primary = name == key_of(kind)
+    return Column(name, form, primary_key=primary, nullable=optional, autoincrement=False)
+
+
+def _table(kind: type[Any], name: str) -> Table:
+    hints = get_type_hints(kind)
+    columns = [_column(kind, field.name, hints[field.name]) for field in dataclasses.fields(kind)]
+    table = Table(name, metadata, *columns)
+    for wanted in INDICES.get(kind, ()):
+        where = text(wanted.where) if wanted.where else None
+        Index(
+            f"{'uq' if wanted.unique else 'ix'}_{name}_{'_'.join(wanted.columns)}{'_some' if wanted.where else ''}",
+            *(table.c[column] for column in wanted.columns),
+            unique=wanted.unique, sqlite_where=where, postgresql_where=where,
+        )  # fmt: skip
+    if kind in APPEND_ONLY:
+        for verb in ("UPDATE", "DELETE"):
+            refusal = (
+                f"CREATE TRIGGER {name}_refuse_{verb.lower()} BEFORE {verb} ON {name} "
+                f"BEGIN SELECT RAISE(ABORT, '{name} are facts: they are only added to'); END"
+            )
+            event.listen(table, "after_create", _statement(refusal, "sqlite"))
+        refusal = (
+            f"CREATE TRIGGER {name}_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON {name} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION headframe_refuse()"
+        )
+        event.listen(table, "after_create", _statement(refusal, "postgresql"))
+    return table
+
+
+event.listen(
+    metadata,
+    "before_create",
+    _statement(
+        "CREATE OR REPLACE FUNCTION headframe_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION '%% are facts: they are only added to', TG_TABLE_NAME; END$$",
+        "postgresql",
+    ),
+)
+
+tables: dict[type[Any], Table] = {kind: _table(kind, name) for kind, name in TABLES}
