@@ -48,7 +48,7 @@ def shape(kind: type[Any]) -> type[Any]:
 @cache
 def page_shape(kind: type[Any]) -> type[Any]:
     """The description of a page of such records."""
-    item: Any = shape(kind)
+    item: Any = shape(kind)  # type: ignore[arg-type]
     return make_dataclass(f"{kind.__name__}Page", [("items", list[item]), ("next", str | None)])
 
 

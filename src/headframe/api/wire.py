@@ -26,7 +26,7 @@ from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from headframe.api.documents import Page, dump
+from headframe.api.documents import Page, document, dump
 from headframe.api.problems import unauthenticated
 from headframe.base.changes import Changes
 from headframe.base.errors import Invalid
@@ -113,21 +113,23 @@ class Call:
         command: Callable[..., tuple[Changes, Any]],
         *args: Any,
         status: int = 200,
+        show: Callable[[Any], Any] = document,
         sealed: bool = False,
         **kwargs: Any,
     ) -> Response:
-        """Carry out `command(world, context, caller, *args, **kwargs)` and answer with its result.
+        """Carry out `command(world, context, caller, *args, **kwargs)` and answer with what `show` makes of its result.
 
         With an Idempotency-Key a repeat gets the first answer; `sealed` keeps that answer encrypted.
         """
         if not self.fingerprint:
-            return answer(self.control.run(command, self.caller, *args, **kwargs), status)
+            result = self.control.run(command, self.caller, *args, **kwargs)
+            return answer(show(result), status, etag(result))
         asked = Asked(
             key_id=self.caller.key_id,
             idempotency_key=self.request.headers["idempotency-key"],
             fingerprint=self.fingerprint,
             status=status,
-            show=_show,
+            show=lambda result: dump(show(result)).decode(),
             sealed=sealed,
         )
         given = self.control.run(once, asked, command, self.caller, *args, **kwargs)
@@ -172,10 +174,13 @@ Authenticated = Annotated[Call, Depends(_call)]
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON of a record or of anything made of records; a versioned record gives its version as ETag."""
-    version = getattr(value, "version", None)
-    if version is not None:
-        headers = {"ETag": f'"{version}"', **(headers or {})}
-    return Response(dump(value), status, headers, JSON)
+    return Response(dump(value), status, headers or etag(value), JSON)
+
+
+def etag(record: Any) -> dict[str, str]:
+    """The header that tells a record's version, when it has one."""
+    version = getattr(record, "version", None)
+    return {} if version is None else {"ETag": f'"{version}"'}
 
 
 def page_of(rows: Sequence[Any], limit: int) -> Page:
@@ -199,7 +204,3 @@ def read_cursor(cursor: str | None) -> str | None:
     if not last.isprintable() or not last:
         raise Invalid("cursor is not one that this server gave out.", field="cursor", allowed="the `next` of a page")
     return last
-
-
-def _show(result: Any) -> str:
-    return dump(result).decode()

@@ -36,6 +36,13 @@ def authenticate(world: World, now_us: int, text: str) -> Caller:
     )
 
 
+def is_welcome(world: World, now_us: int, caller: Caller) -> bool:
+    """Whether a caller who was let in may stay: streams ask this again and again."""
+    key: Key | None = world.get(Key, caller.key_id)
+    member: Member | None = world.get(Member, caller.member_id)
+    return key is not None and is_live(key, now_us) and member is not None and not member.disabled
+
+
 def nothing_here(what: str, named: str) -> NotFound:
     """The error for what is not there, or is not for the caller's eyes: both look the same."""
     return NotFound(
@@ -56,7 +63,7 @@ def seen(world: World, caller: Caller, kind: type[Any], record_id: str, permissi
     return record
 
 
-def find_organization(world: World, caller: Caller, named: str | None) -> Organization:
+def find_organization(world: World, context: Context, caller: Caller, named: str | None) -> Organization:
     """An organization by id or name; the caller's own when none is named."""
     if named is None:
         named = caller.organization_id
