@@ -11,7 +11,7 @@ MAX_PER_NODE = 64
 MAX_ALTERNATIVES = 16
 MAX_MEMORY_GIB = 4096
 ALLOWED = "H100:8, A100:80GB:4, 24GB..80GB:2, 0.5, H100:0.5, 2, or a list of these in order of preference"
-_KIND = re.compile(r"(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}")
+_KIND = re.compile(r"(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _MEMORY = re.compile(r"([0-9]{1,6})GB", re.IGNORECASE)
 _COUNT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
@@ -36,10 +36,10 @@ def _alternative(value: object, field: str) -> Gpus | None:
         raise _refused(value, field, "it is neither text nor a number", ALLOWED)
     if isinstance(value, str):
         parts = value.strip().split(":")
-    elif isinstance(value, int) and abs(value) > 10 * MAX_PER_NODE:
-        raise _refused(value, field, "the count is out of bounds", f"1 to {MAX_PER_NODE} GPUs for each node")
-    else:
+    elif 0 <= value <= MAX_PER_NODE and _COUNT.fullmatch(str(value)):
         parts = [str(value)]
+    else:
+        raise _refused(value, field, "the count is out of bounds", f"0.001 to {MAX_PER_NODE} GPUs for each node")
     kind: str | None = None
     low = high = None
     if not _is_memory(parts[0]) and not _COUNT.fullmatch(parts[0]):

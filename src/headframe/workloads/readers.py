@@ -1,4 +1,4 @@
-"""How single values of a job file are read: a reader takes (value, field) and returns it normalized or raises `Invalid`."""
+"""How single values of a job file are read: a reader takes (value, field) and returns it normalized, or raises."""
 
 from __future__ import annotations
 
