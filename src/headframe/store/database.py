@@ -12,11 +12,11 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from headframe.base.errors import HeadframeError, Invalid, StoreFailed
 
-LOCK_WAIT_MS = 5_000  # how long to wait for somebody else's lock on the file before giving up
-_READERS = 8
+LOCK_WAIT_MS = 5_000  # how long to wait for a lock that somebody else holds before giving up
+_CONNECT_SECONDS = 10
+_READERS = 8  # connections that stay open; more are opened under load
 
 _PRAGMAS = (
-    f"PRAGMA busy_timeout = {LOCK_WAIT_MS}",
     "PRAGMA journal_mode = WAL",  # readers never wait for the writer
     "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
     "PRAGMA foreign_keys = OFF",  # there are none: control alone writes, and decides on a whole world that it holds
@@ -24,15 +24,22 @@ _PRAGMAS = (
     "PRAGMA cache_size = -16384",  # KiB
 )
 
-_CAUSES = (
-    ("locked", "The database is locked by another program.", "End what else uses the file, then try again."),
-    ("full", "The disk is full.", "Make room on the disk that holds the database; nothing of this change was written."),
-    ("No space left", "The disk is full.", "Make room on the disk of the database server."),
+_UNDONE = "nothing of this change was written."
+_CAUSES = (  # a sign in the driver's words, what it means, what to do
+    (
+        "is locked",
+        "The database is locked by another program.",
+        f"End what else uses the file; {_UNDONE}",
+    ),
+    ("lock timeout", "A table is locked by another program.", f"End what else uses the database; {_UNDONE}"),
+    ("disk is full", "The disk is full.", f"Make room on the disk that holds the database; {_UNDONE}"),
+    ("No space left", "The disk of the database server is full.", f"Make room there; {_UNDONE}"),
+    ("disk I/O", "The disk cannot be written or read.", f"Check its room, its limits and its health; {_UNDONE}"),
     ("readonly", "The database may not be written.", "Give this user the right to write the file and its folder."),
     ("unable to open", "The database cannot be opened.", "Check that its folder exists and that this user may use it."),
     ("malformed", "The database file is damaged.", "Stop, keep a copy of the file, and restore the last backup."),
     ("not a database", "The file is not a database.", "Check the path, or restore the last backup."),
-    ("disk I/O", "The disk fails.", "Check the disk (dmesg), then start again; nothing of this change was written."),
+    ("connection", "The database server cannot be reached.", "Check that it runs, its address, and the network."),
 )
 
 
@@ -59,8 +66,8 @@ def explain(error: BaseException) -> StoreFailed:
         if sign in cause:
             return StoreFailed(message, next_step=next_step, details={"cause": cause})
     return StoreFailed(
-        "The database does not answer as it should.",
-        next_step="Check that it runs and can be reached; the change was not confirmed and will be tried again.",
+        f"The database refused: {cause.splitlines()[0] if cause else type(error).__name__}.",
+        next_step="Check the database; the change was not confirmed.",
         details={"cause": cause},
     )
 
@@ -79,22 +86,25 @@ def explained() -> Iterator[None]:
 class Database:
     """One writer and many readers. In memory (the simulator) all share one connection under a lock."""
 
-    def __init__(self, url: str | URL) -> None:
-        self.url = parse_url(url) if isinstance(url, str) else url
+    def __init__(self, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> None:
+        self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
         self._lock = threading.RLock() if self.in_memory else None
         if self.in_memory:
             shared = create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-            _prepare_sqlite(shared, writes=True)
+            _prepare_sqlite(shared, lock_wait_ms, writes=True)
             self._writer = self._reader = shared
         elif self.is_sqlite:
             self._writer = create_engine(self.url, poolclass=QueuePool, pool_size=1, max_overflow=0)
             self._reader = create_engine(self.url, poolclass=QueuePool, pool_size=_READERS, max_overflow=32)
-            _prepare_sqlite(self._writer, writes=True)
-            _prepare_sqlite(self._reader, writes=False)
+            _prepare_sqlite(self._writer, lock_wait_ms, writes=True)
+            _prepare_sqlite(self._reader, lock_wait_ms, writes=False)
         else:
-            self._writer = create_engine(self.url, pool_size=_READERS, max_overflow=32, pool_pre_ping=True)
+            self._writer = create_engine(
+                self.url, pool_size=_READERS, max_overflow=32, pool_pre_ping=True,
+                connect_args={"options": f"-c lock_timeout={lock_wait_ms}", "connect_timeout": _CONNECT_SECONDS},
+            )  # fmt: skip
             # Each question is one statement: no transaction around it.
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -122,12 +132,13 @@ class Database:
         self._writer.dispose()
 
 
-def _prepare_sqlite(engine: Engine, *, writes: bool) -> None:
+def _prepare_sqlite(engine: Engine, lock_wait_ms: int, *, writes: bool) -> None:
     """Take transactions into our own hands: Python's driver would begin them late and shared."""
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {lock_wait_ms}")
         for pragma in _PRAGMAS if writes else (*_PRAGMAS, "PRAGMA query_only = ON"):
             connection.execute(pragma)
 

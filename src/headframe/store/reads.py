@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, ColumnExpressionArgument, Select, and_, false, func, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Select, and_, false, func, select
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from headframe.base.changes import Event
@@ -13,7 +13,7 @@ from headframe.base.errors import Invalid
 from headframe.store.database import Database, explained
 from headframe.store.rows import Mapping, kept_text, mapping_of
 
-_HALF = 32  # bits
+_PART = 1 << 32  # where `exact_sum` divides a number
 _LARGEST = (1 << 63) - 1
 _HIGHEST = "\U0010ffff"  # sorts after every other character
 
@@ -57,15 +57,13 @@ def condition(mapping: Mapping, key: str, value: object) -> ColumnExpressionArgu
 
 
 def exact_sum(column: ColumnElement[int]) -> tuple[ColumnElement[int], ColumnElement[int]]:
-    """Two sums, of the upper and of the lower half of a number: SQLite's own sum ends at 64 bits."""
-    upper = column.op(">>", return_type=BigInteger())(_HALF)
-    lower = column.op("&", return_type=BigInteger())((1 << _HALF) - 1)
-    return func.sum(upper), func.sum(lower)
+    """Two sums, of the upper and of the lower part of a number: SQLite's own sum ends at 64 bits."""
+    return func.sum(column // _PART), func.sum(column % _PART)
 
 
 def joined(upper: Any, lower: Any) -> int:
-    """The number of which `exact_sum` gives the halves (0 when there were no rows)."""
-    return (int(upper or 0) << _HALF) + int(lower or 0)
+    """The number of which `exact_sum` gives the parts (0 when there were no rows)."""
+    return int(upper or 0) * _PART + int(lower or 0)
 
 
 class SqlReads:

@@ -16,7 +16,7 @@ from headframe.base.errors import Conflict, Invalid, StoreFailed, VersionConflic
 from headframe.control.world import WARM
 from headframe.ledger.records import Invoice, Transfer
 from headframe.store import schema
-from headframe.store.database import Database, explain
+from headframe.store.database import LOCK_WAIT_MS, Database, explain
 from headframe.store.migrations import stored_revision, wrong_revision
 from headframe.store.reads import SqlReads, condition, exact_sum, joined
 from headframe.store.rows import Mapping, mapping_of
@@ -109,8 +109,8 @@ def _others(kind: type[Any], column: str, values: tuple[object, ...]) -> tuple[o
 class SqlStore(SqlReads):
     """`control.ports.Store` on SQLite or PostgreSQL. `sqlite://` is a store in memory that begins empty."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(Database(url))
+    def __init__(self, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> None:
+        super().__init__(Database(url, lock_wait_ms=lock_wait_ms))
         self._statements = {kind: Statements(mapping_of(kind), self._database) for kind in schema.tables}
         if self._database.in_memory:
             with self._database.write() as connection:
