@@ -1,4 +1,4 @@
-"""What every request passes before its route: an id, bounds on size and number, a look for hostile text, safe headers."""
+"""What a request passes first: an id, bounds on size and number, a look for hostile text, and safe headers."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def check_address(scope: Mapping[str, Any]) -> None:
 
 def check_json(body: bytes, headers: Mapping[bytes, bytes]) -> None:
     """Raise `Invalid` for JSON that is not strict, is nested without end, or holds text that no store takes."""
-    if not body or b"json" not in headers.get(b"content-type", b""):
+    if not body or b"json" not in headers.get(b"content-type", b"").lower():
         return
     try:
         value = orjson.loads(body)

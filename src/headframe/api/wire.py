@@ -33,7 +33,8 @@ from headframe.base.errors import Invalid
 from headframe.base.ports import Clock, Ids
 from headframe.base.quantities import LIMIT
 from headframe.control.idempotency import Asked, once
-from headframe.control.queries_tenancy import authenticate
+from headframe.control.queries_tenancy import authenticate, organization_for, project_for
+from headframe.tenants.records import Organization, Project
 from headframe.tenants.roles import Caller
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class Serving:
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)  # (method, status)
     request_us: int = 0
     open_requests: int = 0
+    closing: bool = False
+    bells: dict[int, Any] = field(default_factory=dict)  # of the open streams
+    look: Any = None  # the check of readiness under way
+    figures: dict[str, Any] | None = None
+    figures_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +146,19 @@ class Call:
         """The result of `question(world, context, caller, *args, **kwargs)`, asked on the loop's thread."""
         return self.control.ask(question, self.caller, *args, **kwargs)
 
-    def page(
-        self, kind: type[Any], *, limit: int, cursor: str | None, newest: bool = False, **where: object
-    ) -> Response:
+    def organization(self, named: str | None) -> Organization:
+        """An organization that the caller may see, without waiting for the loop."""
+        return organization_for(self.control.world, self.caller, named, self._by_name)
+
+    def project(self, named: str | None, organization_id: str | None = None) -> Project:
+        """A project that the caller may see, without waiting for the loop."""
+        return project_for(self.control.world, self.caller, named, organization_id, self._by_name)
+
+    def _by_name(self, kind: type[Any], **where: Any) -> Any | None:
+        found = self.control.reads.find(kind, limit=1, **where)
+        return found[0] if found else None
+
+    def page(self, kind: type[Any], *, limit: int, cursor: str | None, newest: bool = False, **where: Any) -> Response:
         """A page of the store's rows of a class, by id. Ask for the right before."""
         after = read_cursor(cursor)
         rows = self.control.reads.find(kind, after=after, limit=limit + 1, newest=newest, **where)

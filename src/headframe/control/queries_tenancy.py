@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from headframe.base.errors import NotFound, Unauthenticated
@@ -10,6 +11,8 @@ from headframe.control.world import World
 from headframe.tenants.keys import is_key, is_live, read_key
 from headframe.tenants.records import Key, Member, Organization, Project
 from headframe.tenants.roles import Caller, Permission
+
+ByName = Callable[..., Any | None]  # (class, column=value ...) -> the row with those values
 
 
 def authenticate(world: World, now_us: int, text: str) -> Caller:
@@ -56,7 +59,7 @@ def seen(world: World, caller: Caller, kind: type[Any], record_id: str, permissi
     """A record of an organization by its id, if the caller has the right there; else it does not exist."""
     record = world.get(kind, record_id)
     what = what or kind.__name__.lower()
-    if record is None or not _same_house(caller, organization_of(record)):
+    if record is None or not is_same_house(caller, organization_of(record)):
         raise nothing_here(what, record_id)
     project_id = record.id if kind is Project else getattr(record, "project_id", None)
     caller.need(permission, organization_of(record), project_id)
@@ -65,32 +68,48 @@ def seen(world: World, caller: Caller, kind: type[Any], record_id: str, permissi
 
 def find_organization(world: World, context: Context, caller: Caller, named: str | None) -> Organization:
     """An organization by id or name; the caller's own when none is named."""
-    if named is None:
-        named = caller.organization_id
-    found = world.get(Organization, named) or next(
-        (each for each in world.all(Organization).values() if each.name == named), None
-    )
-    if found is None or not _same_house(caller, found.id):
-        raise nothing_here("organization", named)
-    assert isinstance(found, Organization)
-    return found
+    return organization_for(world, caller, named, _in(world))
 
 
 def find_project(
     world: World, context: Context, caller: Caller, named: str | None, organization_id: str | None = None
 ) -> Project:
     """A project by id or name; when none is named the key's, else the one called "default"."""
+    return project_for(world, caller, named, organization_id, _in(world))
+
+
+def organization_for(world: World, caller: Caller, named: str | None, by_name: ByName) -> Organization:
+    """As `find_organization`, with the way to look a name up handed in: other threads must not walk the world."""
+    named = caller.organization_id if named is None else named
+    found: Organization | None = world.get(Organization, named) or by_name(Organization, name=named)
+    if found is None or not is_same_house(caller, found.id):
+        raise nothing_here("organization", named)
+    return found
+
+
+def project_for(
+    world: World, caller: Caller, named: str | None, organization_id: str | None, by_name: ByName
+) -> Project:
+    """As `find_project`, with the way to look a name up handed in."""
     organization_id = organization_id or caller.organization_id
-    if named is None and organization_id == caller.organization_id and caller.project_id is not None:
+    if named is None and organization_id == caller.organization_id:
         named = caller.project_id
-    named = named if named is not None else "default"
-    projects = world.all(Project)
-    found: Project | None = projects.get(named) or next(
-        (each for each in projects.values() if each.name == named and each.organization_id == organization_id), None
-    )
-    if found is None or not _same_house(caller, found.organization_id) or caller.project_id not in (None, found.id):
+    named = "default" if named is None else named
+    found: Project | None = world.get(Project, named) or by_name(Project, name=named, organization_id=organization_id)
+    if found is None or not is_same_house(caller, found.organization_id) or caller.project_id not in (None, found.id):
         raise nothing_here("project", named)
     return found
+
+
+def _in(world: World) -> ByName:
+    def by_name(kind: type[Any], **where: object) -> Any | None:
+        wanted = list(where.items())
+        return next(
+            (row for row in world.all(kind).values() if all(getattr(row, name) == value for name, value in wanted)),
+            None,
+        )
+
+    return by_name
 
 
 def organization_of(record: Any) -> str:
@@ -100,5 +119,6 @@ def organization_of(record: Any) -> str:
     return owner
 
 
-def _same_house(caller: Caller, organization_id: str) -> bool:
+def is_same_house(caller: Caller, organization_id: str) -> bool:
+    """Whether the caller may know of the organization at all."""
     return organization_id == caller.organization_id or caller.operator

@@ -1,0 +1,93 @@
+"""The app: all routes behind the gate, every error a problem, and the description of it all at /openapi.json."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from headframe import __version__
+from headframe.api import files, fleet, health, jobs, money, outputs, problems, streams, tenancy
+from headframe.api.gate import Gate
+from headframe.api.wire import Limits, Serving
+from headframe.base.ports import Clock, Ids
+
+if TYPE_CHECKING:
+    from headframe.control.driver import Control
+
+_PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be carried out as it was put.", **_PROBLEM},
+    "5XX": {"description": "Headframe failed, or is too busy.", **_PROBLEM},
+}
+_ABOUT = "An open GPU cloud. Errors are RFC 9457 problem documents with a stable `code`; lists are paged by cursor."
+
+
+def create_app(control: Control, *, clock: Clock, ids: Ids, limits: Limits | None = None) -> FastAPI:
+    """The whole HTTP surface over `control`. `ids` names requests, `clock` tells whether keys are live."""
+    serving = Serving(control, clock, ids, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = serving.limits.threads
+        yield
+        streams.close_streams(app)
+
+    app = FastAPI(
+        title="Headframe",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=_PROBLEMS,
+        generate_unique_id_function=lambda route: route.name,
+        lifespan=lifespan,
+    )
+    app.state.serving = serving
+    for subject in (health, tenancy, files, jobs, outputs, streams, fleet, money):
+        app.include_router(subject.router)
+    problems.install(app)
+    app.add_middleware(Gate, serving=serving)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: made once, with keys, problems and the headers that all edits share."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        parts = document.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = problems.Problem.model_json_schema()
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "hf_..."}}
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                operation["security"] = [{"key": []}] if path.startswith("/v1/") else []
+                operation.setdefault("parameters", []).extend(_shared_headers(method, path))
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _shared_headers(method: str, path: str) -> list[dict[str, Any]]:
+    """The headers that every POST, and every edit, understands."""
+    if method == "post":
+        text = "Repeats of the same request under the same key get the first answer."
+        schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
+        return [{"name": "Idempotency-Key", "in": "header", "required": False, "description": text, "schema": schema}]
+    if method in ("patch", "put", "delete") and not path.startswith("/v1/files/"):
+        text = 'The ETag that the caller has seen, such as "3": another version answers 412.'
+        schema = {"type": "string", "pattern": '^"[0-9]{1,15}"$'}
+        return [{"name": "If-Match", "in": "header", "required": False, "description": text, "schema": schema}]
+    return []
+
+
+def routes_of(app: FastAPI) -> list[tuple[str, str]]:
+    """(method, path) of every route, sorted."""
+    return sorted(
+        (method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()
+    )

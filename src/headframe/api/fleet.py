@@ -1,0 +1,64 @@
+"""Routes of the fleet: regions, clusters, nodes, accelerators; drain and resume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from headframe.api.documents import page_shape, shape
+from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text
+from headframe.control.commands_fleet import drain_node, resume_node
+from headframe.fleet.records import Accelerator, Cluster, Node, Region
+from headframe.tenants.roles import Permission
+
+router = APIRouter(prefix="/v1", tags=["fleet"])
+
+NodeId = Annotated[str, Path(max_length=200)]
+
+
+class DrainOrder(Body):
+    reason: Text
+
+
+@router.get("/regions", response_model=page_shape(Region))
+def regions(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Where there are clusters."""
+    return _page(call, Region, limit, cursor)
+
+
+@router.get("/clusters", response_model=page_shape(Cluster))
+def clusters(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The clusters, each under one engine."""
+    return _page(call, Cluster, limit, cursor)
+
+
+@router.get("/nodes", response_model=page_shape(Node))
+def nodes(call: Authenticated, cluster: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The machines."""
+    return _page(call, Node, limit, cursor, **({} if cluster is None else {"cluster_id": cluster}))
+
+
+@router.get("/accelerators", response_model=page_shape(Accelerator))
+def accelerators(call: Authenticated, node: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The devices."""
+    return _page(call, Accelerator, limit, cursor, **({} if node is None else {"node_id": node}))
+
+
+@router.post("/nodes/{node_id}/drain", response_model=shape(Node))
+def drain(call: Authenticated, node_id: NodeId, body: DrainOrder) -> Response:
+    """Let a node finish what it has and take nothing new (operator only)."""
+    return call.run(drain_node, node_id, reason=body.reason)
+
+
+@router.post("/nodes/{node_id}/resume", response_model=shape(Node))
+def resume(call: Authenticated, node_id: NodeId) -> Response:
+    """Let a node take work again (operator only)."""
+    return call.run(resume_node, node_id)
+
+
+def _page(call: Call, kind: type[Any], limit: int, cursor: str | None, **where: Any) -> Response:
+    """The fleet is the same for everybody who may see it at all."""
+    call.caller.need(Permission.FLEET_READ, call.caller.organization_id, call.caller.project_id)
+    return call.page(kind, limit=limit, cursor=cursor, **where)

@@ -1,0 +1,154 @@
+"""Routes of jobs: submit, plan, list, look at, stop, and read the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from headframe.api.documents import page_shape, shape
+from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text, answer
+from headframe.base.changes import Event
+from headframe.base.quantities import LIMIT, parse_span_us
+from headframe.control.commands_jobs import stop_job, submit_job
+from headframe.control.ports import LogPiece
+from headframe.control.queries import find_job, plan, story
+from headframe.control.queries_tenancy import is_same_house, nothing_here
+from headframe.fleet.records import Allocation
+from headframe.jobs.records import ENDED, Attempt, Job, JobState
+from headframe.tenants.roles import Permission
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+Ref = Annotated[str, Path(max_length=200, description="An id, the unique beginning of one, or a name (the newest).")]
+Place = Annotated[int, Query(ge=0, le=LIMIT)]
+PIECES_BYTES = 64 << 10  # of log in one answer, unless asked otherwise
+
+
+class Submission(Body):
+    """A job document as in a job file, the project it is for, and values for the environment."""
+
+    spec: dict[str, Any]
+    project: Text | None = None
+    env: Annotated[dict[str, Annotated[str, Field(max_length=128 << 10)]], Field(max_length=1000)] = {}
+
+
+class StopOrder(Body):
+    grace: Text | None = None  # such as 10s
+
+
+@dataclass
+class JobStory:
+    """All that is known of a job. `waiting` explains with numbers why it waits; `cost` is what it has cost so far."""
+
+    job: shape(Job)  # type: ignore[valid-type]
+    attempts: list[shape(Attempt)]  # type: ignore[valid-type]
+    allocations: list[shape(Allocation)]  # type: ignore[valid-type]
+    events: list[shape(Event)]  # type: ignore[valid-type]
+    waiting: Any
+    cost: Any
+
+
+@dataclass
+class LogPage:
+    """A stretch of a job's log. `ended`: the job has ended and nothing comes after `next`."""
+
+    pieces: list[shape(LogPiece)]  # type: ignore[valid-type]
+    next: int
+    ended: bool
+
+
+@router.post("/jobs", status_code=201, response_model=shape(Job))
+def submit(call: Authenticated, body: Submission) -> Response:
+    """Submit a job. Nothing is stored unless all of it is in order."""
+    return call.run(submit_job, body.spec, project=body.project, env=body.env, status=201)
+
+
+@router.post("/plan", response_model=dict[str, Any])
+def plan_job(call: Authenticated, body: Submission) -> Response:
+    """Would it run, where and when, what would it cost, and why not? Nothing is stored."""
+    return answer(call.ask(plan, body.spec, project=body.project, env=body.env))
+
+
+@router.get("/jobs", response_model=page_shape(Job))
+def jobs(
+    call: Authenticated,
+    state: Annotated[list[JobState] | None, Query(max_length=20)] = None,
+    project: Named = None,
+    name: Named = None,
+    parent: Named = None,
+    organization: Named = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Jobs, newest first."""
+    where: dict[str, Any] = {"state": tuple(state)} if state else {}
+    where |= {"name": name} if name is not None else {}
+    where |= {"parent_id": parent} if parent is not None else {}
+    return call.page(Job, limit=limit, cursor=cursor, newest=True, **where, **_whose(call, organization, project))
+
+
+@router.get("/jobs/{job}", response_model=shape(Job))
+def job_of(call: Authenticated, job: Ref) -> Response:
+    """One job."""
+    return answer(find(call, job))
+
+
+@router.get("/jobs/{job}/story", response_model=JobStory)
+def story_of(call: Authenticated, job: Ref) -> Response:
+    """All that is known of a job, with the reason why it waits."""
+    return answer(call.ask(story, job))
+
+
+@router.post("/jobs/{job}/stop", response_model=shape(Job))
+def stop(call: Authenticated, job: Ref, body: StopOrder | None = None) -> Response:
+    """End a job: it is warned, told, and at the end of its grace killed."""
+    grace = body.grace if body else None
+    grace_us = None if grace is None else parse_span_us(grace, field="grace")
+    return call.run(stop_job, find(call, job).id, grace_us=grace_us)
+
+
+@router.get("/jobs/{job}/log", response_model=LogPage)
+def log(
+    call: Authenticated,
+    job: Ref,
+    offset: Place = 0,
+    limit: Annotated[int, Query(ge=1, le=1 << 20, description="Bytes of log, about.")] = PIECES_BYTES,
+    tail: Annotated[int | None, Query(ge=0, le=100_000, description="Begin this many lines before the end.")] = None,
+) -> Response:
+    """A stretch of a job's log: what its tasks wrote, with the moments at which they did."""
+    found = find(call, job)
+    over = found.state in ENDED
+    logs = call.control.logs
+    if tail is not None:
+        offset = logs.tail(found.id, tail)
+    pieces, following = logs.read(found.id, offset, limit)
+    return answer({"pieces": pieces, "next": following, "ended": over and following >= logs.end(found.id)})
+
+
+def find(call: Call, ref: str) -> Job:
+    """A job by id, the unique beginning of one, or name. A whole id needs no wait for the loop."""
+    control, caller = call.control, call.caller
+    found = control.world.get(Job, ref) or (control.reads.get(Job, ref) if ref.startswith("job_") else None)
+    if found is None:
+        found = call.ask(find_job, ref)
+    assert isinstance(found, Job)
+    if not is_same_house(caller, found.organization_id) or caller.project_id not in (None, found.project_id):
+        raise nothing_here("job", ref)
+    caller.need(Permission.JOBS_READ, found.organization_id, found.project_id)
+    return found
+
+
+def _whose(call: Call, organization: str | None, project: str | None) -> dict[str, Any]:
+    """The filter for what the caller may see of jobs."""
+    caller = call.caller
+    house = call.organization(organization)
+    if project is not None or caller.project_id is not None:
+        home = call.project(project, house.id)
+        caller.need(Permission.JOBS_READ, home.organization_id, home.id)
+        return {"organization_id": home.organization_id, "project_id": home.id}
+    caller.need(Permission.JOBS_READ, house.id)
+    return {"organization_id": house.id}
