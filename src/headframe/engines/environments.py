@@ -237,6 +237,13 @@ def _build(build: _Build, digest: str, say: Say) -> int:
         python = str(build.folder / "bin/python")
         _uv_run(build, [uv, "pip", "install", "--python", python, "--compile-bytecode", "--", *build.packages], say)
     _seal(build.folder)
+    # Others find the interpreter through this link, and show its surroundings to jobs.
+    if os.path.realpath(build.folder / "bin/python") != str(build.interpreter.path):
+        raise Invalid(
+            "A package changed the interpreter of the environment.",
+            field="packages",
+            next_step="Leave out the package that does so.",
+        )
     return len(list(build.folder.glob("lib/python3.*/site-packages/*.dist-info")))
 
 

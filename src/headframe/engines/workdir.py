@@ -6,6 +6,7 @@ descriptors that follow no link.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -242,10 +243,8 @@ def _folder(root: int, path: str, owner: Owner | None) -> int:
 
 
 def _write_one(content: Path, entry: Entry, here: int, name: str, owner: Owner | None) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=here)
-    except FileNotFoundError:
-        pass
     if entry.link:
         os.symlink(entry.link, name, dir_fd=here)
         if owner:
