@@ -39,6 +39,7 @@ _CAUSES = (  # a sign in the driver's words, what it means, what to do
     ("unable to open", "The database cannot be opened.", "Check that its folder exists and that this user may use it."),
     ("malformed", "The database file is damaged.", "Stop, keep a copy of the file, and restore the last backup."),
     ("not a database", "The file is not a database.", "Check the path, or restore the last backup."),
+    ("resolve host", "The database server has no such address.", "Check the host in the URL of the store."),
     ("connection", "The database server cannot be reached.", "Check that it runs, its address, and the network."),
 )
 

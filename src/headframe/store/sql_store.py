@@ -112,11 +112,15 @@ class SqlStore(SqlReads):
     def __init__(self, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> None:
         super().__init__(Database(url, lock_wait_ms=lock_wait_ms))
         self._statements = {kind: Statements(mapping_of(kind), self._database) for kind in schema.tables}
-        if self._database.in_memory:
-            with self._database.write() as connection:
-                schema.metadata.create_all(connection)
-        else:
-            self._check_revision()
+        try:
+            if self._database.in_memory:
+                with self._database.write() as connection:
+                    schema.metadata.create_all(connection)
+            else:
+                self._check_revision()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -244,5 +248,4 @@ class SqlStore(SqlReads):
         with self._database.read() as connection:
             found = stored_revision(connection)
         if found != schema.REVISION:
-            self.close()
             raise wrong_revision(found)
