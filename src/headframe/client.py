@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from headframe.base.errors import CallerError, Invalid, InvalidSpec
+from headframe.base.errors import CallerError, Invalid
+from headframe.client_job import Source
 from headframe.client_wire import PATIENCE_S, Profile, Unreachable, Wire, profile
 
 if TYPE_CHECKING:
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
 
     from headframe.client_files import Progress
 
-__all__ = ["ENDED", "Client", "Document", "Unreachable"]
+__all__ = ["ENDED", "Client", "Job", "Source", "Unreachable"]
 
 ENDED = frozenset({"succeeded", "failed", "stopped"})
 PAGE = 500
 _LOG_BYTES = 1 << 20
-_PLACEHOLDER = "sha256:" + "0" * 64
-Document = Mapping[str, Any]
+Job = Source | Mapping[str, Any] | str | Path
 Row = dict[str, Any]
 
 
@@ -148,7 +148,7 @@ class Client:
 
     def submit(
         self,
-        job: Document | str | Path,
+        job: Job,
         *,
         files: str | Path | None = None,
         project: str | None = None,
@@ -157,19 +157,23 @@ class Client:
         idempotency_key: str | None = None,
     ) -> Row:
         """Submit a document, or the job file at a path. A folder in `files` is uploaded first."""
-        body = self._prepared(job, files, project, env or {}, progress)
+        source = Source.of(job).with_files(files)
+        source.check(env or {})
+        folder = source.folder()
+        body = source.body(project, env or {}, self.upload(folder, progress) if folder is not None else None)
         return _row(self.wire.call("POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
 
     def plan(
         self,
-        job: Document | str | Path,
+        job: Job,
         *,
         project: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Row:
         """Would it run, where, when, what would it cost, and why not. Nothing is uploaded."""
-        document, lines, _ = _document(job)
-        return self._post("/v1/plan", _body(_checked(document, lines, env or {}), project, env or {}))
+        source = Source.of(job)
+        source.check(env or {})
+        return self._post("/v1/plan", source.body(project, env or {}, None))
 
     def jobs(self, *, limit: int | None = 100, **query: Any) -> list[Row]:
         """Newest first. Filters: state, project, name, parent."""
@@ -194,11 +198,10 @@ class Client:
         found = self.job(found["id"])
         if found["state"] in ENDED:
             return found
-        for event in self.follow_events(after=seen):
-            if event["subject"] == found["id"]:
-                found = self.job(found["id"])
-                if found["state"] in ENDED:
-                    break
+        for _ in self.follow_events(after=seen, subject=found["id"]):
+            found = self.job(found["id"])
+            if found["state"] in ENDED:
+                break
         return found
 
     def logs(
@@ -225,8 +228,8 @@ class Client:
                     yield json.loads(text)
 
     def metrics(self, job: str) -> list[Row]:
-        answer = self.get(f"/v1/jobs/{_part(job)}/metrics")
-        return list(answer["items"]) if isinstance(answer, dict) and "items" in answer else list(answer)
+        """What the job wrote to metrics.jsonl in its outputs."""
+        return self.all(f"/v1/jobs/{_part(job)}/metrics")
 
     def events(self, *, after: int = 0, subject: str | None = None) -> list[Row]:
         """What has happened, oldest first."""
@@ -238,15 +241,14 @@ class Client:
                 return found
             after = items[-1]["seq"]
 
-    def follow_events(self, *, after: int) -> Iterator[Row]:
-        """Everything that happens after the event number `after`, without end."""
-        for _, text in self.wire.follow("/v1/events/follow", "after", after):
+    def follow_events(self, *, after: int, subject: str | None = None) -> Iterator[Row]:
+        """Everything that happens (to `subject`) after the event number `after`, without end."""
+        for _, text in self.wire.follow("/v1/events/follow", "after", after, subject=subject):
             if text:
                 yield json.loads(text)
 
     def outputs(self, job: str) -> list[Row]:
-        answer = self.get(f"/v1/jobs/{_part(job)}/outputs")
-        return list(answer["items"]) if isinstance(answer, dict) else list(answer)
+        return self.all(f"/v1/jobs/{_part(job)}/outputs")
 
     def download(
         self, job: str, folder: str | Path, paths: list[str] | None = None, progress: Progress | None = None
@@ -337,79 +339,6 @@ class Client:
 
     def _patch(self, path: str, version: int, fields: Mapping[str, object]) -> Row:
         return _row(self.wire.call("PATCH", path, body=_present(fields), version=version))
-
-    def _prepared(
-        self,
-        job: Document | str | Path,
-        files: str | Path | None,
-        project: str | None,
-        env: Mapping[str, str],
-        progress: Progress | None,
-    ) -> Row:
-        """The body of a submission: checked before anything is uploaded, with files in place of the folder."""
-        document, lines, base = _document(job)
-        if files is not None:
-            document["files"] = str(files)
-            base = Path.cwd()
-        folder = document.get("files")
-        body = _body(_checked(document, lines, env), project, env)
-        if isinstance(folder, str) and not folder.startswith("sha256:"):
-            body["spec"]["files"] = self.upload(_inside(folder, base, lines.get("files"), bool(files)), progress)
-        return body
-
-
-def _document(job: Document | str | Path) -> tuple[dict[str, Any], dict[str, int], Path]:
-    """(document, lines, the folder that its paths are relative to)."""
-    if isinstance(job, Mapping):
-        return dict(job), {}, Path.cwd()
-    from headframe.workloads import jobfile
-
-    path = Path(job)
-    try:
-        text = path.read_text("utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, UnicodeDecodeError) as error:
-        missing, barred = isinstance(error, FileNotFoundError), isinstance(error, PermissionError)
-        why = "does not exist" if missing else "may not be read" if barred else "is not a text file"
-        raise CallerError(f"The job file {path} {why}.", next_step="Name a job file such as job.yaml.") from None
-    try:
-        document, lines = jobfile.read(text)
-    except InvalidSpec as error:
-        error.details["file"] = str(path)
-        raise
-    return document, lines, path.resolve().parent
-
-
-def _checked(document: dict[str, Any], lines: Mapping[str, int], env: Mapping[str, str]) -> dict[str, Any]:
-    """The document, found valid in itself; a folder in `files` is stood in for."""
-    from headframe.workloads import jobfile
-
-    folder = document.get("files")
-    shown = dict(document)
-    if isinstance(folder, str) and folder.strip() and "\0" not in folder and not folder.startswith("sha256:"):
-        shown["files"] = _PLACEHOLDER
-    jobfile.parse(shown, env=env, lines=lines)
-    return document
-
-
-def _body(document: Mapping[str, Any], project: str | None, env: Mapping[str, str]) -> Row:
-    """The body of a submission or plan. A folder not uploaded is left out."""
-    spec = {name: value for name, value in document.items() if name != "project"}
-    if isinstance(spec.get("files"), str) and not spec["files"].startswith("sha256:"):
-        del spec["files"]
-    return {"spec": spec, "project": project or document.get("project"), "env": dict(env)}
-
-
-def _inside(folder: str, base: Path, line: int | None, chosen: bool) -> Path:
-    """The folder to upload. One that a job file names must lie in the file's folder or in the current one."""
-    place = (base / folder).resolve()
-    roots = (base.resolve(), Path.cwd())
-    if chosen or any(place.is_relative_to(root) for root in roots):
-        return place
-    raise InvalidSpec(
-        f"files is {folder!r}, which leads out of the job file's folder.",
-        field="files", value=folder, allowed="a folder inside it or inside the current folder, or --files", line=line,
-        next_step="Allowed: a folder inside it or inside the current folder; --files uploads any other.",
-    )  # fmt: skip
 
 
 def _part(text: str) -> str:

@@ -241,9 +241,13 @@ class _Waiting:
         ) from error
 
 
-def _query(query: Mapping[str, object] | None) -> dict[str, str] | None:
+def _query(query: Mapping[str, object] | None) -> dict[str, str | list[str]] | None:
     """Without what is None; None when nothing is left, so that an address keeps its own query."""
-    return {name: str(value) for name, value in (query or {}).items() if value is not None} or None
+    return {
+        name: [str(item) for item in value] if isinstance(value, list) else str(value)
+        for name, value in (query or {}).items()
+        if value is not None
+    } or None
 
 
 def events_of(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:

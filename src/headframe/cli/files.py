@@ -1,0 +1,75 @@
+"""Commands about files: what jobs left, and datasets."""
+
+from __future__ import annotations
+
+import click
+
+from headframe.cli import printing
+from headframe.cli.options import Session, command, common, group
+from headframe.cli.printing import Column
+
+OUTPUTS = (
+    Column("FILE", lambda row: row["path"], whole=True),
+    Column("SIZE", lambda row: printing.size(row.get("size", row.get("size_bytes"))), right=True),
+    Column("WRITTEN", lambda row: printing.moment(row.get("modified_us"))),
+)
+DATASETS = (
+    Column("DATASET", lambda row: f"{row['name']}@{row['number']}", whole=True),
+    Column("SIZE", lambda row: printing.size(row["size_bytes"]), right=True),
+    Column("FILES", lambda row: row["files"], right=True),
+    Column("CREATED", lambda row: printing.age(row["created_us"])),
+    Column("ID", lambda row: row["id"], whole=True),
+)
+
+
+@command("headframe outputs train-7b", "headframe outputs train-7b --download results model.pt")
+@click.argument("job")
+@click.argument("path", nargs=-1)
+@click.option("--download", metavar="FOLDER", type=click.Path(file_okay=False), help="Bring them into this folder.")
+@common
+def outputs(session: Session, job: str, path: tuple[str, ...], download: str | None) -> None:
+    """List or download what a job left in $HEADFRAME_OUTPUTS and its checkpoints."""
+    found = session.client.job(job)["id"]
+    if download is None:
+        rows = [row for row in session.client.outputs(found) if not path or row["path"] in path]
+        session.rows(rows, OUTPUTS, "The job left no files.", key="path")
+        return
+    with printing.progress() as tell:
+        places = session.client.download(found, download, list(path) or None, tell)
+    if session.json:
+        printing.as_json([str(place) for place in places])
+        return
+    for place in places:
+        printing.say(printing.safe(place))
+    if not places:
+        printing.note("The job left no files.")
+
+
+@group("headframe datasets", "headframe datasets push wiki-en ./wiki")
+@click.pass_context
+def datasets(context: click.Context) -> None:
+    """Datasets: named folders of files in numbered versions."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_datasets)
+
+
+@datasets.command("list")
+@click.option("--name", help="Only this one's versions.")
+@click.option("--project", help="Only this project's.")
+@common
+def list_datasets(session: Session, name: str | None = None, project: str | None = None) -> None:
+    """List datasets and their versions."""
+    rows = session.client.datasets(name=name, project=project)
+    session.rows(rows, DATASETS, "No datasets. Make one: headframe datasets push NAME FOLDER")
+
+
+@datasets.command("push")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--project", help="The project it belongs to.")
+@common
+def push_dataset(session: Session, name: str, folder: str, project: str | None) -> None:
+    """Upload a folder as the next version of a dataset."""
+    with printing.progress() as tell:
+        row = session.client.push_dataset(name, folder, project, tell)
+    session.done(row, f"{row['name']}@{row['number']}: {row['files']} files, {printing.size(row['size_bytes'])}.")

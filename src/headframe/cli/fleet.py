@@ -1,0 +1,96 @@
+"""Commands about the fleet: clusters, nodes, GPUs, drain and resume."""
+
+from __future__ import annotations
+
+import click
+
+from headframe.base.errors import NotFound
+from headframe.base.quantities import format_mib
+from headframe.cli import printing
+from headframe.cli.options import Session, command, common
+from headframe.cli.printing import Column
+
+CLUSTERS = (
+    Column("CLUSTER", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"]),
+    Column("REGION", lambda row: row["region_id"]),
+    Column("ENGINE", lambda row: row["engine"]),
+    Column("LABELS", lambda row: ", ".join(f"{name}={value}" for name, value in sorted(row["labels"].items()))),
+)
+NODES = (
+    Column("NODE", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"]),
+    Column("STATE", lambda row: row["state"], whole=True),
+    Column("CPU", lambda row: printing.milli(row["cpu_milli"]), right=True),
+    Column("MEMORY", lambda row: format_mib(row["memory_mib"]), right=True),
+    Column("DISK", lambda row: format_mib(row["disk_mib"]), right=True),
+    Column("PRETENDED", lambda row: "yes" if row["fake"] else ""),
+    Column("TOPOLOGY", lambda row: "/".join(row["topology"])),
+    Column("REASON", lambda row: row["reason"]),
+)
+GPUS = (
+    Column("GPU", lambda row: row["id"], whole=True),
+    Column("NODE", lambda row: row["node_id"]),
+    Column("INDEX", lambda row: row["index"], right=True),
+    Column("KIND", lambda row: row["kind"], whole=True),
+    Column("VENDOR", lambda row: row["vendor"]),
+    Column("MEMORY", lambda row: format_mib(row["memory_mib"]), right=True),
+    Column("HEALTH", lambda row: "healthy" if row["healthy"] else "unhealthy"),
+    Column("PRETENDED", lambda row: "yes" if row["fake"] else ""),
+    Column("LINKS", lambda row: row["links"]),
+    Column("REASON", lambda row: row["reason"]),
+)
+
+
+@command("headframe clusters")
+@common
+def clusters(session: Session) -> None:
+    """List the clusters, each under one engine."""
+    session.rows(session.client.clusters(), CLUSTERS, "No clusters.")
+
+
+@command("headframe nodes")
+@click.option("--cluster", metavar="ID", help="Only this cluster's.")
+@common
+def nodes(session: Session, cluster: str | None) -> None:
+    """List the machines."""
+    session.rows(session.client.nodes(cluster=cluster), NODES, "No nodes.")
+
+
+@command("headframe gpus", "headframe gpus --json")
+@click.option("--node", metavar="ID", help="Only this node's.")
+@common
+def gpus(session: Session, node: str | None) -> None:
+    """List the accelerators."""
+    session.rows(session.client.accelerators(node=node), GPUS, "No GPUs. `headframe doctor` says what it finds.")
+
+
+@command("headframe drain node_1 --reason 'new fans'")
+@click.argument("node")
+@click.option("--reason", default="drained by an operator", show_default=True, help="Why, for those who look.")
+@common
+def drain(session: Session, node: str, reason: str) -> None:
+    """Let a node finish what it has and take nothing new."""
+    row = session.client.drain(_node_id(session, node), reason)
+    session.done(row, f"{row['id']} is {row['state']}.")
+
+
+@command("headframe resume node_1")
+@click.argument("node")
+@common
+def resume(session: Session, node: str) -> None:
+    """Let a drained node take work again."""
+    row = session.client.resume(_node_id(session, node))
+    session.done(row, f"{row['id']} is {row['state']}.")
+
+
+def _node_id(session: Session, node: str) -> str:
+    """The id of a node that is named by its id or its name."""
+    found = session.client.nodes()
+    for key in ("id", "name"):
+        matching = [str(row["id"]) for row in found if row[key] == node]
+        if len(matching) > 1:
+            raise click.UsageError(f"Several nodes are named {node}: {', '.join(matching)}. Name one by its id.")
+        if matching:
+            return matching[0]
+    raise NotFound(f"There is no node {node!r}.", next_step="`headframe nodes` lists them.")

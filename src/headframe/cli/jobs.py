@@ -1,0 +1,104 @@
+"""Commands about jobs that are there: list, stop, wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from headframe.cli import exits, printing
+from headframe.cli.options import Session, command, common, confirm
+from headframe.cli.printing import Column
+
+JOB_STATES = ("pending", "queued", "starting", "running", "stopping", "succeeded", "failed", "stopped")
+
+
+def gpus_of(job: Mapping[str, Any]) -> str:
+    """The GPUs that a job asks for, for a cell: `2x H100:8`."""
+    found = []
+    for one in job["spec"]["resources"]["gpus"]:
+        count = printing.milli(one["milli"]) if one["milli"] < 1000 else str(one["count"])
+        low, high = one["memory_min_gib"], one["memory_max_gib"]
+        memory = "" if low is None and high is None else f":{low or ''}..{high or ''}GB" if low != high else f":{low}GB"
+        found.append(f"{one['kind'] or 'any'}{memory}:{count}")
+    nodes = job["spec"]["nodes_min"]
+    return (f"{nodes}x " if nodes > 1 else "") + (" or ".join(found) or "-")
+
+
+COLUMNS = (
+    Column("JOB", lambda job: job["id"], whole=True),
+    Column("NAME", lambda job: job["name"]),
+    Column("STATE", lambda job: job["state"], whole=True),
+    Column("GPU", gpus_of),
+    Column("SUBMITTED", lambda job: printing.age(job["submitted_us"])),
+    Column("RAN", lambda job: printing.lasted(job["started_us"], job["ended_us"])),
+    Column("TRY", lambda job: job["attempt"] or "", right=True),
+    Column("EXIT", lambda job: "" if job["exit_code"] is None else job["exit_code"], right=True),
+    Column("REASON", lambda job: job["reason"]),
+)
+
+
+@command("headframe jobs", "headframe jobs --state running --json")
+@click.option("--state", multiple=True, type=click.Choice(JOB_STATES), help="Only these states (may be repeated).")
+@click.option("--name", help="Only jobs of this name.")
+@click.option("--project", help="Only jobs of this project.")
+@click.option("--parent", metavar="JOB", help="Only the jobs of this array or schedule.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=30, show_default=True, help="How many.")
+@click.option("-a", "--all", "everything", is_flag=True, help="All of them.")
+@common
+def jobs(session: Session, state: tuple[str, ...], limit: int, everything: bool, **query: str | None) -> None:
+    """List jobs, newest first."""
+    many = None if everything else limit
+    found = session.client.jobs(limit=many, state=list(state) or None, **query)
+    session.rows(found, COLUMNS, "No jobs. Submit one: headframe submit -- echo hello")
+    if not session.json and not session.quiet and many is not None and len(found) == many:
+        printing.note(f"These are the newest {many}; --all or --limit shows more.")
+
+
+@command("headframe stop train-7b", "headframe stop --state queued --yes")
+@click.argument("job", nargs=-1)
+@click.option("--state", multiple=True, type=click.Choice(JOB_STATES[:5]), help="All jobs in this state.")
+@click.option("--project", help="With --state: only jobs of this project.")
+@click.option("--grace", metavar="TIME", help="How long a job may take to end, such as 30s, before it is killed.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask when there are several.")
+@common
+def stop(
+    session: Session, job: tuple[str, ...], state: tuple[str, ...], project: str | None, grace: str | None, yes: bool
+) -> None:
+    """Stop jobs by name or id, or all in a state."""
+    if bool(job) == bool(state):
+        raise click.UsageError("Name jobs, or choose them with --state.")
+    wanted = list(job)
+    if state:
+        wanted = [found["id"] for found in session.client.jobs(limit=None, state=list(state), project=project)]
+    if len(wanted) > 1:
+        confirm(f"Stop {len(wanted)} jobs?", yes)
+    stopped = [session.client.stop(one, grace) for one in wanted]
+    if session.json:
+        printing.as_json(stopped)
+        return
+    for found in stopped:
+        session.done(found, f"{found['id']} ({printing.safe(found['name'])}) is {found['state']}.")
+    if not stopped:
+        printing.note("No job to stop.")
+
+
+@command("headframe wait train-7b && headframe outputs train-7b --download .")
+@click.argument("job", nargs=-1, required=True)
+@common
+def wait(session: Session, job: tuple[str, ...]) -> int:
+    """Wait until jobs have ended; the exit code is the job's (of several: the first that is not 0)."""
+    ended = [session.client.wait(one) for one in job]
+    if session.json:
+        printing.as_json(ended if len(ended) > 1 else ended[0])
+    else:
+        for found in ended:
+            session.done(found, f"{found['id']} ({printing.safe(found['name'])}) {found['state']}{_why(found)}.")
+    return next((code for code in map(exits.of_job, ended) if code), 0)
+
+
+def _why(job: Mapping[str, Any]) -> str:
+    parts = [f"exit code {job['exit_code']}" if job["exit_code"] else "", printing.safe(job["reason"])]
+    text = ", ".join(part for part in parts if part and part != job["state"])
+    return f" ({text})" if text else ""

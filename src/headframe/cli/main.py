@@ -1,0 +1,117 @@
+"""The entry: finds a command, runs it, and turns an error into a line of cause, one of what to do, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from headframe import __version__
+from headframe.base.errors import HeadframeError
+from headframe.cli import exits, printing
+
+# Which module of this folder holds a command. Read only when that command is run, so that each starts fast.
+COMMANDS: dict[str, dict[str, str]] = {
+    "Server": {"serve": "server", "demo": "server", "migrate": "server", "sim": "server", "doctor": "doctor"},
+    "Access": {"login": "access", "whoami": "access", "completion": "access"},
+    "Jobs": {
+        "submit": "submit", "plan": "submit", "jobs": "jobs", "show": "story", "logs": "logs", "stop": "jobs",
+        "wait": "jobs", "events": "logs", "metrics": "logs", "outputs": "files", "datasets": "files",
+    },
+    "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet"},
+    "Money": {"prices": "money", "usage": "money", "budget": "money", "credits": "money", "invoices": "money"},
+    "Tenants": {
+        "orgs": "tenancy", "projects": "tenancy", "members": "tenancy", "keys": "tenancy", "quotas": "limits",
+        "secrets": "limits",
+    },
+}  # fmt: skip
+_WHERE = {name: module for group in COMMANDS.values() for name, module in group.items()}
+
+
+class Root(click.Group):
+    """All commands, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_WHERE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _WHERE:
+            return None
+        found: click.Command = getattr(import_module(f"headframe.cli.{_WHERE[cmd_name]}"), cmd_name)
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _WHERE, n=1)
+            hint = f" Did you mean {near[0]}?" if near and "Did you mean" not in error.message else ""
+            raise click.UsageError(f"{error.message.rstrip('.')}.{hint}", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, group in COMMANDS.items():
+            rows = []
+            for name in group:
+                command = self.get_command(ctx, name)
+                assert command is not None
+                rows.append((name, command.get_short_help_str(80)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExit codes:\n"
+    + exits.described()
+    + "\n\n\b\nExample:\n  headframe submit --gpu H100:1 -- python train.py",
+)
+@click.version_option(__version__, prog_name="headframe")
+def root() -> None:
+    """Headframe: your machines as a GPU cloud."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command and return its exit code. The entry of the `headframe` command."""
+    try:
+        code = root.main(args, prog_name="headframe", standalone_mode=False)
+        sys.stdout.flush()
+    except HeadframeError as error:
+        _tell(error)
+        return exits.code_of(error)
+    except click.exceptions.Abort:
+        printing.note("")
+        return exits.INTERRUPTED
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader went away, as `head` does. What is still buffered goes nowhere, and nobody need hear of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BROKEN_PIPE
+    except OSError as error:
+        printing.note(
+            f"{printing.style('Error:', 'red', sys.stderr)} {error.strerror or error}: {error.filename or ''}"
+        )
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: HeadframeError) -> None:
+    """One line of cause, one of what to do next, on standard error."""
+    file, line = error.details.get("file"), error.details.get("line")
+    place = f"{file or 'job file'}:{line}: " if line else f"{file}: " if file else ""
+    printing.note(f"{printing.style('Error:', 'red', sys.stderr)} {printing.safe(place + error.message)}")
+    if error.next_step:
+        printing.note(f"{printing.style('Next:', 'bold', sys.stderr)}  {printing.safe(error.next_step)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""What is printed: tables that fit the terminal, JSON, colour on terminals only, ages and amounts for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from headframe.base.money import plain
+from headframe.base.quantities import format_mib, format_span
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_STYLES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
+STATES = {
+    "succeeded": "green", "running": "blue", "starting": "blue", "failed": "red", "stopped": "yellow",
+    "stopping": "yellow", "ready": "green", "down": "red", "draining": "yellow",
+}  # fmt: skip
+_LEAST_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its head, how a row gives its cell, whether the cell stays whole however narrow the terminal is."""
+
+    head: str
+    cell: Callable[[Mapping[str, Any]], object]
+    whole: bool = False
+    right: bool = False
+
+
+def now_us() -> int:
+    """Microseconds since 1970: the one place where the command line asks the time, to print ages."""
+    return time.time_ns() // 1000
+
+
+def coloured(stream: TextIO) -> bool:
+    """Colour only on a terminal that wants it (see no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def style(text: str, name: str, stream: TextIO | None = None) -> str:
+    return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if name and coloured(stream or sys.stdout) else text
+
+
+def safe(value: object) -> str:
+    """One line of text without anything that could steer a terminal."""
+    return _CONTROL.sub(" ", "" if value is None else str(value))
+
+
+def say(text: str = "") -> None:
+    print(text)
+
+
+def note(text: str) -> None:
+    """For people, beside the result: standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def as_json(value: object) -> None:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table as wide as the terminal at most; into a file or pipe nothing is shortened."""
+    cells = [[safe(column.cell(row)) for column in columns] for row in rows]
+    widths = [max([len(column.head), *(len(line[place]) for line in cells)]) for place, column in enumerate(columns)]
+    if sys.stdout.isatty():
+        _shrink(widths, columns, shutil.get_terminal_size().columns)
+    lines = [style(_line([column.head for column in columns], widths, columns), "bold")]
+    lines += [_line(line, widths, columns, paint=True) for line in cells]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _shrink(widths: list[int], columns: Sequence[Column], width: int) -> None:
+    """Take from the widest column that may be shortened, until the line fits."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        open_to = [place for place, column in enumerate(columns) if not column.whole and widths[place] > _LEAST_WIDTH]
+        if not open_to:
+            return
+        widest = max(open_to, key=lambda place: widths[place])
+        widths[widest] -= 1
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], paint: bool = False) -> str:
+    parts = []
+    for text, width, column in zip(cells, widths, columns, strict=True):
+        short = text if len(text) <= width else text[: width - 1] + "…"
+        padded = short.rjust(width) if column.right else short.ljust(width)
+        parts.append(style(padded, STATES.get(text, "")) if paint and text in STATES else padded)
+    return "  ".join(parts).rstrip()
+
+
+def facts(rows: Sequence[tuple[str, object]]) -> None:
+    """Names and values, one to a line; what is None or "" is left out."""
+    shown = [(name, safe(value)) for name, value in rows if value is not None and value != ""]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        print(f"{style(name.ljust(width), 'dim')}  {style(value, STATES.get(value, ''))}")
+
+
+def heading(text: str) -> None:
+    print("\n" + style(text, "bold"))
+
+
+def age(at_us: object) -> str:
+    """`12 s ago`; empty when there is no moment."""
+    return f"{format_span(max(0, now_us() - at_us))} ago" if isinstance(at_us, int) and at_us > 0 else ""
+
+
+def moment(at_us: object) -> str:
+    """The moment by the machine's own clock and zone, to the second."""
+    if not isinstance(at_us, int):
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_us // 1_000_000))
+
+
+def lasted(start_us: object, end_us: object) -> str:
+    if not isinstance(start_us, int):
+        return ""
+    return format_span(max(0, (end_us if isinstance(end_us, int) else now_us()) - start_us))
+
+
+def money(nano: object, currency: object = "USD") -> str:
+    """The exact amount."""
+    return f"{plain(nano, str(currency))} {currency}" if isinstance(nano, int) else ""
+
+
+def milli(value: object) -> str:
+    """Thousandths as a number: 1500 as 1.5."""
+    return f"{value / 1000:g}" if isinstance(value, int) else ""
+
+
+def size(count: object) -> str:
+    """Bytes for people: 1.5 MiB."""
+    if not isinstance(count, int):
+        return ""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on standard error while files go up or down; nothing when that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        console=Console(stderr=True), transient=True,
+    ) as bars:  # fmt: skip
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total or None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield tell
+
+
+def by_unit(name: str, value: object, currency: object = "USD") -> str:
+    """A value for people, by the unit that stands last in its name."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        if name.endswith("_us"):
+            return moment(value) if value > 10**15 else format_span(value)
+        if name.endswith("_nano"):
+            return money(value, currency)
+        if name.endswith("_mib"):
+            return format_mib(value)
+        if name.endswith("_milli"):
+            return milli(value)
+        if name.endswith("_bytes"):
+            return size(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(by_unit(name, item, currency) for item in value)
+    if isinstance(value, Mapping):
+        inner = value.get("currency", currency)
+        return "; ".join(
+            f"{_words(key)} {by_unit(key, item, inner)}"
+            for key, item in value.items()
+            if item not in (None, "", [], {})
+        )
+    return safe(value)
+
+
+def document(value: Mapping[str, Any], leave_out: Sequence[str] = ()) -> None:
+    """Any document as names and values, tables within it one level down."""
+    currency = value.get("currency", "USD")
+    rows: list[tuple[str, object]] = []
+    for name, item in value.items():
+        if name in leave_out:
+            continue
+        if isinstance(item, Mapping):
+            inner = item.get("currency", currency)
+            rows += [(f"{_words(name)}: {_words(key)}", by_unit(key, each, inner)) for key, each in item.items()]
+        elif isinstance(item, list | tuple) and item and isinstance(item[0], Mapping):
+            rows += [(f"{_words(name)} {place}", by_unit(name, each, currency)) for place, each in enumerate(item, 1)]
+        else:
+            rows.append((_words(name), by_unit(name, item, currency)))
+    facts(rows)
+
+
+def _words(name: str) -> str:
+    """`most_memory_mib_on_a_node` as it is read: without the unit, with spaces."""
+    for unit in ("_us", "_nano", "_mib", "_milli", "_bytes"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")

@@ -1,0 +1,70 @@
+"""Commands that run a server, the demonstration, the simulator and migrations. They run here, not on a server."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from headframe.cli.options import command
+
+_DATA = click.option(
+    "--data",
+    metavar="FOLDER",
+    envvar="HEADFRAME_DATA",
+    help="The data folder (HEADFRAME_DATA) [default: ~/.headframe].",
+)
+_STORE = click.option(
+    "--store-url", metavar="URL", envvar="HEADFRAME_STORE_URL", help="PostgreSQL instead of the embedded store."
+)
+
+
+@command("headframe serve", "headframe serve --fake-gpus H100:8 --port 9000")
+@_DATA
+@_STORE
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, envvar="HEADFRAME_HOST", help="The address to listen on."
+)
+@click.option("--port", default=8470, show_default=True, type=click.IntRange(0, 65535), envvar="HEADFRAME_PORT",
+              help="The port; 0 takes a free one.")  # fmt: skip
+@click.option("--fake-gpus", metavar="KIND:COUNT", help="Pretend that this machine has these GPUs, such as H100:8.")
+@click.option("--log-limit", metavar="SIZE", help="The most that one job's log may hold, such as 256MB.")
+@click.option("--isolation", type=click.Choice(("preferred", "required")), default="preferred", show_default=True,
+              help="Whether jobs may run where there is no sandbox.")  # fmt: skip
+def serve(**options: Any) -> int:
+    """Run a Headframe server on this machine."""
+    return _code(import_module("headframe.compose").serve(options))
+
+
+@command("headframe demo", "headframe demo --once")
+@_DATA
+@click.option("--once", is_flag=True, help="End when all is checked; the exit code says whether it was right.")
+def demo(**options: Any) -> int:
+    """Show it all: train, die, resume, restart the server, read the bill."""
+    return _code(import_module("headframe.cli.demo").main(**options))
+
+
+@command("headframe migrate", "headframe migrate --store-url postgresql://localhost/headframe")
+@_DATA
+@_STORE
+def migrate(**options: Any) -> int:
+    """Bring the store's tables to this version; `serve` does it by itself."""
+    return _code(import_module("headframe.compose").migrate(options))
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog="\b\nExample:\n  headframe sim --seed 1 --scenario steady",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sim(arguments: tuple[str, ...]) -> int:
+    """Run the simulator: the same loop on a virtual clock, with faults and checkers."""
+    return _code(import_module("headframe.sim.main").main(list(arguments)))
+
+
+def _code(result: object) -> int:
+    sys.stdout.flush()
+    return result if isinstance(result, int) else 0
