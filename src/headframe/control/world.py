@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headframe.base.changes import Changes
+from headframe.control.derived import Derived
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
 from headframe.jobs.records import ENDED, Attempt, Job
 from headframe.ledger.records import Invoice, Transfer
@@ -26,9 +27,9 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Node: None,
     Accelerator: None,
     Price: None,
-    Job: ("state", False, tuple(sorted(ENDED))),
-    Attempt: ("outcome", True, ("",)),
     Allocation: ("settled", True, (False,)),
+    Attempt: ("outcome", True, ("",)),
+    Job: ("state", False, tuple(sorted(ENDED))),  # last: its timers follow from the allocations
 }
 
 
@@ -48,6 +49,7 @@ class World:
 
     def __init__(self) -> None:
         self.tables: dict[type[Any], dict[str, Any]] = {kind: {} for kind in WARM}
+        self.derived = Derived(self.tables)
         self.balances: dict[tuple[str, str], int] = defaultdict(int)
         self.last_event_seq = 0
         self.last_invoice = 0
@@ -92,7 +94,12 @@ class World:
         table = self.tables.get(type(record))
         if table is None:
             return
-        if is_warm(record):
-            table[record.id] = record
+        before = table.get(record.id)
+        after = record if is_warm(record) else None
+        if after is not None:
+            table[record.id] = after
+        elif before is not None:
+            del table[record.id]
         else:
-            table.pop(record.id, None)
+            return
+        self.derived.changed(before, after)

@@ -31,7 +31,8 @@ class Job:
     `attempt` counts from 1 (0: none yet). `parent_id` is set on the children of an array or of a schedule;
     `array_index` on an array's children. `parent` marks such a parent: it never holds an allocation itself.
     `not_before_us` keeps a retry or a cron child back. `stop_reason` is why it was told to end ("" while it was not).
-    `failures` counts attempts that counted against `retry.max`.
+    `failures` counts attempts that counted against `retry.max`. `after` are the ids of jobs that must still
+    succeed first. `children_failed` counts a parent's children that did not succeed.
     """
 
     id: str
@@ -48,6 +49,8 @@ class Job:
     array_index: int | None = None
     attempt: int = 0
     failures: int = 0
+    after: tuple[str, ...] = ()
+    children_failed: int = 0
     not_before_us: int = 0
     started_us: int | None = None
     ended_us: int | None = None
@@ -60,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try. `outcome` is "" while it lasts, then succeeded, error, node_failure, preemption, stopped, engine_error."""
+    """One try. `outcome` is "" while it lasts, then succeeded, error, node_failure, preemption or stopped."""
 
     id: str
     job_id: str

@@ -1,0 +1,118 @@
+"""What follows from time, and from the end of other jobs: the second stage of a tick, and the placing after it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+from headframe.base.changes import Changes
+from headframe.base.ports import Ids
+from headframe.control.spending import Spending
+from headframe.control.stage_money import GRACE_US, StopOrder
+from headframe.control.world import World
+from headframe.fleet.records import Cluster, Node
+from headframe.jobs.family import child_ended, dependency_ended, fire, release, started, stop_parent
+from headframe.jobs.life import begin, deadline_us, stop, timed, warn
+from headframe.jobs.records import Job, JobState
+from headframe.metering.meter import quantities
+from headframe.scheduling.place import Snapshot, place
+from headframe.tenants.records import Organization
+
+
+def due(world: World, ids: Ids, now_us: int) -> Iterator[Changes]:
+    """Whatever time alone brings: retries and schedules that are due, durations that are up.
+
+    A generator: each change is to be applied before the next is asked for.
+    """
+    timers = world.derived.timers
+    while timers and timers[0][0] <= now_us:
+        job_id = heapq.heappop(timers)[1]
+        job: Job | None = world.get(Job, job_id)
+        if job is None:
+            continue
+        held = world.derived.held.get(job_id)
+        moment_us = deadline_us(job, held)
+        if moment_us is None or moment_us > now_us:
+            continue
+        if job.state == JobState.RUNNING and held is not None:
+            yield timed(job, held, now_us)
+        elif job.spec.cron and job.parent:
+            yield fire(job, ids.new("job"), bool(world.derived.children.get(job_id)), now_us)
+        else:
+            yield release(job, now_us)
+
+
+def next_timer_us(world: World) -> int | None:
+    """When `due` has something to do next, at the earliest."""
+    return world.derived.timers[0][0] if world.derived.timers else None
+
+
+def ended(world: World, job: Job, now_us: int) -> Iterator[Changes]:
+    """What the end of a job means for those that wait for it and for its parent; a stopped parent takes its children."""
+    for waiting_id in list(world.derived.dependents.get(job.id, ())):
+        waiting: Job | None = world.get(Job, waiting_id)
+        if waiting is not None:
+            yield dependency_ended(waiting, job, now_us)
+    parent: Job | None = world.get(Job, job.parent_id) if job.parent_id else None
+    if parent is not None:
+        yield child_ended(parent, job, len(world.derived.children.get(parent.id, ())))
+
+
+def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, grace_us: int) -> Iterator[Changes]:
+    """Tell a job to end, and its children with it."""
+    children = list(world.derived.children.get(job.id, ()))
+    if not job.parent:
+        yield stop(job, world.derived.held.get(job.id), reason, now_us, text, grace_us)
+        return
+    yield stop_parent(job, bool(children), reason, now_us, text)
+    for child_id in children:
+        child: Job | None = world.get(Job, child_id)
+        if child is not None:
+            why = "parent" if reason == "user" else reason
+            yield stop(child, world.derived.held.get(child_id), why, now_us, text, grace_us)
+
+
+def snapshot(world: World, blocked: Callable[[str, str, str], str]) -> Snapshot:
+    """All that placing may look at, as it is now."""
+    derived = world.derived
+    return Snapshot(
+        capacity=derived.capacity.scratch(),
+        queue=derived.queue,
+        jobs=world.tables[Job],
+        quotas=derived.quotas,
+        holdings=derived.holdings.copy(),
+        parallel=derived.parallel,
+        running=dict(derived.running_children),
+        blocked=blocked,
+    )
+
+
+def end_for_money(world: World, order: StopOrder, now_us: int) -> Iterator[Changes]:
+    """Carry out a stop that a limit on money asks for: at its moment, and with the warning that the job asked for."""
+    job: Job | None = world.get(Job, order.job_id)
+    held = world.derived.held.get(order.job_id)
+    if job is None or job.stop_reason:
+        return
+    if now_us >= order.stop_at_us or held is None:
+        grace_us = max(order.stop_at_us + GRACE_US - now_us, 0)
+        yield from stop_family(world, job, order.reason, now_us, order.sentence, grace_us)
+    elif job.state == JobState.RUNNING and now_us >= order.stop_at_us - job.spec.warn_before_stop_us:
+        yield warn(job, held, now_us, order.sentence)
+
+
+def start(world: World, spending: Spending, blocked: Callable[[str, str, str], str], now_us: int) -> Iterator[Changes]:
+    """Place what can be placed: each start is an attempt with its allocation."""
+    if not len(world.derived.queue):
+        return
+    for job, slices in place(snapshot(world, blocked)):
+        node: Node = world.all(Node)[slices[0].node_id]
+        cluster: Cluster = world.all(Cluster)[node.cluster_id]
+        parent: Job | None = world.get(Job, job.parent_id) if job.parent_id else None
+        if parent is not None:
+            yield started(parent, now_us)
+        currency = world.all(Organization)[job.organization_id].currency
+        if spending.too_dear(job, quantities(slices), cluster.region_id, currency, now_us):
+            text = "What is left of its budget does not pay for another attempt."
+            yield stop(job, None, "budget_exhausted", now_us, text, 0)
+            continue
+        yield begin(job, cluster.id, cluster.region_id, slices, now_us)

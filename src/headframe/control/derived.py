@@ -1,0 +1,132 @@
+"""What follows from the warm rows and is kept beside them, so that a decision need not search: changed row by row."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from typing import Any
+
+from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, Region
+from headframe.jobs.life import deadline_us
+from headframe.jobs.records import Attempt, Job, JobState
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.limits import Holdings
+from headframe.scheduling.queue import Queue
+from headframe.tenants.records import Quota
+
+HOLDING = frozenset({JobState.STARTING, JobState.RUNNING, JobState.STOPPING})
+
+
+def _holds(allocation: Allocation | None) -> bool:
+    return allocation is not None and allocation.state != HoldState.RELEASED
+
+
+class Derived:
+    """The queue, who holds what, families of jobs and timers.
+
+    `held` is the open allocation of a job, by job id; `attempt` the attempt under way, by allocation id; `children` are
+    the ids of a parent's children that have not ended, `running_children` counts those that hold something; `dependents` are ids of jobs that wait for a job, by its id; `timers`
+    is a heap of (moment, job id) at which time alone may change something, with repeats and leftovers; `parallel`
+    is the bound that an array sets on its running children; `quotas` are by the id of what they limit.
+    """
+
+    def __init__(self, tables: dict[type[Any], dict[str, Any]]) -> None:
+        self._tables = tables
+        self._capacity: Capacity | None = None
+        self.queue = Queue()
+        self.holdings = Holdings()
+        self.held: dict[str, Allocation] = {}
+        self.unsettled: dict[str, Allocation] = {}  # released, not yet fully charged
+        self.attempt: dict[str, Attempt] = {}
+        self.running_children: dict[str, int] = defaultdict(int)
+        self.children: dict[str, dict[str, None]] = defaultdict(dict)
+        self.dependents: dict[str, dict[str, None]] = defaultdict(dict)
+        self.parallel: dict[str, int] = {}
+        self.quotas: dict[str, Quota] = {}
+        self.timers: list[tuple[int, str]] = []
+
+    @property
+    def capacity(self) -> Capacity:
+        """What is free now; built anew after a change of the hardware."""
+        if self._capacity is None:
+            tables = self._tables
+            self._capacity = Capacity(
+                tables[Region], tables[Cluster], tables[Node].values(), tables[Accelerator].values()
+            )
+            for allocation in self.held.values():
+                self._capacity.hold(allocation.slices)
+        return self._capacity
+
+    def changed(self, before: Any | None, after: Any | None) -> None:
+        """A warm row went from `before` to `after` (None: it is not warm)."""
+        record = after if after is not None else before
+        match record:
+            case Job():
+                self._job(before, after)
+            case Allocation():
+                self._allocation(before, after)
+            case Attempt():
+                if after is not None:
+                    self.attempt[after.allocation_id] = after
+                else:
+                    self.attempt.pop(record.allocation_id, None)
+            case Quota():
+                self.quotas[record.scope_id] = record
+            case Node() | Accelerator() | Cluster() | Region():
+                self._capacity = None
+
+    def _allocation(self, before: Allocation | None, after: Allocation | None) -> None:
+        record = after or before
+        assert record is not None
+        was, now = _holds(before), _holds(after)
+        if was != now:
+            self.holdings.change(record, 1 if now else -1)
+            if self._capacity is not None:
+                self._capacity.hold(record.slices, -1 if now else 1)
+        if now:
+            self.held[record.job_id] = record
+        elif was:
+            self.held.pop(record.job_id, None)
+        if after is not None and not now:
+            self.unsettled[record.id] = record
+        else:
+            self.unsettled.pop(record.id, None)
+
+    def _job(self, before: Job | None, after: Job | None) -> None:
+        record = after or before
+        assert record is not None
+        if before is not None and before.state == JobState.QUEUED and (after is None or after.state != JobState.QUEUED):
+            self.queue.remove(record.id)
+        if after is not None and after.parent and after.spec.array is not None:
+            self.parallel[after.id] = after.spec.array.parallel
+        elif after is None and record.parent:
+            self.parallel.pop(record.id, None)
+        if record.parent_id is not None:
+            self._child(record.parent_id, before, after)
+        for job_id in before.after if before is not None else ():
+            self.dependents[job_id].pop(record.id, None)
+            if not self.dependents[job_id]:
+                del self.dependents[job_id]
+        if after is None:
+            return
+        for job_id in after.after:
+            self.dependents[job_id][after.id] = None
+        if after.state == JobState.QUEUED:
+            self.queue.add(after, self.parallel.get(after.parent_id or "", 0))
+        due_us = deadline_us(after, self.held.get(after.id))
+        if due_us is not None:
+            heapq.heappush(self.timers, (due_us, after.id))
+
+    def _child(self, parent_id: str, before: Job | None, after: Job | None) -> None:
+        record = after or before
+        assert record is not None
+        if after is not None:
+            self.children[parent_id][record.id] = None
+        else:
+            self.children[parent_id].pop(record.id, None)
+            if not self.children[parent_id]:
+                del self.children[parent_id]
+        running = (after is not None and after.state in HOLDING) - (before is not None and before.state in HOLDING)
+        self.running_children[parent_id] += running
+        if not self.running_children[parent_id]:
+            del self.running_children[parent_id]

@@ -1,0 +1,126 @@
+"""From what is on record to what engines are told: idempotent, repeated until an engine's report agrees."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from headframe.base.errors import HeadframeError, NotFound
+from headframe.control.ports import Engine, Reads, Vault
+from headframe.control.world import World
+from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Signal, Stop
+from headframe.fleet.records import Allocation, HoldState
+from headframe.jobs.life import DEFAULT_GRACE_US
+from headframe.jobs.records import Job
+from headframe.tenants.records import Organization, Project, Secret
+from headframe.workloads.records import Dataset
+from headframe.workloads.spec import Spec
+
+_SPEC = TypeAdapter(Spec)
+Order = Launch | Stop | Signal | Forget
+
+
+class Dispatch:
+    """Collects orders during a tick and hands them to engines after the commit.
+
+    Holds nothing that matters: what is lost with it, the engines' next full reports bring back.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine], reads: Reads, vault: Vault) -> None:
+        self._engines = engines
+        self._reads = reads
+        self._vault = vault
+        self._orders: dict[str, list[Order]] = defaultdict(list)
+        self.failed: list[tuple[str, Observation]] = []  # launches that could not even be written down
+
+    def follow(self, world: World, rows: Iterable[Any], actions: Iterable[Any], now_us: int) -> None:
+        """Orders that follow from rows just written, and the actions that came with them."""
+        last = {row.id: row for row in rows if isinstance(row, Allocation)}
+        for allocation in last.values():
+            if allocation.state == HoldState.STARTING:
+                self.launch(world, allocation, now_us)
+            elif allocation.state == HoldState.STOPPING:
+                self.stop(world, allocation, now_us)
+            elif allocation.state == HoldState.RELEASED and not allocation.settled:
+                self.forget(allocation.cluster_id, allocation.id, allocation.generation)
+        for action in actions:
+            held = world.get(Allocation, action.allocation_id)
+            if held is not None:
+                self._orders[held.cluster_id].append(action)
+
+    def launch(self, world: World, allocation: Allocation, now_us: int) -> None:
+        job: Job | None = world.get(Job, allocation.job_id)
+        if job is None:
+            return
+        try:
+            self._orders[allocation.cluster_id].append(self._launch(world, job, allocation))
+        except HeadframeError as error:
+            seen = Observation(allocation.id, allocation.generation, Seen.FAILED, now_us, detail=str(error))
+            self.failed.append((allocation.cluster_id, seen))
+
+    def stop(self, world: World, allocation: Allocation, now_us: int) -> None:
+        job: Job | None = world.get(Job, allocation.job_id)
+        grace_us = DEFAULT_GRACE_US
+        if job is not None and job.stop_at_us is not None:
+            grace_us = max(job.stop_at_us - now_us, 0)
+        order = Stop(allocation.id, allocation.generation, allocation.reason, grace_us=grace_us)
+        self._orders[allocation.cluster_id].append(order)
+
+    def kill(self, cluster_id: str, allocation_id: str, generation: int) -> None:
+        """End something that runs though nothing on record holds it."""
+        self._orders[cluster_id].append(Stop(allocation_id, generation, "orphan", "SIGKILL", 0))
+
+    def forget(self, cluster_id: str, allocation_id: str, generation: int) -> None:
+        self._orders[cluster_id].append(Forget(allocation_id, generation))
+
+    def send(self) -> None:
+        """Hand over what has been collected. An engine that cannot take it now will be asked for a report later."""
+        orders, self._orders = self._orders, defaultdict(list)
+        for cluster_id, batch in orders.items():
+            engine = self._engines.get(cluster_id)
+            if engine is not None:
+                engine.act(batch)
+
+    def drop(self) -> None:
+        """Forget what was collected: it was not committed."""
+        self._orders.clear()
+        self.failed.clear()
+
+    def _launch(self, world: World, job: Job, allocation: Allocation) -> Launch:
+        spec = job.spec
+        organization: Organization = world.all(Organization)[job.organization_id]
+        project: Project = world.all(Project)[job.project_id]
+        env = dict(spec.env)
+        env["HEADFRAME_PROJECT"] = project.name
+        if job.array_index is not None:
+            env["HEADFRAME_ARRAY_INDEX"] = str(job.array_index)
+        return Launch(
+            allocation_id=allocation.id,
+            generation=allocation.generation,
+            job_id=job.id,
+            job_name=job.name,
+            organization_id=job.organization_id,
+            organization_number=organization.number,
+            project_id=job.project_id,
+            slices=allocation.slices,
+            work=_SPEC.dump_python(spec, mode="json"),
+            env=env,
+            secrets={name: self._secret(job, name) for name in spec.secrets},
+            datasets=tuple((alias, self._dataset(job, name, number)) for alias, name, number in spec.datasets),
+        )
+
+    def _secret(self, job: Job, name: str) -> str:
+        found = self._reads.find(Secret, project_id=job.project_id, name=name, deleted_us=None, limit=1)
+        if not found:
+            raise NotFound(f"The secret {name!r} is gone.", next_step="Set it again with `headframe secrets set`.")
+        return self._vault.unseal(found[0].sealed)
+
+    def _dataset(self, job: Job, name: str, number: str) -> str:
+        where = {"organization_id": job.organization_id, "name": name, "number": int(number)}
+        found = self._reads.find(Dataset, limit=1, **where)
+        if not found:
+            raise NotFound(f"The dataset {name}@{number} is gone.", next_step="See `headframe datasets`.")
+        return str(found[0].manifest)

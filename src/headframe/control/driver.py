@@ -1,0 +1,99 @@
+"""The thread that drives the loop, and the face that it shows to API and tests: `Control`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headframe.base.changes import Event
+from headframe.base.errors import TooBusy
+from headframe.base.ports import Clock
+from headframe.control.loop import Loop
+from headframe.control.ports import Blobs, Engine, Logs, Outputs, Reads
+from headframe.control.world import World
+
+ANSWER_TIMEOUT_S = 60.0
+Wake = Callable[[Sequence[Event]], None]
+
+
+class Control:
+    """Runs a `Loop` on a thread of its own. Everything here may be called from any thread."""
+
+    def __init__(
+        self, loop: Loop, clock: Clock, engines: dict[str, Engine], reads: Reads, logs: Logs, blobs: Blobs,
+        outputs: Outputs,
+    ) -> None:  # fmt: skip
+        self._loop, self._clock, self._engines = loop, clock, engines
+        self.reads, self.logs, self.blobs, self.outputs = reads, logs, blobs, outputs
+        self._wake = threading.Event()
+        self._closing = False
+        self._listeners: dict[int, Wake] = {}
+        self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
+        self.beat_us = 0  # when the last tick ended
+        loop.nudge = self._wake.set
+        loop.announce = self._announce
+
+    @property
+    def world(self) -> World:
+        """The warm world: look rows up by id; whoever wants more must `ask`."""
+        return self._loop.world
+
+    @property
+    def ticks(self) -> int:
+        return self._loop.ticks
+
+    def start(self) -> None:
+        """Begin to tick, and to listen to engines."""
+        self._thread.start()
+        for cluster_id, engine in self._engines.items():
+            engine.start(lambda item, cluster_id=cluster_id: self._loop.deliver(cluster_id, item))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Let the tick under way end, and let go of engines; the work goes on."""
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+        for engine in self._engines.values():
+            engine.close()
+
+    def alive(self) -> bool:
+        """Whether the loop's thread is there to answer."""
+        return self._thread.is_alive() and not self._closing
+
+    def run(self, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Carry out a command; it is on record when this returns."""
+        return self._result(self._loop.run(command, *args, **kwargs))
+
+    def ask(self, question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Answer a question from the world as it is between two ticks."""
+        return self._result(self._loop.ask(question, *args, **kwargs))
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        """Call `wake` with the events of each commit, on the loop's thread; returns the call that ends it."""
+        token = id(wake)
+        self._listeners[token] = wake
+        return lambda: self._listeners.pop(token, None) and None
+
+    def _result(self, answer: Any) -> Any:
+        try:
+            return answer.result(timeout=ANSWER_TIMEOUT_S)
+        except TimeoutError:
+            raise TooBusy(
+                "The request was not carried out in time.", next_step="Repeat it with the same Idempotency-Key."
+            ) from None
+
+    def _announce(self, events: Sequence[Event]) -> None:
+        for wake in list(self._listeners.values()):
+            wake(events)
+
+    def _drive(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            now_us = self._clock.now_us()
+            self._loop.tick(now_us)
+            self.beat_us = self._clock.now_us()
+            due_us = self._loop.next_wake_us(self.beat_us)
+            wait_s = None if due_us is None else max(due_us - self.beat_us, 0) / 1_000_000
+            self._wake.wait(wait_s if wait_s is None else min(wait_s, 3600.0))

@@ -1,0 +1,295 @@
+"""The loop: hear, advance, admit, place, write, tell; then meter, rate, book. One thread, one order, no polling.
+
+Commands and observations wait in an inbox. A tick takes them all, decides in memory, writes everything in one
+transaction and only then answers callers and tells engines; so a burst costs one commit, and nobody is told what is
+not on record. Whatever goes wrong, the next tick starts from what the store says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from headframe.base.changes import Changes, Event, gather
+from headframe.base.errors import Conflict, HeadframeError, OurError, StoreFailed, TooBusy
+from headframe.base.ports import Ids
+from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
+from headframe.control.context import Context
+from headframe.control.dispatch import Dispatch
+from headframe.control.observe import hardware, heard, missing
+from headframe.control.ports import Blobs, Engine, Store, Vault
+from headframe.control.spending import Spending, first_of
+from headframe.control.stage_money import invoice_due, limit_spending, meter_rate_post
+from headframe.control.world import World
+from headframe.fleet.engine_words import Observation, Report
+from headframe.jobs.records import ENDED, Job
+
+INBOX_LIMIT = 20_000
+RETRY_US = 1_000_000
+
+
+@dataclass(slots=True)
+class Asked:
+    """A command (`writes`) or a question that waits for its turn, and the caller who waits for the answer."""
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    writes: bool
+    answer: Future[Any] = field(default_factory=Future)
+
+
+class Loop:
+    """Owns the world. `tick` is called by one thread; `ask`, `run` and `deliver` may be called by any."""
+
+    def __init__(
+        self, store: Store, engines: Mapping[str, Engine], ids: Ids, vault: Vault, blobs: Blobs, now_us: int
+    ) -> None:
+        self._store, self._engines, self._ids, self._vault, self._blobs = store, engines, ids, vault, blobs
+        self._asked: deque[Asked] = deque()
+        self._heard: deque[tuple[str, Observation | Report]] = deque()
+        self._heard_us: dict[str, int] = {}
+        self._pending: list[Changes] = []
+        self._ended: list[Job] = []
+        self._written = Changes()
+        self._dispatch = Dispatch(engines, store, vault)
+        self._retry_us: int | None = None
+        self.ticks = 0
+        self.nudge: Callable[[], None] = lambda: None
+        self.announce: Callable[[Sequence[Event]], None] = lambda events: None
+        self.complain: Callable[[BaseException], None] = lambda error: None
+        self._load(now_us)
+
+    # What others hand in.
+
+    def run(self, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a command `(world, context, ...) -> (Changes, result)`; the future answers once it is on record."""
+        return self._queue(Asked(command, args, kwargs, writes=True))
+
+    def ask(self, question: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a question `(world, context, ...) -> result`, which changes nothing."""
+        return self._queue(Asked(question, args, kwargs, writes=False))
+
+    def deliver(self, cluster_id: str, item: Observation | Report) -> None:
+        """An engine says something."""
+        self._heard.append((cluster_id, item))
+        self.nudge()
+
+    def _queue(self, asked: Asked) -> Future[Any]:
+        if len(self._asked) >= INBOX_LIMIT:
+            raise TooBusy("Too many requests are waiting.", next_step="Try again in a moment.")
+        self._asked.append(asked)
+        self.nudge()
+        return asked.answer
+
+    # The tick.
+
+    def tick(self, now_us: int) -> None:
+        """One turn of everything. Raises nothing for what callers did wrong; `complain` hears of our own defects."""
+        self.ticks += 1
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        said = [self._heard.popleft() for _ in range(len(self._heard))]
+        if self._retry_us is not None and not self._mend(asked, said, now_us):
+            return
+        try:
+            self._turn(asked, said, now_us)
+        except Exception as error:
+            self._recover(asked, said, error, now_us)
+
+    def next_wake_us(self, now_us: int) -> int | None:
+        """When the next tick is due though nobody nudges; None: never."""
+        if self._asked or self._heard:
+            return now_us
+        return first_of((self._retry_us, next_timer_us(self.world), self.spending.next_us(now_us)))
+
+    def _turn(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
+        answers = [(one, self._answer(one, now_us)) for one in asked]
+        for cluster_id, item in said:
+            self._hear(cluster_id, item, now_us)
+        self._advance(now_us)
+        self._place(now_us)
+        self._commit()
+        for one, (ok, result) in answers:
+            _settle(one.answer, ok, result)
+        self._tell(now_us)
+        self._money(now_us)
+
+    def _answer(self, one: Asked, now_us: int) -> tuple[bool, Any]:
+        """Carry out a command or a question; its error is its caller's, not the tick's."""
+        context = Context(now_us, self._ids, self._store, self._vault, self._blobs)
+        try:
+            result = one.call(self.world, context, *one.args, **one.kwargs)
+        except StoreFailed:
+            raise
+        except HeadframeError as error:
+            return False, error
+        except Exception as error:
+            self.complain(error)
+            return False, error
+        if one.writes:
+            changes, result = result
+            self._take(changes)
+            self._react(now_us)
+        return True, result
+
+    def _hear(self, cluster_id: str, item: Observation | Report, now_us: int) -> None:
+        """An observation as it is; a report as its hardware, its observations, and what it lacks."""
+        if isinstance(item, Observation):
+            self._take(heard(self.world, self._dispatch, cluster_id, item, now_us))
+            self._react(now_us)
+            return
+        self._heard_us[cluster_id] = max(self._heard_us.get(cluster_id, 0), item.at_us)
+        self._take(hardware(self.world, cluster_id, item, now_us))
+        for one in (*item.observations, *missing(self.world, self._dispatch, cluster_id, item, now_us)):
+            self._hear(cluster_id, one, now_us)
+
+    def _advance(self, now_us: int) -> None:
+        for changes in due(self.world, self._ids, now_us):
+            self._take(changes)
+            self._react(now_us)
+
+    def _react(self, now_us: int) -> None:
+        """Ends of jobs bring about more, until they do not."""
+        while self._ended:
+            for changes in ended(self.world, self._ended.pop(), now_us):
+                self._take(changes)
+        for changes in due(self.world, self._ids, now_us):
+            self._take(changes)
+
+    def _place(self, now_us: int) -> None:
+        def blocked(organization_id: str, project_id: str, member_id: str) -> str:
+            return self.spending.blocked(self.world, organization_id, project_id, member_id, now_us) or ""
+
+        for changes in start(self.world, self.spending, blocked, now_us):
+            self._take(changes)
+            self._react(now_us)
+
+    def _money(self, now_us: int) -> None:
+        """Meter, rate and book what is due; warn and stop what has used up its money; close months."""
+        self._take(meter_rate_post(self.world, self.spending, now_us, self._heard_us))
+        changes, orders = limit_spending(self.world, self.spending, now_us)
+        self._take(changes)
+        for order in orders:
+            self._take(gather(end_for_money(self.world, order, now_us)))
+            self._react(now_us)
+        self._take(invoice_due(self.world, self.spending, self._store, now_us))
+        self._commit()
+        self._tell(now_us)
+
+    # How changes become facts.
+
+    def _take(self, changes: Changes) -> None:
+        """Number the events, alter the warm world, and keep the changes for the commit."""
+        if not changes:
+            return
+        seq = self.world.last_event_seq
+        events = tuple(replace(one, seq=seq + number) for number, one in enumerate(changes.events, 1))
+        changes = Changes(changes.rows, events, changes.actions)
+        self._ended += [row for row in changes.rows if isinstance(row, Job) and row.state in ENDED]
+        self.world.apply(changes)
+        self.spending.apply(self.world, changes)
+        self._pending.append(changes)
+
+    def _commit(self) -> None:
+        if not self._pending:
+            return
+        changes = gather(self._pending)
+        self._store.apply(changes)
+        self._pending.clear()
+        self._written = changes
+        if changes.events:
+            self.announce(changes.events)
+
+    def _tell(self, now_us: int) -> None:
+        """Orders that follow from what has just been written."""
+        written, self._written = self._written, Changes()
+        self._dispatch.follow(self.world, written.rows, written.actions, now_us)
+        self._heard.extend(self._dispatch.failed)
+        self._dispatch.failed.clear()
+        self._dispatch.send()
+
+    # When something goes wrong.
+
+    def _recover(
+        self, asked: list[Asked], said: list[tuple[str, Observation | Report]], error: Exception, now_us: int
+    ) -> None:
+        """Go back to what the store says; then try again one by one, or later, or tell the caller."""
+        waiting = [one for one in asked if not one.answer.done()]
+        self._drop()
+        if isinstance(error, StoreFailed):
+            self._fail(waiting, error)
+            self._heard.extendleft(reversed(said))
+            self._retry_us = now_us + RETRY_US
+            self.complain(error)
+            return
+        self._load(now_us)
+        if isinstance(error, Conflict) and waiting:
+            self._heard.extendleft(reversed(said))
+            self._one_by_one(waiting, now_us)
+            return
+        self.complain(error)
+        self._fail(waiting, error)
+        for engine in self._engines.values():
+            engine.request_report()
+
+    def _one_by_one(self, waiting: list[Asked], now_us: int) -> None:
+        """Commands that cannot all stand together: each in a transaction of its own, so that only the guilty fails."""
+        for one in waiting:
+            try:
+                ok, result = self._answer(one, now_us)
+                self._commit()
+                _settle(one.answer, ok, result)
+                self._tell(now_us)
+            except Exception as error:
+                self._drop()
+                self._load(now_us)
+                _settle(one.answer, False, error)
+        self.nudge()
+
+    def _mend(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> bool:
+        """After the store failed: load anew, or keep waiting. True when work can go on."""
+        try:
+            self._load(now_us)
+        except HeadframeError as error:
+            self._fail(asked, error)
+            self._heard.extendleft(reversed(said))
+            self._retry_us = now_us + RETRY_US
+            return False
+        for engine in self._engines.values():
+            engine.request_report()
+        return True
+
+    def _load(self, now_us: int) -> None:
+        """The world as the store tells it; nothing else is remembered."""
+        store = self._store
+        self.world = World.of(store.load(), store.balances(), store.last_event_seq(), store.last_invoice())
+        self.spending = Spending.of(self.world, store, now_us)
+        self._written = Changes()
+        self._retry_us = None
+
+    def _drop(self) -> None:
+        self._pending.clear()
+        self._ended.clear()
+        self._dispatch.drop()
+
+    @staticmethod
+    def _fail(waiting: list[Asked], error: Exception) -> None:
+        for one in waiting:
+            _settle(one.answer, False, error)
+
+
+def _settle(answer: Future[Any], ok: bool, result: Any) -> None:
+    """Answer a caller; ours are the errors that nobody meant."""
+    if answer.done() or not answer.set_running_or_notify_cancel():
+        return
+    if ok:
+        answer.set_result(result)
+    elif isinstance(result, HeadframeError):
+        answer.set_exception(result)
+    else:
+        failure = OurError("Headframe failed to carry this out.", next_step="Try again; if it stays, report it.")
+        failure.__cause__ = result
+        answer.set_exception(failure)

@@ -1,0 +1,189 @@
+"""What people may see of jobs: find one, its story, and what would become of a request (`plan`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headframe.base.changes import Event
+from headframe.base.errors import HeadframeError
+from headframe.base.quantities import HOUR_US
+from headframe.control.advance import snapshot
+from headframe.control.context import Context
+from headframe.control.queries_tenancy import is_same_house, nothing_here
+from headframe.control.requests import prepare
+from headframe.control.spending import WHOLE, Spending
+from headframe.control.world import World
+from headframe.fleet.records import Allocation, Cluster, Node, Slice
+from headframe.jobs.records import ENDED, Attempt, Job, JobState
+from headframe.metering.meter import quantities
+from headframe.pricing.book import Book
+from headframe.pricing.rate import FINE, rate_fine
+from headframe.pricing.records import Charge, Price
+from headframe.scheduling.explain import of_job, waiting
+from headframe.scheduling.fit import fit
+from headframe.scheduling.place import judge
+from headframe.scheduling.queue import Bucket
+from headframe.tenants.records import Organization
+from headframe.tenants.roles import Caller, Permission
+
+STORY_EVENTS = 500  # the newest ones; older ones are in `events`
+
+
+def find_job(world: World, context: Context, caller: Caller, ref: str) -> Job:
+    """A job by id, by the unique beginning of an id, or by name (the newest of that name)."""
+    found: Job | None = world.get(Job, ref) or context.reads.get(Job, ref)
+    if found is None:
+        where: dict[str, Any] = {"organization_id": caller.organization_id}
+        if caller.project_id is not None:
+            where["project_id"] = caller.project_id
+        if ref.startswith("job_"):
+            some = context.reads.find(Job, id__prefix=ref, limit=2, **where)
+            found = some[0] if len(some) == 1 else None
+        else:
+            some = context.reads.find(Job, name=ref, newest=True, limit=1, **where)
+            found = some[0] if some else None
+    narrow = caller.project_id is not None and found is not None and caller.project_id != found.project_id
+    if found is None or narrow or not is_same_house(caller, found.organization_id):
+        raise nothing_here("job", ref)
+    caller.need(Permission.JOBS_READ, found.organization_id, found.project_id)
+    return found
+
+
+def story(world: World, context: Context, caller: Caller, ref: str) -> dict[str, Any]:
+    """All that is known of a job: itself, its attempts, what they held, what happened, why it waits, what it cost."""
+    job = find_job(world, context, caller, ref)
+    reads = context.reads
+    return {
+        "job": job,
+        "attempts": sorted(reads.find(Attempt, job_id=job.id, limit=500), key=lambda attempt: attempt.number),
+        "allocations": sorted(reads.find(Allocation, job_id=job.id, limit=500), key=lambda one: one.generation),
+        "events": _newest_events(context, job),
+        "waiting": why_waiting(world, context, job),
+        "cost": cost(world, context, job),
+    }
+
+
+def _newest_events(context: Context, job: Job) -> list[Event]:
+    told: list[Event] = []
+    while len(page := context.reads.events(subject=job.id, after=told[-1].seq if told else 0)) and len(told) < 10_000:
+        told += page
+    return told[-STORY_EVENTS:]
+
+
+def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | None:
+    """Why a job does not run, with numbers; None when it runs or has ended."""
+    if job.state in ENDED or job.state not in (JobState.PENDING, JobState.QUEUED):
+        return None
+    if job.parent and not job.spec.cron:
+        first = next((world.get(Job, one) for one in world.derived.children.get(job.id, ())), None)
+        return why_waiting(world, context, first) if first is not None else None
+    bucket = world.derived.queue.bucket(job.id)
+    if bucket is None:
+        return {"reason": job.reason, "text": of_job(job), "after": list(job.after), "not_before_us": job.not_before_us}
+    view = snapshot(world, _blocked(world, context))
+    allocations = {one.id: one for one in world.derived.held.values()}
+    return waiting(view, bucket, world.derived.queue.ahead(job.id), allocations, _ends(world))
+
+
+def _blocked(world: World, context: Context) -> Any:
+    spending = Spending.of(world, context.reads, context.now_us)
+    return lambda *owners: spending.blocked(world, *owners, context.now_us) or ""
+
+
+def _ends(world: World) -> dict[str, int]:
+    """When running allocations end at the latest, by allocation id, where a max_duration says so."""
+    ends = {}
+    for job_id, allocation in world.derived.held.items():
+        job: Job | None = world.get(Job, job_id)
+        if job is not None and job.spec.max_duration_us is not None:
+            ends[allocation.id] = (allocation.running_us or allocation.held_us) + job.spec.max_duration_us
+    return ends
+
+
+def cost(world: World, context: Context, job: Job) -> dict[str, Any]:
+    """What a job has been charged so far, and what its running attempt will add up to now, in nano-units."""
+    rows = context.reads.total(Charge, "amount_nano", ("meter", "kind"), job_id=job.id)
+    organization: Organization = world.all(Organization)[job.organization_id]
+    answer: dict[str, Any] = {
+        "currency": organization.currency,
+        "charged_nano": sum(row["amount_nano"] for row in rows),
+        "by_meter": [{name: row[name] for name in ("meter", "kind", "amount_nano")} for row in rows],
+        "running_nano": 0,
+        "per_hour_nano": 0,
+    }
+    held = world.derived.held.get(job.id)
+    if held is not None and held.running_us is not None:
+        fine = _fine_per_hour(world, context, held.slices, held.purchase, _region(world, held), organization.currency)
+        since_us = max(held.running_us, held.metered_us if held.records else 0)
+        answer["per_hour_nano"] = -(-fine // FINE)
+        answer["running_nano"] = fine * max(context.now_us - since_us, 0) // WHOLE
+    return answer
+
+
+def _region(world: World, allocation: Allocation) -> str:
+    cluster: Cluster = world.all(Cluster)[allocation.cluster_id]
+    return cluster.region_id
+
+
+def _fine_per_hour(
+    world: World, context: Context, slices: tuple[Slice, ...], purchase: str, region_id: str, currency: str
+) -> int:
+    book = Book(world.all(Price).values())
+    return rate_fine(quantities(slices), purchase, region_id, book, currency, context.now_us)[0]
+
+
+def plan(
+    world: World,
+    context: Context,
+    caller: Caller,
+    document: Mapping[str, object],
+    *,
+    project: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What would become of a request: whether it would start now and where, or why not; what it would cost.
+
+    Decided by the code that places jobs. What makes a submit fail is answered, not raised: `would` is "start", "wait"
+    or "be_refused".
+    """
+    try:
+        home, spec = prepare(world, context, caller, document, project=project, env=env)
+    except HeadframeError as error:
+        if error.status in (401, 403, 404) and error.code != "quota_exceeded":
+            raise
+        return {"would": "be_refused", "code": error.code, "text": error.message, "next_step": error.next_step}
+    draft = Job("job_plan", home.organization_id, home.id, caller.member_id, spec.name, spec, context.now_us)
+    bucket = Bucket.of(draft, 0)
+    view = snapshot(world, _blocked(world, context))
+    verdict = judge(view, bucket)
+    organization: Organization = world.all(Organization)[home.organization_id]
+    slices = verdict.slices or _slices_when_empty(world, bucket)
+    region_id = _region_of(world, slices)
+    fine = _fine_per_hour(world, context, slices, spec.purchase, region_id, organization.currency)
+    answer: dict[str, Any] = {
+        "would": "start" if verdict.slices is not None else "wait",
+        "currency": organization.currency,
+        "per_hour_nano": -(-fine // FINE),
+        "most_nano": None if spec.max_duration_us is None else -(-fine * spec.max_duration_us // (FINE * HOUR_US)),
+    }
+    if verdict.slices is not None:
+        answer["slices"] = list(verdict.slices)
+        answer["text"] = f"It would start at once on {', '.join(sorted({part.node_id for part in slices}))}."
+        answer["starts_us"] = context.now_us
+        return answer
+    allocations = {one.id: one for one in world.derived.held.values()}
+    why = waiting(view, bucket, len(world.derived.queue), allocations, _ends(world))
+    return {**answer, "waiting": why, "text": why["text"], "starts_us": why.get("fits_us")}
+
+
+def _slices_when_empty(world: World, bucket: Bucket) -> tuple[Slice, ...]:
+    slices = fit(world.derived.capacity.emptied(), bucket.want)
+    assert slices is not None, "what could not fit has been refused before"
+    return slices
+
+
+def _region_of(world: World, slices: tuple[Slice, ...]) -> str:
+    node: Node = world.all(Node)[slices[0].node_id]
+    cluster: Cluster = world.all(Cluster)[node.cluster_id]
+    return cluster.region_id

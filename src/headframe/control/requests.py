@@ -1,0 +1,146 @@
+"""What a job document asks for, checked against all that is known: the common part of submit and plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headframe.base.errors import Conflict, Invalid, NotFound, QuotaExceeded
+from headframe.base.money import plain
+from headframe.base.quantities import HOUR_US
+from headframe.control.context import Context
+from headframe.control.queries_tenancy import find_project
+from headframe.control.world import World
+from headframe.jobs.records import ENDED, Job, JobState
+from headframe.metering.meter import quantities
+from headframe.pricing.book import Book
+from headframe.pricing.rate import FINE, rate_fine
+from headframe.pricing.records import Price
+from headframe.scheduling.explain import refuse_impossible
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.limits import Holdings, binding
+from headframe.scheduling.place import least
+from headframe.tenants.records import Organization, Project, Secret
+from headframe.tenants.roles import Caller, Permission
+from headframe.workloads.jobfile import parse
+from headframe.workloads.records import Dataset
+from headframe.workloads.spec import Spec
+
+
+def prepare(
+    world: World,
+    context: Context,
+    caller: Caller,
+    document: Mapping[str, object],
+    *,
+    project: str | None,
+    env: Mapping[str, str] | None,
+) -> tuple[Project, Spec]:
+    """The project and the request of a document. Raises what is wrong with it."""
+    home = find_project(world, context, caller, project or _text(document.get("project")))
+    caller.need(Permission.JOBS_WRITE, home.organization_id, home.id)
+    if home.archived:
+        raise Conflict(f"The project {home.name} is archived.", next_step="Choose another project.")
+    spec = parse(document, env=env)
+    want = Want.of(spec)
+    _check_content(context, home, spec)
+    refuse_impossible(world.derived.capacity, want)
+    owners = (home.organization_id, home.id, caller.member_id)
+    bound = binding(world.derived.quotas, Holdings(), owners, least(want))
+    if bound is not None:
+        raise QuotaExceeded(
+            f"This can never run: {bound.text.replace(', 0 are held and', ' and')}.",
+            next_step="Ask for less, or ask an admin for a larger quota.",
+        )
+    _check_jobs_quota(world, owners, 1 if spec.array is None else spec.array.last - spec.array.first + 2)
+    _check_budget(world, home, spec, want, context.now_us)
+    return home, spec
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _check_content(context: Context, home: Project, spec: Spec) -> None:
+    """Secrets, datasets and files that the job names must be there."""
+    for name in spec.secrets:
+        if not context.reads.find(Secret, project_id=home.id, name=name, deleted_us=None, limit=1):
+            raise Invalid(
+                f"The project {home.name} has no secret {name!r}.",
+                field="secrets", value=name, next_step=f"Set it: headframe secrets set {name}.",
+            )  # fmt: skip
+    for _, name, number in spec.datasets:
+        where = {"organization_id": home.organization_id, "name": name}
+        if not number.isdecimal() or not context.reads.find(Dataset, limit=1, **where, number=int(number)):
+            raise Invalid(
+                f"There is no dataset {name}@{number}.",
+                field="datasets", value=f"{name}@{number}", next_step="See `headframe datasets`, or push it first.",
+            )  # fmt: skip
+    if spec.files is not None and context.blobs.missing(home.organization_id, [spec.files]):
+        raise Invalid(
+            "The files of this job have not been uploaded.",
+            field="files", value=spec.files, next_step="Upload them first; `headframe submit` does.",
+        )  # fmt: skip
+
+
+def dependencies(world: World, context: Context, home: Project, spec: Spec) -> tuple[str, ...]:
+    """Ids of the jobs to wait for. One that has succeeded needs no waiting; one that failed makes it vain."""
+    waiting = []
+    for ref in spec.after:
+        found = _named(world, context, home, ref)
+        if found.state in ENDED and found.state != JobState.SUCCEEDED:
+            raise Invalid(
+                f"The job {ref} that this one is to wait for {found.state}.",
+                field="after", value=ref, next_step="Name a job that can still succeed.",
+            )  # fmt: skip
+        if found.state not in ENDED:
+            waiting.append(found.id)
+    return tuple(dict.fromkeys(waiting))
+
+
+def _named(world: World, context: Context, home: Project, ref: str) -> Job:
+    warm = [job for job in world.all(Job).values() if job.project_id == home.id and ref in (job.id, job.name)]
+    if warm:
+        return max(warm, key=lambda job: (job.submitted_us, job.id))
+    stored: Job | None = context.reads.get(Job, ref)
+    named = context.reads.find(Job, project_id=home.id, name=ref, newest=True, limit=1)
+    found = stored if stored is not None and stored.project_id == home.id else (named[0] if named else None)
+    if found is None:
+        raise NotFound(f"There is no job {ref!r} to wait for.", next_step="See `headframe jobs`.")
+    return found
+
+
+def _check_jobs_quota(world: World, owners: tuple[str, str, str], more: int) -> None:
+    for scope_id in owners:
+        quota = world.derived.quotas.get(scope_id)
+        if quota is None or quota.jobs is None:
+            continue
+        column = f"{quota.scope}_id"
+        there = sum(getattr(job, column) == scope_id for job in world.all(Job).values())
+        if there + more > quota.jobs:
+            raise QuotaExceeded(
+                f"The quota of the {quota.scope} is {quota.jobs} jobs that have not ended; there are {there}.",
+                next_step="Wait for some to end, or ask an admin for a larger quota.",
+            )
+
+
+def _check_budget(world: World, home: Project, spec: Spec, want: Want, now_us: int) -> None:
+    """A budget that does not even pay for the least charge is a mistake."""
+    if spec.budget_nano is None:
+        return
+    currency = world.all(Organization)[home.organization_id].currency
+    if spec.currency != currency:
+        raise Invalid(
+            f"budget is in {spec.currency}, but this organization is billed in {currency}.",
+            field="budget", value=spec.currency, allowed=currency,
+        )  # fmt: skip
+    slices = fit(world.derived.capacity.emptied(), want)
+    assert slices is not None, "what could not fit has been refused before"
+    book = Book(world.all(Price).values())
+    fine, minimum_us = rate_fine(quantities(slices), spec.purchase, "*", book, currency, now_us)
+    least_nano = -(-fine * minimum_us // (FINE * HOUR_US))
+    if least_nano > spec.budget_nano:
+        raise Invalid(
+            f"budget is {plain(spec.budget_nano, currency)} {currency}, but the least charge for this request is "
+            f"{plain(least_nano, currency)} {currency}.",
+            field="budget", value=plain(spec.budget_nano, currency), allowed=f"{plain(least_nano, currency)} or more",
+        )  # fmt: skip

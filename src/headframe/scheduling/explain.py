@@ -1,0 +1,196 @@
+"""Why a job waits, in words and numbers, from the code that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headframe.base.errors import Impossible
+from headframe.base.quantities import format_mib, format_moment
+from headframe.fleet.records import Allocation
+from headframe.jobs.records import Job
+from headframe.scheduling.capacity import WHOLE, Capacity
+from headframe.scheduling.fit import Want, fit, suitable, tasks_per_node
+from headframe.scheduling.place import Snapshot, judge
+from headframe.scheduling.queue import Bucket
+from headframe.workloads.spec import Gpus, Resources
+
+BLOCKS = {
+    "budget_exhausted": "A budget is used up: raise it, or wait for the next month.",
+    "credit_exhausted": "The prepaid credit is used up: buy credit.",
+}
+
+
+def words(gpus: Gpus | None) -> str:
+    """`8 x H100`, `0.5 of any GPU`, `2 x any GPU of 24-80 GB`, or `no GPU`."""
+    if gpus is None:
+        return "no GPU"
+    kind = gpus.kind or "any GPU"
+    low, high = gpus.memory_min_gib, gpus.memory_max_gib
+    if low is not None or high is not None:
+        same = low is not None and low == high
+        kind += f" of {low} GB" if same else f" of {low or 0}-{high if high is not None else ''} GB"
+    return f"{gpus.milli / WHOLE:g} of {kind}" if gpus.milli < WHOLE else f"{gpus.count} x {kind}"
+
+
+def shape(want: Want) -> str:
+    """A request in words: what each task asks for, and how many there are."""
+    resources = want.resources
+    wanted = " or ".join(words(gpus) for gpus in want.alternatives)
+    text = f"{wanted}, {resources.cpu_milli / 1000:g} CPU, {format_mib(resources.memory_mib)} of memory"
+    return f"{want.nodes_min} x ({text})" if want.nodes_min > 1 else text
+
+
+def refuse_impossible(capacity: Capacity, want: Want) -> None:
+    """Raise `Impossible`, with the nearest shape that could run, when no node could ever take the request."""
+    if want in capacity.possible:
+        return
+    empty = capacity.emptied()
+    if fit(empty, want) is not None:
+        capacity.possible[want] = None
+        return
+    raise Impossible(
+        f"No node here could ever run {shape(want)}.",
+        next_step=f"The nearest that could: {nearest(empty, want)}. See `headframe nodes`.",
+        details={"asked": shape(want), "nearest": nearest(empty, want)},
+    )
+
+
+def nearest(empty: Capacity, want: Want) -> str:
+    """The largest task and gang of the wanted kind that an empty cloud could hold, in words."""
+    ready = empty.allowed(want.clusters)
+    if not ready.any():
+        return "nothing, as no node is ready in the clusters asked for"
+    best = want.alternatives[0]
+    suits = suitable(empty, best) & ready[:, None] if best is not None else None
+    if best is not None and suits is not None and int(suits.sum()) == 0:
+        kinds = ", ".join(empty.kinds) or "none"
+        return f"the accelerators here are: {kinds}"
+    cpu, memory = int(empty.cpu[ready].max()), int(empty.memory[ready].max())
+    parts = [f"{cpu / 1000:g} CPU", f"{format_mib(memory)} of memory"]
+    if suits is not None and best is not None:
+        parts.insert(0, words(Gpus(best.kind, int(suits.sum(axis=1).max()), WHOLE)))
+    tasks = int(tasks_per_node(empty, want.resources, best, ready).sum())
+    gang = f"; of such tasks {tasks} fit at once" if tasks else ""
+    return f"{', '.join(parts)} on one node{gang}"
+
+
+def free(capacity: Capacity, want: Want) -> dict[str, Any]:
+    """What is free for a want: devices, and the most of each thing on any one node."""
+    ready = capacity.allowed(want.clusters)
+    best = want.alternatives[0]
+    answer: dict[str, Any] = {
+        "nodes_ready": int(ready.sum()),
+        "most_cpu_on_a_node": _most(capacity.cpu, ready) / 1000,
+        "most_memory_mib_on_a_node": _most(capacity.memory, ready),
+        "tasks_that_fit": max(
+            int(tasks_per_node(capacity, want.resources, gpus, ready).sum()) for gpus in want.alternatives
+        ),
+    }
+    if best is not None:
+        suits = suitable(capacity, best) & ready[:, None]
+        answer["gpus_suitable"] = int(suits.sum())
+        answer["gpus_free"] = int((suits & (capacity.gpu == WHOLE)).sum())
+        answer["most_gpus_free_on_a_node"] = int((suits & (capacity.gpu == WHOLE)).sum(axis=1).max(initial=0))
+    return answer
+
+
+def _most(array: Any, ready: Any) -> int:
+    return int(np.where(ready, array, 0).max(initial=0))
+
+
+def lacks(resources: Resources, want: Want, found: Mapping[str, Any]) -> str:
+    """The first thing that is short, in words."""
+    best = want.alternatives[0]
+    if not found["nodes_ready"]:
+        return "no node is ready"
+    if best is not None and best.milli == WHOLE and found["most_gpus_free_on_a_node"] < best.count:
+        return (
+            f"it needs {words(best)} on one node; {found['gpus_free']} of {found['gpus_suitable']} such GPUs are free, "
+            f"at most {found['most_gpus_free_on_a_node']} on one node"
+        )
+    if found["most_cpu_on_a_node"] * 1000 < resources.cpu_milli:
+        return (
+            f"it needs {resources.cpu_milli / 1000:g} CPU on one node; at most {found['most_cpu_on_a_node']:g} are free"
+        )
+    if found["most_memory_mib_on_a_node"] < resources.memory_mib:
+        return (
+            f"it needs {format_mib(resources.memory_mib)} of memory on one node; at most "
+            f"{format_mib(found['most_memory_mib_on_a_node'])} are free"
+        )
+    return f"{found['tasks_that_fit']} of the {want.nodes_min} tasks that it needs would fit now"
+
+
+def waiting(
+    snapshot: Snapshot, bucket: Bucket, ahead: int, allocations: Mapping[str, Allocation], ends_us: Mapping[str, int]
+) -> dict[str, Any]:
+    """Why a job of this bucket does not start now: a reason code, a sentence, and the numbers behind it.
+
+    `ends_us` tells for running jobs with a max_duration when they end at the latest; from it follows when the
+    request fits at the latest, if nothing that is ahead takes the place.
+    """
+    verdict = judge(snapshot, bucket)
+    found = free(snapshot.capacity, bucket.want)
+    answer: dict[str, Any] = {"reason": verdict.reason, "asked": shape(bucket.want), "ahead": ahead, "free": found}
+    if verdict.bound is not None:
+        text = f"{verdict.bound.text[0].upper()}{verdict.bound.text[1:]}."
+        answer["quota"] = {
+            "scope": verdict.bound.quota.scope.value, "scope_id": verdict.bound.quota.scope_id,
+            "meter": verdict.bound.meter, "limit": verdict.bound.limit, "held": verdict.bound.held,
+            "asked": verdict.bound.asked,
+        }  # fmt: skip
+    elif verdict.reason == "no_capacity":
+        text = f"No room: {lacks(bucket.want.resources, bucket.want, found)}."
+        answer["holders"] = _holders(allocations, bucket)
+        fits_us = fits_at_latest(snapshot.capacity, bucket.want, allocations, ends_us)
+        if fits_us is not None:
+            answer["fits_us"] = fits_us
+            text += (
+                f" Room is made at {format_moment(fits_us)} at the latest, when running jobs reach their max_duration."
+            )
+    elif verdict.reason == "parallel":
+        text = (
+            f"As many of its array's jobs run as `parallel` allows ({snapshot.parallel.get(bucket.parent_id or '')})."
+        )
+    elif verdict.slices is not None:
+        text = "It fits, and starts with the next pass."
+    else:
+        text = BLOCKS.get(verdict.reason, verdict.reason)
+    if ahead and verdict.reason == "no_capacity":
+        text += f" {ahead} waiting job{'s come' if ahead > 1 else ' comes'} before it."
+    return {**answer, "text": text}
+
+
+def _holders(allocations: Mapping[str, Allocation], bucket: Bucket) -> list[dict[str, Any]]:
+    """Who holds the most of what is wanted: the tenant's own jobs by id, others' only as a sum."""
+    own = [one for one in allocations.values() if one.organization_id == bucket.organization_id]
+    sizes = [(-sum(share.milli for part in one.slices for share in part.shares), one.job_id) for one in own]
+    rows: list[dict[str, Any]] = [{"job": job_id, "gpu_milli": -size} for size, job_id in sorted(sizes)[:5]]
+    others = [one for one in allocations.values() if one.organization_id != bucket.organization_id]
+    if others:
+        held = sum(share.milli for one in others for part in one.slices for share in part.shares)
+        rows.append({"job": None, "jobs": len(others), "gpu_milli": held, "owner": "other organizations"})
+    return rows
+
+
+def fits_at_latest(
+    capacity: Capacity, want: Want, allocations: Mapping[str, Allocation], ends_us: Mapping[str, int]
+) -> int | None:
+    """The first moment by which running jobs' max_durations free enough; None when that cannot be said."""
+    trial = capacity.scratch()
+    for end_us, allocation_id in sorted((end_us, allocation_id) for allocation_id, end_us in ends_us.items()):
+        trial.release(allocations[allocation_id].slices)
+        if fit(trial, want) is not None:
+            return end_us
+    return None
+
+
+def of_job(job: Job) -> str:
+    """A reason for states that no capacity decides."""
+    if job.after:
+        return f"It waits for {len(job.after)} other job{'s' if len(job.after) > 1 else ''}: {', '.join(job.after)}."
+    if job.spec.cron:
+        return f"Its schedule starts it next at {format_moment(job.not_before_us)}."
+    return f"It is held back until {format_moment(job.not_before_us)}."

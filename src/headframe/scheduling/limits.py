@@ -1,0 +1,84 @@
+"""Which quota binds: what each scope holds now, against the most that it may hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from headframe.fleet.records import Allocation, Slice
+from headframe.tenants.records import Quota, Scope
+
+METERS = ("gpu_milli", "cpu_milli", "memory_mib")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A quota that a request would break: `held` + `asked` > `limit`, in the unit that `meter` names."""
+
+    quota: Quota
+    meter: str
+    limit: int
+    held: int
+    asked: int
+
+    @property
+    def text(self) -> str:
+        unit = 1 if self.meter == "memory_mib" else 1000
+        name = {"gpu_milli": "GPUs", "cpu_milli": "CPUs", "memory_mib": "MiB of memory"}[self.meter]
+        return (
+            f"the quota of the {self.quota.scope} is {self.limit / unit:g} {name}, {self.held / unit:g} are held and "
+            f"{self.asked / unit:g} are asked for"
+        )
+
+
+class Holdings:
+    """What every organization, project and member holds, by meter."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], int] = defaultdict(int)
+
+    def change(self, allocation: Allocation, sign: int) -> None:
+        """Count an allocation in (`sign` 1) or out (-1)."""
+        owners = (allocation.organization_id, allocation.project_id, allocation.member_id)
+        self.add(needs(allocation.slices), owners, sign)
+
+    def add(self, amounts: Mapping[str, int], owners: Iterable[str], sign: int = 1) -> None:
+        for owner in owners:
+            for meter, amount in amounts.items():
+                self._held[owner, meter] += sign * amount
+
+    def of(self, scope_id: str, meter: str) -> int:
+        return self._held.get((scope_id, meter), 0)
+
+    def copy(self) -> Holdings:
+        other = Holdings()
+        other._held.update(self._held)
+        return other
+
+
+def needs(slices: Iterable[Slice]) -> dict[str, int]:
+    """The sum of what slices hold, by meter."""
+    total = dict.fromkeys(METERS, 0)
+    for part in slices:
+        total["cpu_milli"] += part.cpu_milli
+        total["memory_mib"] += part.memory_mib
+        total["gpu_milli"] += sum(share.milli for share in part.shares)
+    return total
+
+
+def binding(
+    quotas: Mapping[str, Quota], holdings: Holdings, scopes: tuple[str, str, str], asked: Mapping[str, int]
+) -> Binding | None:
+    """The first quota, organization before project before member, that `asked` more would break."""
+    for scope, scope_id in zip((Scope.ORGANIZATION, Scope.PROJECT, Scope.MEMBER), scopes, strict=True):
+        quota = quotas.get(scope_id)
+        if quota is None:
+            continue
+        assert quota.scope == scope
+        for meter in METERS:
+            limit: int | None = getattr(quota, meter)
+            held = holdings.of(scope_id, meter)
+            if limit is not None and asked[meter] and held + asked[meter] > limit:
+                return Binding(quota, meter, limit, held, asked[meter])
+    return None

@@ -1,0 +1,109 @@
+"""One pass over the queue: who starts where. The same code answers `plan` and explains waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from headframe.fleet.records import Slice
+from headframe.jobs.records import Job
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.limits import Binding, Holdings, binding, needs
+from headframe.scheduling.queue import Bucket, Queue
+from headframe.tenants.records import Quota
+
+PASS_LIMIT = 1000  # placements in one pass; the next pass goes on, so that a tick stays short
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All that placing looks at. `capacity`, `holdings` and `running` are scratch copies that a pass uses up.
+
+    `quotas` by the id of what they limit. `parallel` is how many children of a parent may run at once (0 or absent: any
+    number), `running` how many do. `blocked` says why a scope may start nothing now (a budget, a credit), or "".
+    """
+
+    capacity: Capacity
+    queue: Queue
+    jobs: Mapping[str, Job]
+    quotas: Mapping[str, Quota]
+    holdings: Holdings
+    parallel: Mapping[str, int]
+    running: dict[str, int]
+    blocked: Callable[[str, str, str], str]
+    refused: dict[Bucket, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where a job starts (`slices`), or why not: `reason` is placed, no_capacity, quota, parallel or a block."""
+
+    slices: tuple[Slice, ...] | None
+    reason: str = "placed"
+    bound: Binding | None = None
+
+
+def judge(snapshot: Snapshot, bucket: Bucket) -> Verdict:
+    """What a job of this bucket would get at this point of the pass."""
+    owners = (bucket.organization_id, bucket.project_id, bucket.member_id)
+    block = snapshot.blocked(*owners)
+    if block:
+        return Verdict(None, block)
+    if bucket.parent_id is not None:
+        limit = snapshot.parallel.get(bucket.parent_id, 0)
+        if limit and snapshot.running.get(bucket.parent_id, 0) >= limit:
+            return Verdict(None, "parallel")
+    quick = binding(snapshot.quotas, snapshot.holdings, owners, least(bucket.want))
+    if quick is not None:
+        return Verdict(None, "quota", quick)
+    slices = fit(snapshot.capacity, bucket.want)
+    if slices is None:
+        return Verdict(None, "no_capacity")
+    bound = binding(snapshot.quotas, snapshot.holdings, owners, needs(slices))
+    if bound is not None:
+        return Verdict(None, "quota", bound)
+    return Verdict(slices)
+
+
+def least(want: Want) -> dict[str, int]:
+    """The least that a gang of this want can hold."""
+    gpu = min((gpus.count * gpus.milli for gpus in want.resources.gpus), default=0)
+    return {
+        "gpu_milli": gpu * want.nodes_min,
+        "cpu_milli": want.resources.cpu_milli * want.nodes_min,
+        "memory_mib": want.resources.memory_mib * want.nodes_min,
+    }
+
+
+def place(snapshot: Snapshot) -> list[tuple[Job, tuple[Slice, ...]]]:
+    """Jobs that start now, in order, with what each holds."""
+    placed: list[tuple[Job, tuple[Slice, ...]]] = []
+    full: set[Want] = set()  # only asked, never iterated
+
+    def visit(bucket: Bucket, job_id: str) -> bool:
+        if len(placed) >= PASS_LIMIT:
+            return False
+        if bucket.want in full:
+            snapshot.refused[bucket] = "no_capacity"
+            return False
+        verdict = judge(snapshot, bucket)
+        if verdict.slices is None:
+            snapshot.refused[bucket] = verdict.reason
+            if verdict.reason == "no_capacity":
+                full.add(bucket.want)
+            return False
+        take(snapshot, bucket, verdict.slices)
+        placed.append((snapshot.jobs[job_id], verdict.slices))
+        return True
+
+    snapshot.queue.in_order(visit)
+    return placed
+
+
+def take(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...]) -> None:
+    """Use up what a placed job holds."""
+    snapshot.capacity.hold(slices)
+    snapshot.holdings.add(needs(slices), (bucket.organization_id, bucket.project_id, bucket.member_id))
+    if bucket.parent_id is not None:
+        snapshot.running[bucket.parent_id] = snapshot.running.get(bucket.parent_id, 0) + 1
