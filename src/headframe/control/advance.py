@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from headframe.base.changes import Changes
 from headframe.base.ports import Ids
 from headframe.control.spending import Spending
-from headframe.control.stage_money import GRACE_US, StopOrder
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
 from headframe.jobs.family import child_ended, dependency_ended, fire, release, started, stop_parent
-from headframe.jobs.life import begin, deadline_us, stop, timed, warn
+from headframe.jobs.life import begin, deadline_us, stop, timed
 from headframe.jobs.records import Job, JobState
 from headframe.metering.meter import quantities
 from headframe.scheduling.place import Snapshot, place
@@ -48,7 +47,7 @@ def next_timer_us(world: World) -> int | None:
 
 
 def ended(world: World, job: Job, now_us: int) -> Iterator[Changes]:
-    """What the end of a job means for those that wait for it and for its parent; a stopped parent takes its children."""
+    """What the end of a job means for those that wait for it, and for its parent."""
     for waiting_id in list(world.derived.dependents.get(job.id, ())):
         waiting: Job | None = world.get(Job, waiting_id)
         if waiting is not None:
@@ -85,19 +84,6 @@ def snapshot(world: World, blocked: Callable[[str, str, str], str]) -> Snapshot:
         running=dict(derived.running_children),
         blocked=blocked,
     )
-
-
-def end_for_money(world: World, order: StopOrder, now_us: int) -> Iterator[Changes]:
-    """Carry out a stop that a limit on money asks for: at its moment, and with the warning that the job asked for."""
-    job: Job | None = world.get(Job, order.job_id)
-    held = world.derived.held.get(order.job_id)
-    if job is None or job.stop_reason:
-        return
-    if now_us >= order.stop_at_us or held is None:
-        grace_us = max(order.stop_at_us + GRACE_US - now_us, 0)
-        yield from stop_family(world, job, order.reason, now_us, order.sentence, grace_us)
-    elif job.state == JobState.RUNNING and now_us >= order.stop_at_us - job.spec.warn_before_stop_us:
-        yield warn(job, held, now_us, order.sentence)
 
 
 def start(world: World, spending: Spending, blocked: Callable[[str, str, str], str], now_us: int) -> Iterator[Changes]:

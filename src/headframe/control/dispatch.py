@@ -119,8 +119,8 @@ class Dispatch:
         return self._vault.unseal(found[0].sealed)
 
     def _dataset(self, job: Job, name: str, number: str) -> str:
-        where = {"organization_id": job.organization_id, "name": name, "number": int(number)}
-        found = self._reads.find(Dataset, limit=1, **where)
+        owner = job.organization_id
+        found = self._reads.find(Dataset, limit=1, organization_id=owner, name=name, number=int(number))
         if not found:
             raise NotFound(f"The dataset {name}@{number} is gone.", next_step="See `headframe datasets`.")
         return str(found[0].manifest)

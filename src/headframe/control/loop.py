@@ -16,19 +16,21 @@ from typing import Any
 from headframe.base.changes import Changes, Event, gather
 from headframe.base.errors import Conflict, HeadframeError, OurError, StoreFailed, TooBusy
 from headframe.base.ports import Ids
-from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
+from headframe.base.quantities import HOUR_US
+from headframe.control.advance import due, ended, next_timer_us, start, stop_family
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.spending import Spending, first_of
-from headframe.control.stage_money import invoice_due, limit_spending, meter_rate_post
+from headframe.control.stage_money import invoice_due, meter_rate_post, spending_verdicts
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
 
 INBOX_LIMIT = 20_000
 RETRY_US = 1_000_000
+REPORT_US = 60_000_000  # engines are compared with what is on record at least this often
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Loop:
         self._asked: deque[Asked] = deque()
         self._heard: deque[tuple[str, Observation | Report]] = deque()
         self._heard_us: dict[str, int] = {}
+        self._inquired_us: dict[str, int] = {}
         self._pending: list[Changes] = []
         self._ended: list[Job] = []
         self._written = Changes()
@@ -103,7 +106,8 @@ class Loop:
         """When the next tick is due though nobody nudges; None: never."""
         if self._asked or self._heard:
             return now_us
-        return first_of((self._retry_us, next_timer_us(self.world), self.spending.next_us(now_us)))
+        report_us = min(self._inquired_us.values(), default=now_us) + REPORT_US
+        return first_of((self._retry_us, next_timer_us(self.world), self.spending.next_us(now_us), report_us))
 
     def _turn(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
         answers = [(one, self._answer(one, now_us)) for one in asked]
@@ -116,6 +120,7 @@ class Loop:
             _settle(one.answer, ok, result)
         self._tell(now_us)
         self._money(now_us)
+        self._inquire(now_us)
 
     def _answer(self, one: Asked, now_us: int) -> tuple[bool, Any]:
         """Carry out a command or a question; its error is its caller's, not the tick's."""
@@ -170,14 +175,25 @@ class Loop:
     def _money(self, now_us: int) -> None:
         """Meter, rate and book what is due; warn and stop what has used up its money; close months."""
         self._take(meter_rate_post(self.world, self.spending, now_us, self._heard_us))
-        changes, orders = limit_spending(self.world, self.spending, now_us)
+        changes, stops = spending_verdicts(self.world, self.spending, now_us)
         self._take(changes)
-        for order in orders:
-            self._take(gather(end_for_money(self.world, order, now_us)))
-            self._react(now_us)
+        for job_id, reason, text, grace_us in stops:
+            job: Job | None = self.world.get(Job, job_id)
+            if job is not None:
+                self._take(gather(stop_family(self.world, job, reason, now_us, text, grace_us)))
+                self._react(now_us)
         self._take(invoice_due(self.world, self.spending, self._store, now_us))
         self._commit()
         self._tell(now_us)
+
+    def _inquire(self, now_us: int) -> None:
+        """Ask each engine for a full report once a minute, and when an hour has ended that is yet to be metered."""
+        hour_us = now_us - now_us % HOUR_US
+        for cluster_id, engine in self._engines.items():
+            asked_us = self._inquired_us.get(cluster_id, 0)
+            if now_us - asked_us >= REPORT_US or (asked_us <= hour_us and cluster_id in self.spending.hours):
+                self._inquired_us[cluster_id] = now_us
+                engine.request_report()
 
     # How changes become facts.
 

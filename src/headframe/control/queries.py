@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from headframe.base.changes import Event
@@ -10,16 +10,17 @@ from headframe.base.errors import HeadframeError
 from headframe.base.quantities import HOUR_US
 from headframe.control.advance import snapshot
 from headframe.control.context import Context
+from headframe.control.queries_money import job_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.control.requests import prepare
-from headframe.control.spending import WHOLE, Spending
+from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Book
 from headframe.pricing.rate import FINE, rate_fine
-from headframe.pricing.records import Charge, Price
+from headframe.pricing.records import Price
 from headframe.scheduling.explain import of_job, waiting
 from headframe.scheduling.fit import fit
 from headframe.scheduling.place import judge
@@ -60,7 +61,7 @@ def story(world: World, context: Context, caller: Caller, ref: str) -> dict[str,
         "allocations": sorted(reads.find(Allocation, job_id=job.id, limit=500), key=lambda one: one.generation),
         "events": _newest_events(context, job),
         "waiting": why_waiting(world, context, job),
-        "cost": cost(world, context, job),
+        "cost": job_cost(world, context, job),
     }
 
 
@@ -86,9 +87,9 @@ def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | No
     return waiting(view, bucket, world.derived.queue.ahead(job.id), allocations, _ends(world))
 
 
-def _blocked(world: World, context: Context) -> Any:
+def _blocked(world: World, context: Context) -> Callable[[str, str, str], str]:
     spending = Spending.of(world, context.reads, context.now_us)
-    return lambda *owners: spending.blocked(world, *owners, context.now_us) or ""
+    return lambda one, two, three: spending.blocked(world, one, two, three, context.now_us) or ""
 
 
 def _ends(world: World) -> dict[str, int]:
@@ -99,31 +100,6 @@ def _ends(world: World) -> dict[str, int]:
         if job is not None and job.spec.max_duration_us is not None:
             ends[allocation.id] = (allocation.running_us or allocation.held_us) + job.spec.max_duration_us
     return ends
-
-
-def cost(world: World, context: Context, job: Job) -> dict[str, Any]:
-    """What a job has been charged so far, and what its running attempt will add up to now, in nano-units."""
-    rows = context.reads.total(Charge, "amount_nano", ("meter", "kind"), job_id=job.id)
-    organization: Organization = world.all(Organization)[job.organization_id]
-    answer: dict[str, Any] = {
-        "currency": organization.currency,
-        "charged_nano": sum(row["amount_nano"] for row in rows),
-        "by_meter": [{name: row[name] for name in ("meter", "kind", "amount_nano")} for row in rows],
-        "running_nano": 0,
-        "per_hour_nano": 0,
-    }
-    held = world.derived.held.get(job.id)
-    if held is not None and held.running_us is not None:
-        fine = _fine_per_hour(world, context, held.slices, held.purchase, _region(world, held), organization.currency)
-        since_us = max(held.running_us, held.metered_us if held.records else 0)
-        answer["per_hour_nano"] = -(-fine // FINE)
-        answer["running_nano"] = fine * max(context.now_us - since_us, 0) // WHOLE
-    return answer
-
-
-def _region(world: World, allocation: Allocation) -> str:
-    cluster: Cluster = world.all(Cluster)[allocation.cluster_id]
-    return cluster.region_id
 
 
 def _fine_per_hour(

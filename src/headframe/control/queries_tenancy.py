@@ -62,6 +62,8 @@ def seen(world: World, caller: Caller, kind: type[Any], record_id: str, permissi
     if record is None or not is_same_house(caller, organization_of(record)):
         raise nothing_here(what, record_id)
     project_id = record.id if kind is Project else getattr(record, "project_id", None)
+    if caller.project_id is not None and project_id not in (None, caller.project_id):
+        raise nothing_here(what, record_id)
     caller.need(permission, organization_of(record), project_id)
     return record
 

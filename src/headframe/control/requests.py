@@ -69,8 +69,10 @@ def _check_content(context: Context, home: Project, spec: Spec) -> None:
                 field="secrets", value=name, next_step=f"Set it: headframe secrets set {name}.",
             )  # fmt: skip
     for _, name, number in spec.datasets:
-        where = {"organization_id": home.organization_id, "name": name}
-        if not number.isdecimal() or not context.reads.find(Dataset, limit=1, **where, number=int(number)):
+        owner = home.organization_id
+        if not number.isdecimal() or not context.reads.find(
+            Dataset, limit=1, organization_id=owner, name=name, number=int(number)
+        ):
             raise Invalid(
                 f"There is no dataset {name}@{number}.",
                 field="datasets", value=f"{name}@{number}", next_step="See `headframe datasets`, or push it first.",
@@ -103,7 +105,9 @@ def _named(world: World, context: Context, home: Project, ref: str) -> Job:
         return max(warm, key=lambda job: (job.submitted_us, job.id))
     stored: Job | None = context.reads.get(Job, ref)
     named = context.reads.find(Job, project_id=home.id, name=ref, newest=True, limit=1)
-    found = stored if stored is not None and stored.project_id == home.id else (named[0] if named else None)
+    found: Job | None = named[0] if named else None
+    if stored is not None and stored.project_id == home.id:
+        found = stored
     if found is None:
         raise NotFound(f"There is no job {ref!r} to wait for.", next_step="See `headframe jobs`.")
     return found

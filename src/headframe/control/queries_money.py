@@ -1,0 +1,339 @@
+"""What people may see of money: use and its cost, charges, credit and debt, budgets, invoices.
+
+Owners and admins see all of their organization, everybody else what they spend themselves, the operator's admins all
+organizations; a key that is narrowed to a project sees that project only.
+
+What sums over many charges comes in two steps: the question, on the loop's thread, checks rights and gathers what the
+warm world knows; it returns the rest, which reads the store and which the asker calls on a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from headframe.base.errors import Invalid
+from headframe.base.money import divide_half_even, payable
+from headframe.base.quantities import SECOND_US
+from headframe.control.context import Context
+from headframe.control.ports import Reads
+from headframe.control.queries_tenancy import find_organization, nothing_here
+from headframe.control.stage_money import currency_of, month_lines, month_prepaid_nano
+from headframe.control.world import World
+from headframe.fleet.records import Allocation, Cluster
+from headframe.jobs.records import Job
+from headframe.ledger.close import month_of, month_span_us
+from headframe.ledger.post import credit_left, receivable
+from headframe.ledger.records import Invoice, InvoiceLine
+from headframe.metering.meter import meter, quantities
+from headframe.pricing.book import Book
+from headframe.pricing.rate import rate, rate_nano_per_hour
+from headframe.pricing.records import Charge, Price
+from headframe.tenants.records import Budget
+from headframe.tenants.roles import Caller, Permission
+
+DIMENSIONS = {
+    "organization": "organization_id", "project": "project_id", "member": "member_id", "job": "job_id",
+    "meter": "meter", "kind": "kind",
+}  # fmt: skip
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Charged use, summed. `by` holds the dimensions asked for.
+
+    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, None over several meters.
+    """
+
+    by: dict[str, str]
+    quantity: int | None
+    amount_nano: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Use that was charged in [from_us, to_us), and what runs now has cost since its last charge."""
+
+    organization_id: str
+    from_us: int
+    to_us: int
+    items: tuple[Use, ...]
+    accrued_nano: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a job has cost so far: charged, and accrued by what it holds now since the last charge.
+
+    `per_hour_nano` is what it costs an hour as it runs now; `unpriced` are the meters it holds that have no price.
+    """
+
+    charged_nano: int
+    accrued_nano: int
+    total_nano: int
+    per_hour_nano: int
+    currency: str
+    budget_nano: int | None
+    unpriced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How an organization stands. `credit_nano` is prepaid and left, `owed_nano` what it owes beyond that.
+
+    `month_nano` was charged this month; `accrued_nano` is not yet charged.
+    """
+
+    organization_id: str
+    currency: str
+    prepaid: bool
+    credit_nano: int
+    owed_nano: int
+    month: str
+    month_nano: int
+    accrued_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget with what has been spent of it this month."""
+
+    budget: Budget
+    month: str
+    spent_nano: int
+    accrued_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An invoice as it would be now. `accrued` are lines of what still runs and is not yet charged: they will grow."""
+
+    organization_id: str
+    month: str
+    currency: str
+    lines: tuple[InvoiceLine, ...]
+    accrued: tuple[InvoiceLine, ...]
+    total_nano: int
+    accrued_nano: int
+    from_wallet_nano: int
+    payable_nano: int
+    at_us: int
+
+
+def spender(world: World, caller: Caller, organization_id: str, project_id: str | None = None) -> dict[str, object]:
+    """The filter that leaves of an organization's charges what the caller may see."""
+    project_id = project_id or caller.project_id
+    caller.need(Permission.USAGE_READ, organization_id, project_id)
+    where: dict[str, object] = {"organization_id": organization_id}
+    if project_id is not None:
+        where["project_id"] = project_id
+    if not caller.may(Permission.INVOICES_READ, organization_id, project_id):
+        where["member_id"] = caller.member_id
+    return where
+
+
+def usage(
+    world: World,
+    context: Context,
+    caller: Caller,
+    *,
+    by: Iterable[str] = ("project", "meter"),
+    from_us: int | None = None,
+    to_us: int | None = None,
+    organization: str | None = None,
+) -> Callable[[Reads], Usage]:
+    """Use and its cost, by dimensions; from the beginning of the month until now unless told otherwise."""
+    names = tuple(by)
+    for name in names:
+        if name not in DIMENSIONS or names.count(name) > 1:
+            raise Invalid(
+                f"by names {name!r}, which is not a dimension, or twice.",
+                field="by", value=name, allowed=", ".join(DIMENSIONS),
+            )  # fmt: skip
+    if organization == ALL:
+        caller.need(Permission.CREDITS_WRITE, caller.organization_id)
+        where: dict[str, object] = {}
+        organization_id, names = ALL, tuple(dict.fromkeys(("organization", *names)))
+    else:
+        organization_id = find_organization(world, context, caller, organization).id
+        where = spender(world, caller, organization_id)
+    begin = month_span_us(month_of(context.now_us))[0] if from_us is None else from_us
+    end = context.now_us if to_us is None else to_us
+    # Currencies do not add up: over all organizations nothing is said of what still runs.
+    running = 0 if organization_id == ALL else _sum(accrued(world, context.now_us, where))
+    currency = "" if organization_id == ALL else currency_of(world, organization_id)
+
+    def read(reads: Reads) -> Usage:
+        columns = [*(DIMENSIONS[name] for name in names), "currency"]
+        span = {**where, "at_us__ge": begin + 1, "at_us__lt": end + 1}
+        amounts = reads.total(Charge, "amount_nano", columns, **span)
+        totals = reads.total(Charge, "quantity", columns, **span) if "meter" in names else [None] * len(amounts)
+        items = tuple(
+            Use(
+                by={name: row[DIMENSIONS[name]] for name in names},
+                quantity=None if total is None else divide_half_even(total["quantity"], SECOND_US),
+                amount_nano=row["amount_nano"],
+                currency=row["currency"],
+            )
+            for row, total in zip(amounts, totals, strict=False)
+        )
+        return Usage(organization_id, begin, end, items, running, currency)
+
+    return read
+
+
+def charges_filter(
+    world: World, context: Context, caller: Caller, job_id: str | None, organization: str | None
+) -> dict[str, object]:
+    """The filter for a page of charges."""
+    where = spender(world, caller, find_organization(world, context, caller, organization).id)
+    return {**where, "job_id": job_id} if job_id is not None else where
+
+
+def job_cost(world: World, context: Context, job: Job) -> Cost:
+    """What a job has cost so far. Whoever may see the job may see its cost."""
+    currency = currency_of(world, job.organization_id)
+    rows = context.reads.total(Charge, "amount_nano", ["job_id"], job_id=job.id)
+    charged = sum(row["amount_nano"] for row in rows)
+    running, per_hour = 0, 0
+    unpriced: list[str] = []
+    held: Allocation | None = world.derived.held.get(job.id)
+    if held is not None:
+        running = _sum(_unwritten(world, held, context.now_us))
+        region_id, now_us, book = _region_of(world, held), context.now_us, Book(world.all(Price).values())
+        holds = quantities(held.slices)
+        per_hour = rate_nano_per_hour(holds, held.purchase, region_id, book, currency, now_us)
+        unpriced = [name for name in holds if book.find(name, region_id, held.purchase, currency, now_us) is None]
+    return Cost(charged, running, charged + running, per_hour, currency, job.spec.budget_nano, tuple(unpriced))
+
+
+def balance(
+    world: World, context: Context, caller: Caller, *, organization: str | None = None
+) -> Callable[[Reads], Balance]:
+    """How an organization stands."""
+    house = find_organization(world, context, caller, organization)
+    caller.need(Permission.INVOICES_READ, house.id)
+    where: dict[str, object] = {"organization_id": house.id}
+    month = month_of(context.now_us)
+    known = Balance(
+        organization_id=house.id,
+        currency=house.currency,
+        prepaid=house.prepaid,
+        credit_nano=credit_left(world.balances, house.id, house.currency),
+        owed_nano=world.balances.get((receivable(house.id), house.currency), 0),
+        month=month,
+        month_nano=0,
+        accrued_nano=_sum(accrued(world, context.now_us, where)),
+    )
+    return lambda reads: replace(known, month_nano=_charged_nano(reads, month, where))
+
+
+def budgets(
+    world: World, context: Context, caller: Caller, *, organization: str | None = None
+) -> Callable[[Reads], tuple[BudgetState, ...]]:
+    """The budgets that bind the caller, or all of the organization for its admins, with what is spent of them."""
+    house = find_organization(world, context, caller, organization)
+    caller.need(Permission.USAGE_READ, house.id, caller.project_id)
+    everything = caller.may(Permission.INVOICES_READ, house.id)
+    month = month_of(context.now_us)
+    begin = month_span_us(month)[0]
+    seen: list[tuple[BudgetState, dict[str, object]]] = []
+    for budget in sorted(world.all(Budget).values(), key=lambda each: each.id):
+        own = budget.scope_id in (caller.member_id, caller.project_id)
+        if budget.organization_id == house.id and (everything or own):
+            where: dict[str, object] = {"organization_id": house.id, f"{budget.scope.value}_id": budget.scope_id}
+            running = _sum(accrued(world, context.now_us, where, begin))
+            seen.append((BudgetState(budget, month, 0, running), where))
+    return lambda reads: tuple(replace(state, spent_nano=_charged_nano(reads, month, where)) for state, where in seen)
+
+
+def draft(
+    world: World, context: Context, caller: Caller, *, month: str | None = None, organization: str | None = None
+) -> Callable[[Reads], Draft]:
+    """The invoice of a month as it would be now."""
+    house = find_organization(world, context, caller, organization)
+    caller.need(Permission.INVOICES_READ, house.id)
+    month = month or month_of(context.now_us)
+    begin, end = month_span_us(month)
+    running = accrued(world, min(context.now_us, end), {"organization_id": house.id}, begin)
+    running_nano = _sum(running)
+    credit_nano = min(running_nano, credit_left(world.balances, house.id, house.currency))
+
+    def read(reads: Reads) -> Draft:
+        lines = month_lines(reads, house.id, month)
+        total = sum(line.amount_nano for line in lines) + running_nano
+        prepaid = month_prepaid_nano(reads, house.id, month) + credit_nano
+        return Draft(
+            organization_id=house.id,
+            month=month,
+            currency=house.currency,
+            lines=lines,
+            accrued=_lines(running),
+            total_nano=total,
+            accrued_nano=running_nano,
+            from_wallet_nano=prepaid,
+            payable_nano=payable(total - prepaid, house.currency),
+            at_us=context.now_us,
+        )
+
+    return read
+
+
+def invoice(world: World, context: Context, caller: Caller, invoice_id: str) -> Invoice:
+    """One invoice."""
+    found: Invoice | None = context.reads.get(Invoice, invoice_id)
+    if found is None or not (found.organization_id == caller.organization_id or caller.operator):
+        raise nothing_here("invoice", invoice_id)
+    caller.need(Permission.INVOICES_READ, found.organization_id)
+    return found
+
+
+def accrued(world: World, until_us: int, where: Mapping[str, object], from_us: int = 0) -> tuple[Charge, ...]:
+    """What open allocations would be charged if they were metered now: charges that are not written anywhere.
+
+    `where` are columns of the allocation; nothing before `from_us` is counted.
+    """
+    return tuple(
+        charge
+        for allocation in world.all(Allocation).values()
+        if all(getattr(allocation, column) == value for column, value in where.items())
+        for charge in _unwritten(world, allocation, until_us, from_us)
+    )
+
+
+def _unwritten(world: World, allocation: Allocation, until_us: int, from_us: int = 0) -> tuple[Charge, ...]:
+    """Worked out with the very functions that make the real ones, without the least charge of a run that ends early."""
+    metered_us = allocation.metered_us if allocation.records else allocation.held_us
+    unmetered = replace(
+        allocation, metered_us=max(metered_us, from_us), records=max(1, allocation.records), faulted=True
+    )
+    records, _ = meter(unmetered, _region_of(world, allocation), until_us)
+    return rate(records, Book(world.all(Price).values()), currency_of(world, allocation.organization_id))
+
+
+def _region_of(world: World, allocation: Allocation) -> str:
+    cluster: Cluster | None = world.get(Cluster, allocation.cluster_id)
+    return cluster.region_id if cluster is not None else ""
+
+
+def _charged_nano(reads: Reads, month: str, where: Mapping[str, object]) -> int:
+    begin, end = month_span_us(month)
+    rows = reads.total(Charge, "amount_nano", ["organization_id"], at_us__ge=begin + 1, at_us__lt=end + 1, **where)
+    return sum(row["amount_nano"] for row in rows)
+
+
+def _sum(charges: Iterable[Charge]) -> int:
+    return sum(charge.amount_nano for charge in charges)
+
+
+def _lines(charges: Iterable[Charge]) -> tuple[InvoiceLine, ...]:
+    """Charges summed as on an invoice."""
+    sums: dict[tuple[str, str, str, int], list[int]] = {}
+    for charge in charges:
+        line = sums.setdefault((charge.project_id, charge.meter, charge.kind, charge.per_hour_nano), [0, 0])
+        line[0] += charge.quantity
+        line[1] += charge.amount_nano
+    return tuple(InvoiceLine(*key, divide_half_even(sums[key][0], SECOND_US), sums[key][1]) for key in sorted(sums))

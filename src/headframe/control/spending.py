@@ -1,0 +1,358 @@
+"""What is being spent, kept warm: sums of the month, the cost of what runs now, and who has spent all that they may.
+
+The cost of a running allocation is a line over time, so the cost of all that a project or a wallet pays for is one line
+too: two integers that change only when an allocation does. Where a line meets a limit is known ahead, so nothing polls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from headframe.base.changes import Changes
+from headframe.base.quantities import HOUR_US
+from headframe.control.ports import Reads
+from headframe.control.world import World
+from headframe.fleet.records import Allocation, Cluster
+from headframe.jobs.records import ENDED, Job
+from headframe.ledger.close import month_of, month_span_us, next_month
+from headframe.ledger.post import credit_left, wallet
+from headframe.ledger.records import Invoice, Transfer
+from headframe.metering.meter import hour_start_us, quantities
+from headframe.pricing.book import Book
+from headframe.pricing.rate import FINE, fine_between, rate_fine
+from headframe.pricing.records import Charge, Price
+from headframe.tenants.records import Budget, Organization
+
+# Who pays or is limited: ("organization" | "project" | "member", id) by the month, ("wallet", organization id) and
+# ("job", id) for good.
+Payer = tuple[str, str]
+WHOLE = FINE * HOUR_US  # one nano-unit on a line
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The cost of one open allocation that is not yet charged: `slope` x moment + `base`, in nano-units / WHOLE.
+
+    `month_base` is the base when only the time since the month began is counted.
+    """
+
+    job_id: str
+    payers: tuple[Payer, ...]
+    warn_us: int
+    slope: int = 0
+    base: int = 0
+    month_base: int = 0
+
+
+class Payments:
+    """All open allocations that one payer pays for, as one line."""
+
+    __slots__ = ("lines", "slope", "sum", "warns")
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Line] = {}
+        self.slope = 0
+        self.sum = 0
+        self.warns: Counter[int] = Counter()
+
+    def add(self, allocation_id: str, line: Line, base: int) -> None:
+        self.lines[allocation_id] = line
+        self.slope += line.slope
+        self.sum += base
+        self.warns[line.warn_us] += 1
+
+    def drop(self, allocation_id: str, line: Line, base: int) -> None:
+        del self.lines[allocation_id]
+        self.slope -= line.slope
+        self.sum -= base
+        self.warns[line.warn_us] -= 1
+        if not self.warns[line.warn_us]:
+            del self.warns[line.warn_us]
+
+
+class Spending:
+    """Warm sums beside the warm world: fed with the same changes, reloaded from the same store, for the same thread."""
+
+    def __init__(self, world: World, now_us: int) -> None:
+        self.now_us = now_us
+        self.month = month_of(now_us)
+        self.spent: Counter[Payer] = Counter()  # charged: this month, and for jobs with a budget since they began
+        self.budgets: dict[Payer, str] = {}
+        self.job_budgets: dict[str, int] = {}
+        self.prepaid: dict[str, None] = {}
+        self.payments: dict[Payer, Payments] = {}
+        self.released: dict[str, None] = {}  # not yet metered to their end
+        self.hours: dict[str, dict[int, dict[str, None]]] = {}  # cluster -> hour metered into -> open allocations
+        self.changed: dict[Payer, None] = {}  # limits to look at again
+        self.deadlines: dict[Payer, int] = {}  # when to look at a limit again though nothing changes
+        self.halted: dict[str, None] = {}  # prepaid organizations whose jobs were stopped, until credit comes
+        self.warned: dict[str, None] = {}  # prepaid organizations told that their credit runs low
+        self.to_close: dict[str, str] = {}  # organization -> its first month that is not closed
+        self.fresh_us: int | None = None  # the earliest charge that may not be in the store yet
+        self._lines: dict[str, Line] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        self._set_prices(world)
+
+    @classmethod
+    def of(cls, world: World, reads: Reads, now_us: int) -> Spending:
+        """The sums as the store tells them."""
+        spending = cls(world, now_us)
+        begin, end = month_span_us(spending.month)
+        for row in reads.total(
+            Charge,
+            "amount_nano",
+            ("organization_id", "project_id", "member_id"),
+            at_us__ge=begin + 1,
+            at_us__lt=end + 1,
+        ):
+            for column in ("organization", "project", "member"):
+                spending.spent[column, row[f"{column}_id"]] += row["amount_nano"]
+        for job in world.all(Job).values():
+            spending._know_job(job)
+        started = [job_id for job_id in spending.job_budgets if world.all(Job)[job_id].attempt]
+        for first in range(0, len(started), 500):
+            for row in reads.total(Charge, "amount_nano", ("job_id",), job_id=started[first : first + 500]):
+                spending.spent["job", row["job_id"]] += row["amount_nano"]
+        for kind in (Organization, Budget, Allocation):
+            spending.apply(world, Changes(tuple(world.all(kind).values())))
+        return spending
+
+    def apply(self, world: World, changes: Changes) -> None:
+        """Take in what the world has just taken in."""
+        prices = False
+        for row in changes.rows:
+            if isinstance(row, Allocation):
+                self._follow(world, row)
+            elif isinstance(row, Charge):
+                self._charge(world, row)
+            elif isinstance(row, Job):
+                self._know_job(row)
+            elif isinstance(row, Transfer):
+                self._transfer(row)
+            elif isinstance(row, Budget):
+                self.budgets[row.scope.value, row.scope_id] = row.id
+                self._mark((row.scope.value, row.scope_id))
+            elif isinstance(row, Organization):
+                self._know_organization(row)
+            elif isinstance(row, Invoice):
+                self.to_close[row.organization_id] = next_month(row.month)
+            elif isinstance(row, Price):
+                prices = True
+        if prices:
+            self._set_prices(world)
+            self._redraw(world)
+
+    def advance(self, world: World, now_us: int) -> None:
+        """Let time pass: over the end of a month, and over a moment at which a price begins or ends."""
+        self.now_us = max(self.now_us, now_us)
+        month = month_of(self.now_us)
+        if month != self.month:
+            self._turn(month)
+            self._redraw(world)
+        if self._price_change_us is not None and self._price_change_us <= self.now_us:
+            self._set_prices(world)
+            self._redraw(world)
+
+    def accrued_nano(self, payer: Payer, now_us: int) -> int:
+        """What the payer's open allocations cost up to the moment beyond their charges, rounded down."""
+        payments = self.payments.get(payer)
+        return (payments.slope * now_us + payments.sum) // WHOLE if payments else 0
+
+    def blocked(self, world: World, organization_id: str, project_id: str, member_id: str, now_us: int) -> str | None:
+        """Why new jobs of these payers must wait: "credit_exhausted", "budget_exhausted", or None."""
+        self.advance(world, now_us)
+        organization: Organization | None = world.get(Organization, organization_id)
+        if organization is not None and organization.prepaid:
+            credit = credit_left(world.balances, organization_id, organization.currency)
+            if organization_id in self.halted or credit <= self.accrued_nano(("wallet", organization_id), now_us):
+                return "credit_exhausted"
+        for payer in (("organization", organization_id), ("project", project_id), ("member", member_id)):
+            budget = self.budget_of(world, payer)
+            if budget is None or not budget.stops:
+                continue
+            if budget.stopped_month == self.month:
+                return "budget_exhausted"
+            if self.spent[payer] + self.accrued_nano(payer, now_us) >= budget.amount_nano:
+                return "budget_exhausted"
+        return None
+
+    def too_dear(self, job: Job, held: Mapping[str, int], region_id: str, currency: str, now_us: int) -> bool:
+        """Whether the least charge for holding `held` (quantities by meter) exceeds what the job may still cost."""
+        if job.spec.budget_nano is None:
+            return False
+        fine, minimum_us = rate_fine(held, job.spec.purchase, region_id, self.book, currency, now_us)
+        return fine * minimum_us > (job.spec.budget_nano - self.spent["job", job.id]) * WHOLE
+
+    def budget_of(self, world: World, payer: Payer) -> Budget | None:
+        """The monthly budget of an organization, project or member."""
+        budget_id = self.budgets.get(payer)
+        return world.get(Budget, budget_id) if budget_id is not None else None
+
+    def due_to_meter(self, now_us: int, heard_us: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+        """(allocation id, metered until) for all that needs metering, in the order of ids within each cause."""
+        for allocation_id in sorted(self.released):
+            yield allocation_id, now_us
+        for cluster_id in sorted(self.hours):
+            # Only what the engine was heard to say after the hour's end is certain: an exit before it would be told.
+            until_us = hour_start_us(min(now_us, heard_us.get(cluster_id, 0)) - 1)
+            for hour in sorted(self.hours[cluster_id]):
+                if hour < until_us:
+                    for allocation_id in sorted(self.hours[cluster_id][hour]):
+                        yield allocation_id, until_us
+
+    def next_us(self, now_us: int) -> int | None:
+        """When the loop should tick for money's sake although nothing happens; None: never."""
+        behind = self.fresh_us is not None and any(month < self.month for month in self.to_close.values())
+        if self.released or self.changed or behind:
+            return now_us
+        hour_us = hour_start_us(now_us) + HOUR_US + 1
+        moments = [*self.deadlines.values(), *([hour_us] if self.hours or self.to_close else [])]
+        if self.deadlines and self._price_change_us is not None:
+            moments.append(self._price_change_us)
+        return max(now_us, min(moments)) if moments else None
+
+    # How the sums are kept.
+
+    def _set_prices(self, world: World) -> None:
+        self.book = Book(world.all(Price).values())
+        self._priced_us = self.now_us
+        self._price_change_us = self.book.next_change_us(self.now_us)
+
+    def _turn(self, month: str) -> None:
+        """A new month begins: monthly sums start again."""
+        self.month = month
+        self.spent = Counter({payer: amount for payer, amount in self.spent.items() if payer[0] == "job"})
+
+    def _redraw(self, world: World) -> None:
+        for allocation_id in list(self._lines):
+            allocation: Allocation | None = world.get(Allocation, allocation_id)
+            if allocation is not None:
+                self._follow(world, allocation)
+        self._mark(*self.budgets, *self.payments)
+
+    def _mark(self, *payers: Payer) -> None:
+        for payer in payers:
+            name, payer_id = payer
+            prepaid = name == "wallet" and payer_id in self.prepaid
+            if prepaid or payer in self.budgets or (name == "job" and payer_id in self.job_budgets):
+                self.changed[payer] = None
+
+    def _charge(self, world: World, charge: Charge) -> None:
+        self.fresh_us = first_of((self.fresh_us, charge.at_us))
+        month = month_of(charge.at_us)
+        if month > self.month:
+            self.now_us = max(self.now_us, charge.at_us)
+            self._turn(month)
+            self._redraw(world)
+        if month == self.month:
+            for payer in _monthly(charge):
+                self.spent[payer] += charge.amount_nano
+            self._mark(*_monthly(charge))
+        if charge.job_id in self.job_budgets:
+            self.spent["job", charge.job_id] += charge.amount_nano
+            self._mark(("job", charge.job_id))
+
+    def _transfer(self, transfer: Transfer) -> None:
+        organization_id = transfer.organization_id
+        if transfer.credit == wallet(organization_id):
+            self.halted.pop(organization_id, None)
+            self.warned.pop(organization_id, None)
+            self._mark(("wallet", organization_id))
+        elif transfer.debit == wallet(organization_id):
+            self._mark(("wallet", organization_id))
+
+    def _know_organization(self, organization: Organization) -> None:
+        if organization.prepaid:
+            self.prepaid[organization.id] = None
+            self._mark(("wallet", organization.id))
+        else:
+            self.prepaid.pop(organization.id, None)
+
+    def _know_job(self, job: Job) -> None:
+        if job.spec.budget_nano is None:
+            return
+        if job.state in ENDED:
+            self.job_budgets.pop(job.id, None)
+            self.spent.pop(("job", job.id), None)
+        else:
+            self.job_budgets[job.id] = job.spec.budget_nano
+
+    def _follow(self, world: World, allocation: Allocation) -> None:
+        """Forget the allocation as it was and take it in as it is."""
+        self._forget(allocation.id)
+        if allocation.settled:
+            return
+        if allocation.released_us is not None:
+            self.released[allocation.id] = None
+            return
+        metered_us = allocation.metered_us if allocation.records else allocation.held_us
+        hour = hour_start_us(metered_us)
+        self.hours.setdefault(allocation.cluster_id, {}).setdefault(hour, {})[allocation.id] = None
+        self._places[allocation.id] = (allocation.cluster_id, hour)
+        line = self._lines[allocation.id] = self._draw(world, allocation, metered_us)
+        for payer in line.payers:
+            base = line.base if payer[0] in ("wallet", "job") else line.month_base
+            self.payments.setdefault(payer, Payments()).add(allocation.id, line, base)
+        self._mark(*line.payers)
+
+    def _forget(self, allocation_id: str) -> None:
+        self.released.pop(allocation_id, None)
+        line = self._lines.pop(allocation_id, None)
+        if line is None:
+            return
+        cluster_id, hour = self._places.pop(allocation_id)
+        del self.hours[cluster_id][hour][allocation_id]
+        if not self.hours[cluster_id][hour]:
+            del self.hours[cluster_id][hour]
+        if not self.hours[cluster_id]:
+            del self.hours[cluster_id]
+        for payer in line.payers:
+            payments = self.payments[payer]
+            payments.drop(allocation_id, line, line.base if payer[0] in ("wallet", "job") else line.month_base)
+            if not payments.lines:
+                del self.payments[payer]
+        self._mark(*line.payers)
+
+    def _draw(self, world: World, allocation: Allocation, metered_us: int) -> Line:
+        """The line of an open allocation, from what is already charged on."""
+        job: Job | None = world.get(Job, allocation.job_id)
+        payers = (*_monthly(allocation), ("wallet", allocation.organization_id), ("job", allocation.job_id))
+        line = Line(allocation.job_id, payers, job.spec.warn_before_stop_us if job is not None else 0)
+        organization: Organization | None = world.get(Organization, allocation.organization_id)
+        if allocation.running_us is None or organization is None:
+            return line
+        cluster: Cluster | None = world.get(Cluster, allocation.cluster_id)
+        where = (
+            allocation.purchase,
+            cluster.region_id if cluster is not None else "",
+            self.book,
+            organization.currency,
+        )
+        held = quantities(allocation.slices)
+        slope, _ = rate_fine(held, *where, self._priced_us)
+
+        def base(start_us: int) -> int:
+            """Stretches under earlier prices are summed exactly; from `_priced_us` on the line is straight."""
+            bend_us = max(start_us, self._priced_us)
+            return fine_between(held, *where, start_us, bend_us) - slope * bend_us
+
+        start_us = max(allocation.running_us, metered_us)
+        month_us = max(start_us, month_span_us(self.month)[0])
+        whole = base(start_us)
+        part = whole if month_us == start_us else base(month_us)
+        return Line(line.job_id, payers, line.warn_us, slope, whole, part)
+
+
+def _monthly(owned: Allocation | Charge) -> tuple[Payer, ...]:
+    return (
+        ("organization", owned.organization_id),
+        ("project", owned.project_id),
+        ("member", owned.member_id),
+    )
+
+
+def first_of(moments: Iterable[int | None]) -> int | None:
+    """The earliest of some moments of which any may be missing."""
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -1,0 +1,385 @@
+"""The loop's stages of money: meter, rate and post; stop what may not be paid for any more; close the months."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from headframe.base.changes import NOTHING, Changes, Event, gather
+from headframe.base.money import NANO, Money, divide_half_even
+from headframe.base.quantities import HOUR_US, SECOND_US, format_span
+from headframe.control.ports import Reads
+from headframe.control.spending import WHOLE, Payer, Payments, Spending
+from headframe.control.world import World
+from headframe.fleet.records import Allocation, Cluster
+from headframe.jobs.life import warn
+from headframe.jobs.records import Job
+from headframe.ledger.close import close_month, month_of, month_span_us, next_month
+from headframe.ledger.post import credit_left, post, wallet
+from headframe.ledger.records import Invoice, InvoiceLine, Transfer
+from headframe.metering.meter import meter
+from headframe.pricing.rate import rate
+from headframe.pricing.records import Charge
+from headframe.tenants.records import Budget, Organization
+
+GRACE_US = 10 * SECOND_US  # what a job is given to end in; a limit is kept by stopping that long before it
+LOW_CREDIT_US = HOUR_US  # prepaid credit that lasts no longer than this is announced
+AT_ONCE = 2000  # allocations metered in one transaction; the rest follows in the next tick
+
+
+def meter_rate_post(world: World, spending: Spending, now_us: int, heard_us: Mapping[str, int]) -> Changes:
+    """Usage records, charges and transfers of all that is due: what was released, and at each hour what is open.
+
+    `heard_us` tells for each cluster when its engine last gave a full report. An open allocation is metered over the
+    end of an hour only when that report is younger: an exit before it would else be told after it was charged.
+    """
+    spending.advance(world, now_us)
+    spending.fresh_us = None  # what the turns before charged is in the store by now
+    rows: list[object] = []
+    charges: dict[str, list[Charge]] = {}
+    for allocation_id, until_us in islice(spending.due_to_meter(now_us, heard_us), AT_ONCE):
+        allocation: Allocation | None = world.get(Allocation, allocation_id)
+        assert allocation is not None, f"{allocation_id} is due to be metered but is not warm"
+        cluster: Cluster | None = world.get(Cluster, allocation.cluster_id)
+        usage, after = meter(allocation, cluster.region_id if cluster is not None else "", until_us)
+        rows += usage
+        rows.append(after)
+        charges.setdefault(allocation.organization_id, []).extend(
+            rate(usage, spending.book, currency_of(world, allocation.organization_id))
+        )
+    for organization_id, owed in charges.items():
+        credit_nano = credit_left(world.balances, organization_id, currency_of(world, organization_id))
+        rows += owed
+        rows += post(owed, credit_nano)
+    return Changes(rows=tuple(rows))
+
+
+def currency_of(world: World, organization_id: str) -> str:
+    """The currency in which an organization is billed."""
+    organization: Organization | None = world.get(Organization, organization_id)
+    return organization.currency if organization is not None else "USD"
+
+
+# Limits: budgets, prepaid credit, what a job may cost.
+
+
+def spending_verdicts(
+    world: World, spending: Spending, now_us: int
+) -> tuple[Changes, tuple[tuple[str, str, str, int], ...]]:
+    """Tell and warn those who near a limit, and name the jobs that must be stopped now so that they end within it.
+
+    The second part is (job id, reason, sentence, grace in microseconds), each job once. A limit is looked at when
+    something about it changed, or when its line comes near: see `Spending.next_us`. The least charge of a short run is
+    not foreseen here, but by `Spending.too_dear`.
+    """
+    spending.advance(world, now_us)
+    near = [payer for payer, at_us in spending.deadlines.items() if at_us <= now_us]
+    due = sorted({*spending.changed, *near})
+    spending.changed.clear()
+    parts: list[Changes] = []
+    stops: dict[str, tuple[str, str, str, int]] = {}
+    warned: set[str] = set()
+    for payer in due:
+        spending.deadlines.pop(payer, None)
+        limit = _limit_of(world, spending, payer)
+        if limit is None:
+            continue
+        payments = spending.payments.get(payer)
+        view = _look(limit, payments, now_us)
+        spoken, deadlines = limit.speak(view, now_us)
+        parts.append(spoken)
+        if limit.stops and view.stop_us is not None and payments is not None:
+            deadlines += [at_us for at_us in (view.stop_us - us for us in (0, *payments.warns)) if at_us > now_us]
+            for job in _jobs_to_tell(world, payments, view.stop_us, now_us):
+                if view.stop_us <= now_us:
+                    stops.setdefault(job.id, (job.id, limit.reason, limit.sentence(), GRACE_US))
+                elif job.id not in warned:
+                    warned.add(job.id)
+                    ends = f"It must end in {format_span(view.stop_us + GRACE_US - now_us)}: {limit.sentence()}"
+                    parts.append(warn(job, world.derived.held[job.id], now_us, ends))
+        if deadlines:
+            spending.deadlines[payer] = min(deadlines)
+    return gather(parts), tuple(stops.values())
+
+
+def _jobs_to_tell(world: World, payments: Payments, stop_us: int, now_us: int) -> Iterator[Job]:
+    """The jobs that the payer pays for and that must be stopped, or warned, by now; in the order of their ids."""
+    if stop_us - max(payments.warns, default=0) > now_us:
+        return
+    for job_id in sorted({line.job_id for line in payments.lines.values()}):
+        job: Job | None = world.get(Job, job_id)
+        if job is None or job.stop_reason or job_id not in world.derived.held:
+            continue
+        if stop_us <= now_us or (not job.warned and 0 < job.spec.warn_before_stop_us >= stop_us - now_us):
+            yield job
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a limit stands: what is left of it and when it will be reached (None: never, as things run now).
+
+    `stop_us` is when jobs must be told to end so that they end within the limit.
+    """
+
+    left_nano: int
+    slope: int
+    end_us: int | None
+    stop_us: int | None
+
+    def reaches_us(self, nano_before_end: int, now_us: int) -> int | None:
+        """When only `nano_before_end` will be left."""
+        over = self.left_nano - nano_before_end
+        if over <= 0:
+            return now_us
+        return now_us + over * WHOLE // self.slope if self.slope else None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLimit:
+    """The monthly budget of an organization, project or member."""
+
+    budget: Budget
+    month: str
+    left_nano: int
+    reason: str = "budget_exhausted"
+
+    @property
+    def stops(self) -> bool:
+        return self.budget.stops
+
+    def sentence(self) -> str:
+        budget = self.budget
+        return f"The budget of {_text(budget.amount_nano, budget.currency)} of this {budget.scope.value} is used up."
+
+    def speak(self, view: View, now_us: int) -> tuple[Changes, list[int]]:
+        """Tell once a month that the budget nears its end, and once that it is used up."""
+        budget, deadlines = self.budget, []
+        kinds: list[str] = []
+        warn_us = view.reaches_us(budget.amount_nano - budget.amount_nano * budget.warn_percent // 100, now_us)
+        end_us = view.stop_us if budget.stops else view.end_us
+        if budget.warned_month != self.month and warn_us is not None:
+            if warn_us <= now_us:
+                budget = replace(budget, warned_month=self.month)
+                kinds.append("budget_warning")
+            else:
+                deadlines.append(warn_us)
+        if budget.stopped_month != self.month and end_us is not None:
+            if end_us <= now_us:
+                budget = replace(budget, stopped_month=self.month)
+                kinds.append("budget_exhausted")
+            else:
+                deadlines.append(end_us)
+        if not kinds:
+            return NOTHING, deadlines
+        budget = replace(budget, version=self.budget.version + 1)
+        return Changes((budget,), tuple(self._event(kind, view, now_us) for kind in kinds)), deadlines
+
+    def _event(self, kind: str, view: View, now_us: int) -> Event:
+        budget = self.budget
+        spent = budget.amount_nano - view.left_nano
+        of = f"{_text(spent, budget.currency)} of {_text(budget.amount_nano, budget.currency)}"
+        then = "" if kind == "budget_warning" or not budget.stops else "; its jobs are stopped and new ones wait"
+        return Event(
+            at_us=now_us,
+            kind=kind,
+            subject=budget.id,
+            reason=f"This {budget.scope.value} has spent {of} in {self.month}{then}.",
+            organization_id=budget.organization_id,
+            project_id=budget.scope_id if budget.scope.value == "project" else "",
+            detail={
+                "scope": budget.scope.value, "scope_id": budget.scope_id, "month": self.month, "spent_nano": spent,
+                "amount_nano": budget.amount_nano, "currency": budget.currency, "ends_us": view.end_us,
+            },
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLimit:
+    """What a prepaid organization has paid in advance."""
+
+    organization: Organization
+    spending: Spending
+    left_nano: int
+    reason: str = "credit_exhausted"
+    stops: bool = True
+
+    def sentence(self) -> str:
+        return "The prepaid credit of the organization is used up."
+
+    def speak(self, view: View, now_us: int) -> tuple[Changes, list[int]]:
+        """Tell once per payment that the credit runs low, and once that it is used up."""
+        organization_id, spending = self.organization.id, self.spending
+        if view.end_us is None or view.stop_us is None or not view.slope:
+            return NOTHING, []
+        events: list[Event] = []
+        low_us = view.end_us - LOW_CREDIT_US
+        if low_us <= now_us and organization_id not in spending.warned:
+            spending.warned[organization_id] = None
+            reason = (
+                f"The prepaid credit lasts for another {format_span(max(0, view.end_us - now_us))} as things run now."
+            )
+            events.append(self._event("credit_low", reason, view, now_us))
+        if view.stop_us <= now_us and organization_id not in spending.halted:
+            spending.halted[organization_id] = None
+            reason = "The prepaid credit is used up; jobs are stopped and new ones wait until credit is paid in."
+            events.append(self._event("credit_exhausted", reason, view, now_us))
+        return Changes(events=tuple(events)), [low_us] if low_us > now_us else []
+
+    def _event(self, kind: str, reason: str, view: View, now_us: int) -> Event:
+        detail = {"left_nano": view.left_nano, "currency": self.organization.currency, "ends_us": view.end_us}
+        return Event(now_us, kind, self.organization.id, reason, self.organization.id, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimit:
+    """What one job may cost in all its attempts."""
+
+    job: Job
+    left_nano: int
+    reason: str = "budget_exhausted"
+    stops: bool = True
+
+    def sentence(self) -> str:
+        assert self.job.spec.budget_nano is not None
+        return f"The job's budget of {_text(self.job.spec.budget_nano, self.job.spec.currency)} is used up."
+
+    def speak(self, view: View, now_us: int) -> tuple[Changes, list[int]]:
+        """The job's own story tells of the stop."""
+        return NOTHING, []
+
+
+Limit = BudgetLimit | CreditLimit | JobLimit
+
+
+def _limit_of(world: World, spending: Spending, payer: Payer) -> Limit | None:
+    """The limit on a payer, and what the charges so far leave of it."""
+    name, payer_id = payer
+    if name == "wallet":
+        organization: Organization | None = world.get(Organization, payer_id)
+        if organization is None or not organization.prepaid:
+            return None
+        return CreditLimit(organization, spending, credit_left(world.balances, payer_id, organization.currency))
+    if name == "job":
+        job: Job | None = world.get(Job, payer_id)
+        if job is None or job.spec.budget_nano is None:
+            return None
+        return JobLimit(job, job.spec.budget_nano - spending.spent[payer])
+    budget = spending.budget_of(world, payer)
+    if budget is None:
+        return None
+    return BudgetLimit(budget, spending.month, budget.amount_nano - spending.spent[payer])
+
+
+def _look(limit: Limit, payments: Payments | None, now_us: int) -> View:
+    """How the limit stands now, with what runs on it."""
+    left = limit.left_nano * WHOLE - (payments.slope * now_us + payments.sum if payments else 0)
+    slope = payments.slope if payments else 0
+    end_us: int | None = None
+    if left <= 0:
+        end_us = now_us
+    elif slope:
+        end_us = now_us + left // slope
+    # A limit that nothing runs on is not "nearly reached": it holds back new jobs only once it is passed.
+    stop_us = end_us - GRACE_US if end_us is not None and payments is not None else end_us
+    return View(left // WHOLE, slope, end_us, stop_us)
+
+
+def _text(nano: int, currency: str) -> str:
+    """An amount for people, rounded to hundredths of the currency."""
+    step = NANO // 100
+    return str(Money(divide_half_even(nano, step) * step, currency))
+
+
+# Months.
+
+LINE = ("project_id", "meter", "kind", "per_hour_nano")  # what the charges of one invoice line have in common
+
+
+def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int) -> Changes:
+    """Close each finished month of each organization whose use of it is metered to its end and in the store.
+
+    A month without charges makes no invoice. Costs little in ticks in which no month is open behind the present one.
+    """
+    this_month = month_of(now_us)
+    for organization in world.all(Organization).values():
+        if organization.id not in spending.to_close:
+            spending.to_close[organization.id] = _first_month(reads, organization)
+    if not spending.to_close or min(spending.to_close.values()) >= this_month:
+        return NOTHING
+    reached = _metered_until(world)
+    parts: list[Changes] = []
+    number = world.last_invoice
+    for organization_id, oldest in sorted(spending.to_close.items()):
+        organization = world.all(Organization)[organization_id]
+        certain_us = min(reached.get(organization_id, now_us), spending.fresh_us or now_us)
+        month, idle = oldest, True
+        while month < this_month and month_span_us(month)[1] <= certain_us:
+            made = _close(reads, organization, month, number + 1, now_us)
+            if made:
+                parts.append(made)
+                number += 1
+            idle = idle and not made
+            month = next_month(month)
+            if idle:  # nothing was used, so no invoice will tell that the month is over
+                spending.to_close[organization_id] = month
+    return gather(parts)
+
+
+def month_lines(reads: Reads, organization_id: str, month: str, **narrower: object) -> tuple[InvoiceLine, ...]:
+    """The charges of a month of an organization, summed by project, meter, kind and price."""
+    begin, end = month_span_us(month)
+    where = {"organization_id": organization_id, "at_us__ge": begin + 1, "at_us__lt": end + 1, **narrower}
+    quantities = reads.total(Charge, "quantity", LINE, **where)
+    amounts = reads.total(Charge, "amount_nano", LINE, **where)
+    return tuple(
+        InvoiceLine(
+            **{name: row[name] for name in LINE},
+            quantity=divide_half_even(row["quantity"], SECOND_US),
+            amount_nano=amount["amount_nano"],
+        )
+        for row, amount in zip(quantities, amounts, strict=True)
+    )
+
+
+def month_prepaid_nano(reads: Reads, organization_id: str, month: str) -> int:
+    """How much of the charges of a month was taken from the wallet."""
+    begin, end = month_span_us(month)
+    where = {"organization_id": organization_id, "debit": wallet(organization_id)}
+    rows = reads.total(Transfer, "amount_nano", ("debit",), at_us__ge=begin + 1, at_us__lt=end + 1, **where)
+    return sum(row["amount_nano"] for row in rows)
+
+
+def _close(reads: Reads, organization: Organization, month: str, number: int, now_us: int) -> Changes:
+    lines = month_lines(reads, organization.id, month)
+    if not lines:
+        return NOTHING
+    prepaid = month_prepaid_nano(reads, organization.id, month)
+    invoice, transfers = close_month(organization.id, month, organization.currency, lines, prepaid, number, now_us)
+    event = Event(
+        at_us=now_us,
+        kind="invoice_closed",
+        subject=invoice.id,
+        reason=f"Invoice {number} for {month}: {_text(invoice.total_nano, invoice.currency)}.",
+        organization_id=organization.id,
+        detail={
+            "number": number, "month": month, "currency": invoice.currency, "total_nano": invoice.total_nano,
+            "from_wallet_nano": prepaid, "payable_nano": invoice.payable_nano,
+        },
+    )  # fmt: skip
+    return Changes((invoice, *transfers), (event,))
+
+
+def _first_month(reads: Reads, organization: Organization) -> str:
+    """The first month of an organization that has no invoice yet."""
+    newest = reads.find(Invoice, organization_id=organization.id, newest=True, limit=1)
+    return next_month(newest[0].month) if newest else month_of(organization.created_us + 1)
+
+
+def _metered_until(world: World) -> dict[str, int]:
+    """How far the use of each organization is surely metered, for those who have open allocations."""
+    reached: dict[str, int] = {}
+    for allocation in world.all(Allocation).values():
+        until_us = allocation.metered_us if allocation.records else allocation.held_us
+        reached[allocation.organization_id] = min(reached.get(allocation.organization_id, until_us), until_us)
+    return reached
