@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from headframe.base.changes import NOTHING, Changes, Event
 from headframe.base.errors import Invalid
 from headframe.base.money import LIMIT_NANO, Money, parse_money
-from headframe.base.quantities import parse_moment_us, parse_span_us
+from headframe.base.quantities import DAY_US, parse_moment_us, parse_span_us
 from headframe.control.commands_tenancy import event, expect
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_organization, seen
@@ -62,6 +62,7 @@ def set_price(
     amount = _amount(per_hour, "per_hour", least=0)
     from_us = context.now_us if starts is None else parse_moment_us(starts, field="starts")
     to_us = None if ends is None else parse_moment_us(ends, field="ends")
+    minimum_us = parse_span_us(minimum, field="minimum")
     if from_us < context.now_us:
         raise Invalid(
             f"starts is {starts!r}, which is in the past: what has been used keeps its price.",
@@ -69,6 +70,8 @@ def set_price(
         )  # fmt: skip
     if to_us is not None and to_us <= from_us:
         raise Invalid(f"ends is {ends!r}, which is not after the start.", field="ends", value=ends, allowed="later")
+    if minimum_us > DAY_US:
+        raise Invalid(f"minimum is {minimum!r}, which is too long.", field="minimum", value=minimum, allowed="up to 1d")
     price = Price(
         id=context.ids.new("price"),
         meter=meter,
@@ -78,7 +81,7 @@ def set_price(
         currency=amount.currency,
         region_id=_region(world, region),
         purchase=purchase,
-        minimum_us=parse_span_us(minimum, field="minimum"),
+        minimum_us=minimum_us,
     )
     return Changes((price,), (_price_set(price, context.now_us, caller.organization_id),)), price
 
@@ -93,7 +96,7 @@ def grant_credit(
     given: bool = False,
     note: str = "",
 ) -> tuple[Changes, Transfer]:
-    """Prepaid credit for an organization: paid in, or a gift of the house when `given`."""
+    """Prepaid credit for an organization (by id or name): paid in, or a gift of the house when `given`."""
     house = find_organization(world, context, caller, organization)
     caller.need(Permission.CREDITS_WRITE, house.id)
     money = _amount(amount, "amount", least=1, currency=house.currency)

@@ -202,8 +202,8 @@ def job_cost(world: World, context: Context, job: Job) -> Cost:
     unpriced: list[str] = []
     held: Allocation | None = world.derived.held.get(job.id)
     if held is not None:
-        running = _sum(_unwritten(world, held, context.now_us))
         region_id, now_us, book = _region_of(world, held), context.now_us, Book(world.all(Price).values())
+        running = _sum(_unwritten(world, book, held, now_us))
         holds = quantities(held.slices)
         per_hour = rate_nano_per_hour(holds, held.purchase, region_id, book, currency, now_us)
         unpriced = [name for name in holds if book.find(name, region_id, held.purchase, currency, now_us) is None]
@@ -296,22 +296,23 @@ def accrued(world: World, until_us: int, where: Mapping[str, object], from_us: i
 
     `where` are columns of the allocation; nothing before `from_us` is counted.
     """
+    book = Book(world.all(Price).values())
     return tuple(
         charge
         for allocation in world.all(Allocation).values()
         if all(getattr(allocation, column) == value for column, value in where.items())
-        for charge in _unwritten(world, allocation, until_us, from_us)
+        for charge in _unwritten(world, book, allocation, until_us, from_us)
     )
 
 
-def _unwritten(world: World, allocation: Allocation, until_us: int, from_us: int = 0) -> tuple[Charge, ...]:
+def _unwritten(world: World, book: Book, allocation: Allocation, until_us: int, from_us: int = 0) -> tuple[Charge, ...]:
     """Worked out with the very functions that make the real ones, without the least charge of a run that ends early."""
     metered_us = allocation.metered_us if allocation.records else allocation.held_us
     unmetered = replace(
         allocation, metered_us=max(metered_us, from_us), records=max(1, allocation.records), faulted=True
     )
     records, _ = meter(unmetered, _region_of(world, allocation), until_us)
-    return rate(records, Book(world.all(Price).values()), currency_of(world, allocation.organization_id))
+    return rate(records, book, currency_of(world, allocation.organization_id))
 
 
 def _region_of(world: World, allocation: Allocation) -> str:

@@ -13,7 +13,6 @@ from headframe.control.ports import Reads
 from headframe.control.spending import WHOLE, Payer, Payments, Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
-from headframe.jobs.life import warn
 from headframe.jobs.records import Job
 from headframe.ledger.close import close_month, month_of, month_span_us, next_month
 from headframe.ledger.post import credit_left, post, wallet
@@ -26,6 +25,19 @@ from headframe.tenants.records import Budget, Organization
 GRACE_US = 10 * SECOND_US  # what a job is given to end in; a limit is kept by stopping that long before it
 LOW_CREDIT_US = HOUR_US  # prepaid credit that lasts no longer than this is announced
 AT_ONCE = 2000  # allocations metered in one transaction; the rest follows in the next tick
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """A job must be told to end at `stop_at_us`, and be warned before that as its specification asks.
+
+    It is given twice: when the job is to be warned, and when it is to be stopped.
+    """
+
+    job_id: str
+    reason: str  # "budget_exhausted" or "credit_exhausted"
+    stop_at_us: int
+    sentence: str
 
 
 def meter_rate_post(world: World, spending: Spending, now_us: int, heard_us: Mapping[str, int]) -> Changes:
@@ -64,22 +76,18 @@ def currency_of(world: World, organization_id: str) -> str:
 # Limits: budgets, prepaid credit, what a job may cost.
 
 
-def spending_verdicts(
-    world: World, spending: Spending, now_us: int
-) -> tuple[Changes, tuple[tuple[str, str, str, int], ...]]:
-    """Tell and warn those who near a limit, and name the jobs that must be stopped now so that they end within it.
+def limit_spending(world: World, spending: Spending, now_us: int) -> tuple[Changes, tuple[StopOrder, ...]]:
+    """Tell those who near a limit, and order to warn and to stop their jobs so that they end within it.
 
-    The second part is (job id, reason, sentence, grace in microseconds), each job once. A limit is looked at when
-    something about it changed, or when its line comes near: see `Spending.next_us`. The least charge of a short run is
-    not foreseen here, but by `Spending.too_dear`.
+    A limit is looked at when something about it changed, or when its line comes near: see `Spending.next_us`. The least
+    charge of a short run is not foreseen here, but by `Spending.too_dear`.
     """
     spending.advance(world, now_us)
     near = [payer for payer, at_us in spending.deadlines.items() if at_us <= now_us]
     due = sorted({*spending.changed, *near})
     spending.changed.clear()
     parts: list[Changes] = []
-    stops: dict[str, tuple[str, str, str, int]] = {}
-    warned: set[str] = set()
+    orders: dict[str, StopOrder] = {}
     for payer in due:
         spending.deadlines.pop(payer, None)
         limit = _limit_of(world, spending, payer)
@@ -91,28 +99,25 @@ def spending_verdicts(
         parts.append(spoken)
         if limit.stops and view.stop_us is not None and payments is not None:
             deadlines += [at_us for at_us in (view.stop_us - us for us in (0, *payments.warns)) if at_us > now_us]
-            for job in _jobs_to_tell(world, payments, view.stop_us, now_us):
-                if view.stop_us <= now_us:
-                    stops.setdefault(job.id, (job.id, limit.reason, limit.sentence(), GRACE_US))
-                elif job.id not in warned:
-                    warned.add(job.id)
-                    ends = f"It must end in {format_span(view.stop_us + GRACE_US - now_us)}: {limit.sentence()}"
-                    parts.append(warn(job, world.derived.held[job.id], now_us, ends))
+            for job_id in _jobs_to_tell(world, payments, view.stop_us, now_us):
+                order = StopOrder(job_id, limit.reason, max(view.stop_us, now_us), limit.sentence())
+                if job_id not in orders or order.stop_at_us < orders[job_id].stop_at_us:
+                    orders[job_id] = order
         if deadlines:
             spending.deadlines[payer] = min(deadlines)
-    return gather(parts), tuple(stops.values())
+    return gather(parts), tuple(orders.values())
 
 
-def _jobs_to_tell(world: World, payments: Payments, stop_us: int, now_us: int) -> Iterator[Job]:
+def _jobs_to_tell(world: World, payments: Payments, stop_us: int, now_us: int) -> Iterator[str]:
     """The jobs that the payer pays for and that must be stopped, or warned, by now; in the order of their ids."""
     if stop_us - max(payments.warns, default=0) > now_us:
         return
     for job_id in sorted({line.job_id for line in payments.lines.values()}):
         job: Job | None = world.get(Job, job_id)
-        if job is None or job.stop_reason or job_id not in world.derived.held:
+        if job is None or job.stop_reason:
             continue
         if stop_us <= now_us or (not job.warned and 0 < job.spec.warn_before_stop_us >= stop_us - now_us):
-            yield job
+            yield job_id
 
 
 @dataclass(frozen=True, slots=True)

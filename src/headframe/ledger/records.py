@@ -28,7 +28,11 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """The charges of one project, meter and price, summed. `quantity` as in `Charge`."""
+    """The charges of one project, meter and price, summed.
+
+    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even: for people to
+    read. `amount_nano` is the exact sum of the charges' amounts.
+    """
 
     project_id: str
     meter: str

@@ -16,9 +16,9 @@ def rate(usage: Iterable[UsageRecord], book: Book, currency: str) -> tuple[Charg
 
     Where the price of a meter changes inside a record, each stretch is charged at its own price. Each charge is exact
     and rounded once, half to even, to a nano-unit; so n stretches of one use differ from their exact sum by at most n/2
-    nano-units. When the last running record of an allocation says that it ran, but for less than a price's least running time, a
-    charge of kind "minimum" adds the rest at the price in force at its end. After our fault (`faulted`) the
-    time that was run is charged, but no minimum: what was lost with the attempt is not made dearer by it.
+    nano-units. When the last running record of an allocation says that it ran, but for less than a price's least
+    running time, a charge of kind "minimum" adds the rest at the price in force at its end. After our fault
+    (`faulted`) the time that was run is charged, but no minimum: what was lost is not made dearer by it.
     A meter without a price is free and gives no charge.
     """
     return tuple(
@@ -79,6 +79,18 @@ def rate_fine(
             fine += quantity * price.per_hour_nano * (FINE // unit_of(meter))
             minimum_us = max(minimum_us, price.minimum_us)
     return fine, minimum_us
+
+
+def fine_between(
+    held: Mapping[str, int], purchase: str, region_id: str, book: Book, currency: str, from_us: int, to_us: int
+) -> int:
+    """What holding `held` over [from_us, to_us) costs, exactly, in 1/FINE nano-units times microseconds of an hour."""
+    return sum(
+        quantity * price.per_hour_nano * (FINE // unit_of(meter)) * (stop - start)
+        for meter, quantity in sorted(held.items())
+        for start, stop, price in book.pieces(meter, region_id, purchase, currency, from_us, to_us)
+        if price is not None
+    )
 
 
 def rate_nano_per_hour(

@@ -1,0 +1,154 @@
+"""Routes of money: prices, use and its cost, credit, budgets, invoices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from headframe.api.documents import page_shape, shape
+from headframe.api.wire import Authenticated, Body, Cursor, Limit, Named, Text, answer
+from headframe.base.quantities import parse_moment_us
+from headframe.control import commands_money as commands
+from headframe.control import queries_money as queries
+from headframe.control.queries_tenancy import find_organization
+from headframe.ledger.records import Invoice, Transfer
+from headframe.pricing.records import Charge, Price
+from headframe.tenants.records import Budget, Scope
+from headframe.tenants.roles import Permission
+
+router = APIRouter(prefix="/v1", tags=["money"])
+
+Month = Annotated[str, Query(pattern=r"^[12][0-9]{3}-(0[1-9]|1[0-2])$", description="Such as 2026-11 (UTC).")]
+Moment = Annotated[str | None, Query(max_length=40, description="A date or an RFC 3339 moment (UTC).")]
+
+
+class NewPrice(Body):
+    """`per_hour` is an amount with its currency, such as "2.99 USD", for one accelerator, core or GiB."""
+
+    meter: Text
+    per_hour: Text
+    region: Text = "*"
+    purchase: Text = "*"
+    starts: Text | None = None
+    ends: Text | None = None
+    minimum: Text = "60s"
+
+
+class NewCredit(Body):
+    """`amount` was paid in, or is a gift of the house when `given`."""
+
+    organization: Text
+    amount: Text
+    given: bool = False
+    note: Annotated[str, Field(max_length=500)] = ""
+
+
+class BudgetEdit(Body):
+    """What a scope may spend in a calendar month; `stops` says that its jobs are stopped at the limit."""
+
+    amount: Text
+    scope: Annotated[Scope, Field(strict=False)] = Scope.ORGANIZATION
+    scope_id: Text | None = None
+    warn_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    stops: bool = True
+
+
+@dataclass
+class BudgetStates:
+    items: list[queries.BudgetState]
+    next: str | None
+
+
+@router.get("/prices", response_model=page_shape(Price))
+def prices(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The price book, with prices past, present and to come."""
+    caller = call.caller
+    caller.need(Permission.PRICES_READ, caller.organization_id, caller.project_id)
+    return call.page(Price, limit=limit, cursor=cursor)
+
+
+@router.post("/prices", status_code=201, response_model=shape(Price))
+def set_price(call: Authenticated, body: NewPrice) -> Response:
+    """A new price (operator only)."""
+    return call.run(commands.set_price, status=201, **dict(body))
+
+
+@router.get("/usage", response_model=queries.Usage)
+def usage(
+    call: Authenticated,
+    from_: Annotated[Moment, Query(alias="from")] = None,
+    to: Moment = None,
+    by: Annotated[str, Query(max_length=200, description="Dimensions, with commas.")] = "project,meter",
+    organization: Named = None,
+) -> Response:
+    """Use and its cost by dimensions; this month unless told otherwise. The operator may ask for organization=all."""
+    found = call.ask(
+        queries.usage,
+        by=tuple(name.strip() for name in by.split(",") if name.strip()),
+        from_us=None if from_ is None else parse_moment_us(from_, field="from"),
+        to_us=None if to is None else parse_moment_us(to, field="to"),
+        organization=organization,
+    )
+    return answer(found(call.control.reads))
+
+
+@router.get("/charges", response_model=page_shape(Charge))
+def charges(
+    call: Authenticated,
+    job: Named = None,
+    organization: Named = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Charges, of one job (by its id) or of all."""
+    where = call.ask(queries.charges_filter, job, organization)
+    return call.page(Charge, limit=limit, cursor=cursor, **where)
+
+
+@router.get("/balance", response_model=queries.Balance)
+def balance(call: Authenticated, organization: Named = None) -> Response:
+    """How an organization stands: credit left, owed, spent this month."""
+    return answer(call.ask(queries.balance, organization=organization)(call.control.reads))
+
+
+@router.post("/credits", status_code=201, response_model=shape(Transfer))
+def grant_credit(call: Authenticated, body: NewCredit) -> Response:
+    """Prepaid credit for an organization (operator only)."""
+    return call.run(commands.grant_credit, status=201, **dict(body))
+
+
+@router.get("/budgets", response_model=BudgetStates)
+def budgets(call: Authenticated, organization: Named = None) -> Response:
+    """Budgets and what is spent of them this month."""
+    found = call.ask(queries.budgets, organization=organization)
+    return answer(BudgetStates(list(found(call.control.reads)), None))
+
+
+@router.put("/budgets", response_model=shape(Budget))
+def put_budget(call: Authenticated, body: BudgetEdit) -> Response:
+    """Set the budget of an organization, project or member."""
+    return call.run(commands.put_budget, version=call.version, **dict(body))
+
+
+@router.get("/invoices", response_model=page_shape(Invoice))
+def invoices(call: Authenticated, organization: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The invoices of an organization, oldest first."""
+    house = call.ask(find_organization, organization)
+    call.caller.need(Permission.INVOICES_READ, house.id)
+    return call.page(Invoice, limit=limit, cursor=cursor, organization_id=house.id)
+
+
+@router.get("/invoices/draft", response_model=queries.Draft)
+def draft(call: Authenticated, organization: Named = None, month: Month | None = None) -> Response:
+    """The invoice of a month as it would be now; what still runs is marked as accrued."""
+    return answer(call.ask(queries.draft, month=month, organization=organization)(call.control.reads))
+
+
+@router.get("/invoices/{invoice_id}", response_model=shape(Invoice))
+def invoice(call: Authenticated, invoice_id: Annotated[str, Path(max_length=200)]) -> Response:
+    """One invoice."""
+    return answer(call.ask(queries.invoice, invoice_id))
