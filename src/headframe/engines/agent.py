@@ -1,0 +1,416 @@
+"""The agent: one small long-lived program for each data folder, which starts tasks and watches over them.
+
+It is started by the server when its socket does not answer, outlives the server, and is crash-only: a killed agent's
+successor finds everything on disk and takes the running tasks over. It imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import gc
+import hashlib
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headframe import __version__
+from headframe.base.errors import CallerError, HeadframeError
+from headframe.engines import agent_wire, cgroups, sandbox
+from headframe.engines.agent_loop import AgentLoop
+from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, keeps_checkpoints, prepare
+from headframe.engines.agent_state import Folders, Record, load_records, now_us
+from headframe.engines.agent_tasks import Held
+from headframe.engines.joblog import LogWriter
+from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Signal, Stop
+
+BUILD = f"{__version__}/{agent_wire.VERSION}"  # a server of another build brings its own agent
+PREPARERS = 4  # threads
+GREW_SECONDS = 0.005  # followers of a log hear of growth at most this often
+ALIVE_SECONDS = 10.0
+OUTGOING_LIMIT = 64 << 20  # bytes that wait for a server; one that does not read is cut off and asks anew
+STOPPED_LIMIT = 10_000
+
+
+class Connection:
+    """One server that listens. Never blocks the loop."""
+
+    def __init__(self, agent: Agent, wire: socket.socket) -> None:
+        self.agent, self.wire = agent, wire
+        self.following: set[str] = set()
+        self._lines = agent_wire.Lines()
+        self._outgoing = bytearray()
+        wire.setblocking(False)
+        agent.loop.watch(wire.fileno(), self._ready)
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._outgoing += agent_wire.encode(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        waited = bool(self._outgoing)
+        try:
+            while self._outgoing:
+                del self._outgoing[: self.wire.send(self._outgoing)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        if len(self._outgoing) > OUTGOING_LIMIT:
+            self.close()
+        elif waited and self.wire.fileno() >= 0:
+            self.agent.loop.watch_writing(self.wire.fileno(), bool(self._outgoing))
+
+    def _ready(self) -> None:
+        self._flush()
+        if self.wire.fileno() < 0:
+            return
+        try:
+            chunk = self.wire.recv(1 << 18)
+            messages = self._lines.feed(chunk)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            chunk, messages = b"", []
+        for message in messages:
+            self.agent.obey(self, message)
+        if not chunk:
+            self.close()
+
+    def close(self) -> None:
+        if self.wire.fileno() >= 0:
+            self.agent.loop.unwatch(self.wire.fileno())
+            self.wire.close()
+            self.agent.connections.remove(self)
+
+
+class Agent:
+    """All that one agent holds: allocations, logs, connections."""
+
+    def __init__(self, data: Path, log_bound: int, use_sandbox: bool) -> None:
+        self.loop = AgentLoop()
+        self.folders = Folders(data)
+        self.log_bound = log_bound
+        tag = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+        self.groups, self.groups_word = cgroups.usable(tag)
+        self.sandbox = sandbox.probe() if use_sandbox else sandbox.Sandbox("none", "it was switched off")
+        self.connections: list[Connection] = []
+        self.held: dict[str, Held] = {}
+        self._stopped: dict[str, int] = {}  # stops of what was not here yet
+        self._logs: dict[str, LogWriter] = {}
+        self._grown: set[str] = set()
+        self._told = 0.0
+        self._machine = Machine(self.folders, self.sandbox, self.groups)
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads = 0
+
+    # What tasks need of us
+
+    def log_of(self, job_id: str) -> LogWriter:
+        if job_id not in self._logs:
+            self._logs[job_id] = LogWriter(self.folders.log(job_id), now_us, self.log_bound)
+        return self._logs[job_id]
+
+    def grew(self, job_id: str) -> None:
+        if any(job_id in connection.following for connection in self.connections):
+            if not self._grown:
+                self.loop.later(max(0.0, self._told + GREW_SECONDS - time.monotonic()), self._tell_grown)
+            self._grown.add(job_id)
+
+    def _tell_grown(self) -> None:
+        self._told = time.monotonic()
+        grown, self._grown = sorted(self._grown), set()
+        for connection in list(self.connections):
+            for job_id in grown:
+                if job_id in connection.following:
+                    connection.send({"grew": job_id})
+
+    def push(self, held: Held) -> None:
+        message = {"observation": agent_wire.observation_out(held.observe(full=not held.active))}
+        for connection in list(self.connections):
+            connection.send(message)
+
+    def ended(self, held: Held) -> None:
+        """Nothing of the allocation lives any more: its log may be closed, old checkpoints may go."""
+        record = held.record
+        self.grew(record.job_id)
+        if not any(other.record.job_id == record.job_id and other.active for other in self.held.values()):
+            log = self._logs.pop(record.job_id, None)
+            if log is not None:
+                log.close()
+        if record.keep:
+            self._in_thread(lambda: self._prune(record))
+
+    def _prune(self, record: Record) -> None:
+        from headframe.engines import checkpoints
+
+        with contextlib.suppress(OSError, HeadframeError):
+            checkpoints.prune(self.folders.job(record.job_id) / "checkpoints", record.keep)
+
+    # What servers say
+
+    def obey(self, connection: Connection, message: dict[str, Any]) -> None:
+        try:
+            if "hello" in message:
+                connection.send({"hello": self._hello()})
+            elif "report" in message:
+                connection.send({"report": self._report()})
+            elif "follow" in message:
+                connection.following.add(str(message["follow"]))
+                connection.send({"grew": message["follow"]})  # it may have grown while the wish was on its way
+            elif "unfollow" in message:
+                connection.following.discard(str(message["unfollow"]))
+            elif "leave" in message:
+                self.loop.leaving = True
+            else:
+                self._act(message)
+        except (ValueError, TypeError, KeyError) as problem:
+            connection.send({"refused": f"{type(problem).__name__}: {problem}"})
+
+    def _hello(self) -> dict[str, Any]:
+        return {
+            "build": BUILD,
+            "pid": os.getpid(),
+            "sandbox": self.sandbox.kind,
+            "sandbox_reason": self.sandbox.reason,
+            "groups": self.groups.version if self.groups is not None else 0,
+            "groups_reason": self.groups_word,
+        }
+
+    def _report(self) -> dict[str, Any]:
+        observations = [self.held[key].observe() for key in sorted(self.held)]
+        return {"at_us": now_us(), "observations": [agent_wire.observation_out(seen) for seen in observations]}
+
+    def _act(self, message: dict[str, Any]) -> None:
+        action = agent_wire.action_in(message)
+        if action is None:
+            raise ValueError("an unknown message")
+        held = self.held.get(action.allocation_id)
+        if isinstance(action, Launch):
+            devices = {key: Device(**plain) for key, plain in message.get("devices", {}).items()}
+            self._launch(action, held, devices)
+            return
+        if held is None or held.record.generation != action.generation:
+            if isinstance(action, Stop):
+                if held is None:
+                    self._remember_stop(action)
+                self._push_absent(action.allocation_id, action.generation)
+            return
+        if isinstance(action, Stop):
+            self._stop(held, action)
+        elif isinstance(action, Signal):
+            held.warn(action.signal)
+        else:
+            self._forget(held)
+
+    def _remember_stop(self, action: Stop) -> None:
+        self._stopped[action.allocation_id] = max(action.generation, self._stopped.get(action.allocation_id, 0))
+        while len(self._stopped) > STOPPED_LIMIT:
+            del self._stopped[next(iter(self._stopped))]
+
+    def _push_absent(self, allocation_id: str, generation: int) -> None:
+        gone = Observation(allocation_id, generation, Seen.ABSENT, now_us(), detail="unknown here")
+        for connection in list(self.connections):
+            connection.send({"observation": agent_wire.observation_out(gone)})
+
+    def _launch(self, launch: Launch, held: Held | None, devices: dict[str, Device]) -> None:
+        if held is not None and held.record.generation >= launch.generation:
+            self.push(held)  # known already, or older than what we hold
+            return
+        newer = [other for other in self.held.values() if other.record.job_id == launch.job_id]
+        if self._stopped.get(launch.allocation_id, -1) >= launch.generation or any(
+            other.record.generation > launch.generation for other in newer
+        ):
+            self._push_absent(launch.allocation_id, launch.generation)
+            return
+        for other in newer:  # a job has one attempt at a time: an older one must not write beside it
+            if other.active:
+                other.stop("SIGKILL", 0, "a newer attempt was started")
+        held = Held(
+            self,
+            Record(
+                launch.allocation_id,
+                launch.generation,
+                launch.job_id,
+                launch.organization_id,
+                sorted(piece.rank for piece in launch.slices),
+                self.sandbox.kind != "none",
+                keeps_checkpoints(launch.work),
+            ),
+        )
+        self.held[launch.allocation_id] = held
+        if is_quick(self._machine, launch):
+            self.loop.start_soon(lambda: self._prepare(held, launch, devices))
+        else:
+            self.push(held)
+            self._in_thread(lambda: self._prepare(held, launch, devices))
+
+    def _prepare(self, held: Held, launch: Launch, devices: dict[str, Device]) -> None:
+        """Make it ready, on the loop's thread or on another, and then start it on the loop's."""
+        on_loop = threading.current_thread() is threading.main_thread()
+        hand_over = (lambda call: call()) if on_loop else self.loop.post
+
+        def say(text: str) -> None:
+            hand_over(lambda: self._say(held, text))
+
+        if held.cancelled or not held.active:
+            return
+        try:
+            ready = prepare(self._machine, launch, devices, say)
+        except Exception as problem:
+            why, fault = _explain(problem)
+            hand_over(lambda: self._failed(held, why, fault))
+            return
+        hand_over(lambda: self._start(held, ready))
+
+    def _say(self, held: Held, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self.log_of(held.record.job_id).say(text, held.record.generation)
+            self.grew(held.record.job_id)
+
+    def _start(self, held: Held, ready: Ready) -> None:
+        if held.cancelled or not held.active:
+            for start in ready.starts:
+                cgroups.remove(start.groups)
+            return
+        held.record.story += ready.story
+        held.record.resumed_from = ready.resumed_from
+        try:
+            held.start(ready.starts)
+        except OSError as problem:
+            if held.tasks:  # some run already
+                held.stop("SIGKILL", 0)
+            else:
+                self._failed(held, f"The task could not be started: {problem}", "engine")
+
+    def _failed(self, held: Held, why: str, fault: str) -> None:
+        if not held.active or held.cancelled:
+            return
+        self._say(held, why)
+        held.at_us = now_us()
+        held.finish(Seen.FAILED, None, why, fault)
+
+    def _stop(self, held: Held, action: Stop) -> None:
+        if not held.active:
+            self.push(held)
+        elif held.preparing:
+            held.cancelled = True
+            held.at_us = now_us()
+            held.finish(Seen.EXITED, 128 + signal.Signals[action.signal], "stopped before it started", "job")
+        else:
+            held.stop(action.signal, action.grace_us, action.reason)
+
+    def _forget(self, held: Held) -> None:
+        if held.active:
+            return  # its end is not on record, whatever the server says
+        record = held.record
+        del self.held[record.allocation_id]
+        record.drop(self.folders.state)
+        folder = self.folders.attempt(record.job_id, record.generation)
+        self._in_thread(lambda: _remove_tree(folder))
+
+    # Threads and life
+
+    def _in_thread(self, call: Callable[[], None]) -> None:
+        self._work.put(call)
+        if self._threads < PREPARERS:
+            self._threads += 1
+            threading.Thread(target=self._preparer, name=f"prepare-{self._threads}", daemon=True).start()
+
+    def _preparer(self) -> None:
+        while True:
+            call = self._work.get()
+            try:
+                call()
+            except Exception as problem:
+                print(f"agent: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
+
+    def _touch_alive(self) -> None:
+        """So that after a loss of power the last moment of life is known."""
+        if any(held.active for held in self.held.values()):
+            (self.folders.agent / "alive").touch()
+        self.loop.later(ALIVE_SECONDS, self._touch_alive)
+
+    def adopt(self) -> None:
+        """Take over what earlier agents left."""
+        records, damaged = load_records(self.folders.state)
+        for name in damaged:
+            print(f"agent: the record {name} is damaged and was moved aside", file=sys.stderr, flush=True)
+        for record in records:
+            held = Held(self, record)
+            self.held[record.allocation_id] = held
+            held.adopt()
+
+    def run(self) -> None:
+        server = agent_wire.listen(self.folders.agent)
+        self.loop.watch(server.fileno(), lambda: self._accept(server))
+        self._touch_alive()
+        self.loop.run()
+
+    def _accept(self, server: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            wire, _address = server.accept()
+            self.connections.append(Connection(self, wire))
+
+
+def _explain(problem: Exception) -> tuple[str, str]:
+    """A sentence for the job's story, and whose fault it is."""
+    if isinstance(problem, HeadframeError):
+        return str(problem), "job" if isinstance(problem, CallerError) else "engine"
+    if isinstance(problem, OSError):
+        return f"The task could not be prepared: {problem.strerror or problem} ({problem.filename or ''}).", "engine"
+    return f"The task could not be prepared: {type(problem).__name__}: {problem}", "engine"
+
+
+def _remove_tree(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _detach() -> None:
+    """Become nobody's child, in a session of our own."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="headframe-agent")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--log-bound", type=int, required=True)
+    parser.add_argument("--no-sandbox", action="store_true")
+    parser.add_argument("--foreground", action="store_true")
+    asked = parser.parse_args()
+    if not asked.foreground:
+        _detach()
+    folders = Folders(asked.data.resolve())
+    folders.state.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folders.agent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another agent serves this folder
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.umask(0o022)
+    agent = Agent(folders.data, asked.log_bound, not asked.no_sandbox)
+    agent.adopt()
+    gc.freeze()  # what is there now stays: less memory is copied at each fork
+    agent.run()
+
+
+if __name__ == "__main__":
+    main()

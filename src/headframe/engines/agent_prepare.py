@@ -1,0 +1,256 @@
+"""What must be there before a task can start: folders, files, environment, variables, control group, sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headframe.base.errors import CallerError, Invalid
+from headframe.engines import sandbox
+from headframe.engines.agent_spawn import Start, make_pipes
+from headframe.engines.agent_state import Folders, safe
+from headframe.engines.cgroups import Limits, Writer
+from headframe.engines.variables import Places, hostfile, hosts_of, variables
+from headframe.fleet.engine_words import Launch
+from headframe.fleet.records import Slice
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the server knows of a leased accelerator. `cuda` is what to tell CUDA, `nodes` its files in /dev."""
+
+    cuda: str
+    fake: bool
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What preparation needs to know of the agent's machine."""
+
+    folders: Folders
+    sandbox: sandbox.Sandbox
+    groups: Writer | None
+
+
+@dataclass(slots=True)
+class Ready:
+    """A gang that can be started."""
+
+    starts: list[Start]
+    resumed_from: str = ""
+    story: list[str] = field(default_factory=list)
+
+
+def keeps_checkpoints(work: Mapping[str, Any]) -> int:
+    """How many checkpoints the job keeps; 0: none asked for."""
+    wanted = work.get("checkpoints")
+    return int(wanted["keep"]) if wanted else 0
+
+
+def is_quick(machine: Machine, launch: Launch) -> bool:
+    """Whether nothing slow stands before the start, so that no thread is needed."""
+    work = launch.work
+    if work.get("python") or work.get("packages") or work.get("files") or work.get("image") or launch.datasets:
+        return False
+    return not (keeps_checkpoints(work) and launch.generation > 1)
+
+
+def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say: Callable[[str], None]) -> Ready:
+    """Make everything ready; raises `HeadframeError` or `OSError` when it cannot be."""
+    box = machine.sandbox
+    ready = Ready([])
+    if box.kind == "none":
+        if launch.work.get("isolation") == "required":
+            raise CallerError(
+                f"The job asks for isolation, and no sandbox works on this machine: {box.reason}.",
+                next_step="Run headframe doctor, or submit with isolation: preferred.",
+            )
+        ready.story.append(f"Runs without a sandbox: {box.reason}.")
+    if machine.groups is None:
+        ready.story.append("Runs without limits on memory and CPU: control groups cannot be used here.")
+    job = machine.folders.job(launch.job_id)
+    uid = sandbox.task_uid(launch.organization_number) if box.kind == "root" else None
+    for name in ("checkpoints", "outputs"):
+        sandbox.make_folder(job / name, uid)
+    environment = _environment(machine, launch, uid, say)
+    datasets = _datasets(machine, launch)
+    if keeps_checkpoints(launch.work):
+        ready.resumed_from = _choose_checkpoint(job / "checkpoints", ready.story, say)
+    port = free_port()
+    for piece in sorted(launch.slices, key=lambda item: item.rank):
+        _Task(machine, launch, piece, uid).make(ready, devices, environment, datasets, port)
+    return ready
+
+
+def _environment(machine: Machine, launch: Launch, uid: int | None, say: Callable[[str], None]) -> str:
+    work = launch.work
+    if not (work.get("python") or work.get("packages")):
+        return ""
+    from headframe.engines import environments
+
+    owner = (uid, uid) if uid is not None else None
+    packages = tuple(work.get("packages") or ())
+    folder = environments.prepare(
+        machine.folders.data, launch.organization_id, work.get("python"), packages, say, owner
+    )
+    return str(folder)
+
+
+def _datasets(machine: Machine, launch: Launch) -> list[tuple[str, str]]:
+    """(name in the job, folder on the machine)."""
+    if not launch.datasets:
+        return []
+    from headframe.engines import workdir
+
+    data, owner = machine.folders.data, launch.organization_id
+    return [(safe(name), str(workdir.dataset(data, owner, sha256))) for name, sha256 in launch.datasets]
+
+
+def _choose_checkpoint(folder: Path, story: list[str], say: Callable[[str], None]) -> str:
+    from headframe.engines import checkpoints
+
+    def tell(sentence: str) -> None:
+        story.append(sentence)
+        say(sentence)
+
+    chosen = checkpoints.choose(folder, tell)
+    return str(chosen) if chosen is not None else ""
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class _Task:
+    """The making of one task's folders and command."""
+
+    def __init__(self, machine: Machine, launch: Launch, piece: Slice, uid: int | None) -> None:
+        self.machine, self.launch, self.piece, self.uid = machine, launch, piece, uid
+        self.job = machine.folders.job(launch.job_id)
+        self.folder = machine.folders.rank(launch.job_id, launch.generation, piece.rank)
+        self.work, self.task, self.run = self.folder / "work", self.folder / "task", self.folder / "run"
+        self.datasets = self.folder / "datasets"
+
+    def make(
+        self,
+        ready: Ready,
+        devices: Mapping[str, Device],
+        environment: str,
+        datasets: Sequence[tuple[str, str]],
+        port: int,
+    ) -> None:
+        self._make_folders(datasets)
+        held = [devices[share.accelerator_id] for share in self.piece.shares if share.accelerator_id in devices]
+        places = Places(
+            str(self.work), str(self.job / "checkpoints"), str(self.job / "outputs"), str(self.datasets),
+            str(self.task / "hostfile"), environment, ready.resumed_from,
+        )  # fmt: skip
+        hosts = hosts_of(self.launch, {})
+        values = variables(
+            self.launch, self.piece.rank, places, hosts=hosts, port=port,
+            devices={key: device.cuda for key, device in devices.items()},
+            fake=any(device.fake for device in held), path=sandbox.task_path(),
+        )  # fmt: skip
+        (self.task / "hostfile").write_text(hostfile(self.launch, hosts))
+        work = self.launch.work
+        text = sandbox.script(work.get("setup") or (), work.get("run") or "")
+        (self.task / "script").write_text(text, encoding="utf-8", errors="surrogatepass")
+        view = self._view(environment, datasets, [node for device in held for node in device.nodes])
+        command = ["/bin/sh", "-e", str(self.task / "script")]
+        box, limits = self.machine.sandbox, self._limits()
+        arguments = sandbox.arguments_of(box, view) if box.kind != "none" else []
+        groups = self.machine.groups.make(self._group_name(), limits) if self.machine.groups is not None else []
+        ready.starts.append(
+            Start(
+                self.piece.rank, self.run, tuple(sandbox.leader_command(box, view, command)), str(self.work),
+                tuple(groups), limits.memory_mib or 0,
+                b"".join(os.fsencode(argument) + b"\0" for argument in arguments), sandbox.exports(values),
+            )
+        )  # fmt: skip
+
+    def _group_name(self) -> str:
+        return f"{safe(self.launch.allocation_id)}.{self.launch.generation}.{self.piece.rank}"
+
+    def _limits(self) -> Limits:
+        resources = self.launch.work.get("resources") or {}
+        memory = resources.get("memory_max_mib") or self.piece.memory_mib
+        return Limits(memory or None, self.piece.cpu_milli, resources.get("cpu_max_milli"))
+
+    def _make_folders(self, datasets: Sequence[tuple[str, str]]) -> None:
+        if self.folder.exists():  # what an agent that was killed while preparing has left
+            shutil.rmtree(self.folder)
+        for folder in (self.task, self.run, self.datasets):
+            folder.mkdir(parents=True)
+        sandbox.make_folder(self.work, self.uid)
+        make_pipes(self.run, self.uid)
+        if manifest := self.launch.work.get("files"):
+            from headframe.engines import workdir
+
+            owner = (self.uid, self.uid) if self.uid is not None else None
+            workdir.materialize(
+                self.machine.folders.data,
+                self.launch.organization_id,
+                manifest.removeprefix("sha256:"),
+                self.work,
+                owner,
+            )
+        for name, content in datasets:
+            (self.datasets / name).symlink_to(content)
+        if self.machine.sandbox.kind == "root":
+            uid = self.uid or 0
+            (self.task / "passwd").write_text(sandbox.passwd(uid, str(self.work)))
+            (self.task / "group").write_text(sandbox.group(uid))
+        self._link_checkpoints()
+
+    def _link_checkpoints(self) -> None:
+        """Make the job's checkpoint folder appear in its working folder. The path comes from the job and the folder may
+        hold links of the job's files: neither may lead out of it."""
+        wanted = self.launch.work.get("checkpoints")
+        if not wanted:
+            return
+        work = os.path.realpath(self.work)
+        place = os.path.normpath(os.path.join(work, wanted["path"]))
+        inside = os.path.realpath(os.path.dirname(place))
+        if place == work or not place.startswith(work + "/") or not (inside + "/").startswith(work + "/"):
+            raise Invalid(
+                f"checkpoints.path is {wanted['path']!r}, which is not inside of the working folder.",
+                field="checkpoints.path", value=wanted["path"], allowed="a folder inside of the working folder",
+            )  # fmt: skip
+        with contextlib.suppress(OSError):
+            os.rmdir(place)
+        if os.path.lexists(place):
+            raise Invalid(
+                f"The job's files hold something at checkpoints.path ({wanted['path']!r}).",
+                field="checkpoints.path", value=wanted["path"], allowed="a path that the files leave free",
+            )  # fmt: skip
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        os.symlink(self.job / "checkpoints", place)
+
+    def _view(self, environment: str, datasets: Sequence[tuple[str, str]], devices: Sequence[str]) -> sandbox.View:
+        readable = [(str(self.task), str(self.task)), (str(self.datasets), str(self.datasets))]
+        readable += [(folder, folder) for folder in sorted({folder for _name, folder in datasets})]
+        if self.machine.sandbox.kind == "root":
+            readable += [(str(self.task / "passwd"), "/etc/passwd"), (str(self.task / "group"), "/etc/group")]
+        else:
+            readable += [("/etc/passwd", "/etc/passwd"), ("/etc/group", "/etc/group")]
+        if environment:
+            from headframe.engines import environments
+
+            readable += [(str(path), str(path)) for path in environments.visible(Path(environment))]
+        writable = [self.work, self.job / "checkpoints", self.job / "outputs"]
+        resources = self.launch.work.get("resources") or {}
+        return sandbox.View(
+            self.uid or 0, str(self.work), tuple((str(path), str(path)) for path in writable), tuple(readable),
+            tuple(devices), resources.get("shm_mib") or 64,
+        )  # fmt: skip

@@ -1,0 +1,193 @@
+"""What the agent knows, on disk: it is crash-only, so nothing that it must know lies in memory alone.
+
+Under `agent/state/` one file for each allocation (without environment and secrets); in each task's run folder who it is
+(`pid`), how it ended (`status`) and its pipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def now_us() -> int:
+    """Microseconds since 1970: the one place where the agent reads the clock."""
+    return time.time_ns() // 1000
+
+
+def safe(name: str) -> str:
+    """An id that is going to be part of a path; raises `ValueError` when it could lead elsewhere."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not an id")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where things lie in the data folder."""
+
+    data: Path
+
+    @property
+    def agent(self) -> Path:
+        return self.data / "agent"
+
+    @property
+    def state(self) -> Path:
+        return self.data / "agent" / "state"
+
+    def job(self, job_id: str) -> Path:
+        return self.data / "jobs" / safe(job_id)
+
+    def log(self, job_id: str) -> Path:
+        return self.job(job_id) / "log"
+
+    def attempt(self, job_id: str, generation: int) -> Path:
+        return self.job(job_id) / "attempts" / str(int(generation))
+
+    def rank(self, job_id: str, generation: int, rank: int) -> Path:
+        return self.attempt(job_id, generation) / str(int(rank))
+
+
+@dataclass(slots=True)
+class Record:
+    """What is kept of an allocation. `groups` are the control group paths by rank; `end` is the last observation."""
+
+    allocation_id: str
+    generation: int
+    job_id: str
+    organization_id: str
+    ranks: list[int]
+    sandboxed: bool
+    keep: int = 0  # how many checkpoints stay; 0: the job keeps none
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)  # limits in MiB by rank
+    done: dict[str, list[Any]] = field(default_factory=dict)  # ends of tasks by rank
+    story: list[str] = field(default_factory=list)
+    resumed_from: str = ""
+    running_us: int = 0
+    stop: dict[str, Any] | None = None  # {"signal", "deadline_us", "why"}
+    end: dict[str, Any] | None = None
+
+    def save(self, folder: Path) -> None:
+        path = folder / f"{safe(self.allocation_id)}.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}))
+        fresh.replace(path)
+
+    def drop(self, folder: Path) -> None:
+        (folder / f"{safe(self.allocation_id)}.json").unlink(missing_ok=True)
+
+
+def load_records(folder: Path) -> tuple[list[Record], list[str]]:
+    """All records, in order of their ids, and the names of files that cannot be read (moved aside)."""
+    records, damaged = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(Record(**json.loads(path.read_text())))
+        except (ValueError, TypeError):
+            path.replace(path.with_suffix(".damaged"))
+            damaged.append(path.name)
+    return records, damaged
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process that cannot be mistaken for a later one with the same number."""
+
+    pid: int
+    ticks: int  # its start, in clock ticks since boot
+    boot: str
+    at_us: int  # its start
+
+    def alive(self) -> bool:
+        """Whether this very process runs (a zombie does not)."""
+        found = _stat(self.pid)
+        return self.boot == boot_id() and found is not None and found[0] != "Z" and found[1] == self.ticks
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State letter and start ticks of a process."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return words[0], int(words[19])
+
+
+def claim(run: Path, boot: str, at_us: int) -> bool:
+    """Called in the new process itself, before it becomes the task: write down who it is, unless another one did.
+
+    So the identity is on disk before anything runs, and two agents that follow each other never start a task twice.
+    """
+    own = os.getpid()
+    found = _stat(own)
+    assert found is not None
+    draft = f"{run}/pid.{own}"
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(handle, f"{own} {found[1]} {boot} {at_us}".encode())
+    os.close(handle)
+    try:
+        os.link(draft, f"{run}/pid")
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+    return True
+
+
+def identity(run: Path) -> Identity | None:
+    """Who runs or ran a task; None when it was never started."""
+    try:
+        pid, ticks, boot, at_us = (run / "pid").read_text().split()
+        return Identity(int(pid), int(ticks), boot, int(at_us))
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is on file of a task. `inside` is the pid of its pid namespace's first process, `space` that namespace."""
+
+    inside: int | None = None
+    space: int | None = None
+    exit_code: int | None = None  # of what runs in the sandbox
+    leader_code: int | None = None  # of the sandbox program itself, or of the task where there is no sandbox
+    at_us: int = 0  # when the last of it was written
+
+
+def status(run: Path) -> Status:
+    found: dict[str, int] = {}
+    try:
+        with open(run / "status", "rb") as stream:
+            for line in stream.read().decode("utf-8", "replace").split("\n"):
+                with contextlib.suppress(ValueError):
+                    found.update(json.loads(line) if line.strip() else {})
+            at_us = os.fstat(stream.fileno()).st_mtime_ns // 1000
+    except OSError:
+        return Status()
+    return Status(
+        found.get("child-pid"), found.get("pid-namespace"), found.get("exit-code"), found.get("leader-code"), at_us
+    )
+
+
+def last_sign_of_life(folders: Folders, record: Record) -> int:
+    """The last moment at which something of the allocation is known to have lived."""
+    moments = [record.running_us]
+    paths = [folders.agent / "alive", *folders.log(record.job_id).glob("*.raw")]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            moments.append(path.stat().st_mtime_ns // 1000)
+    return min(max(moments), now_us())

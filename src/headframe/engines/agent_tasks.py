@@ -1,0 +1,494 @@
+"""The life of an allocation on this machine: its tasks from fork to exit code, found again by a later agent."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from headframe.engines import cgroups
+from headframe.engines.agent_loop import AgentLoop
+from headframe.engines.agent_spawn import NOT_FIRST, STREAMS, Start, open_pipe, spawn
+from headframe.engines.agent_state import Folders, Identity, Record, identity, last_sign_of_life, now_us, status
+from headframe.engines.cgroups import Use, Writer
+from headframe.engines.joblog import LogWriter
+from headframe.engines.joblog import STREAMS as LOG_STREAMS
+from headframe.fleet.engine_words import Observation, Seen
+
+TAKE_BYTES = 256 << 10  # from one pipe in one round, so that a chatty task leaves room for the others
+LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
+DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes that escaped a plain group)
+GANG_GRACE_US = 10_000_000  # what the rest of a gang gets after its first failure
+KILLED = 128 + signal.SIGKILL
+
+
+class Host(Protocol):
+    """What a task needs of the agent."""
+
+    loop: AgentLoop
+    folders: Folders
+    groups: Writer | None
+
+    def log_of(self, job_id: str) -> LogWriter: ...
+
+    def grew(self, job_id: str) -> None: ...
+
+    def push(self, held: Held) -> None: ...
+
+    def ended(self, held: Held) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a task ended. `seen` is EXITED, FAILED (never ran) or LOST."""
+
+    seen: Seen
+    code: int | None
+    at_us: int
+    use: Use
+    detail: str = ""
+
+
+def _process_space(pid: int) -> int:
+    """The pid namespace of a process (its inode number), 0 when it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return 0
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = [line.split()[1] for line in text.splitlines() if line.startswith("SigCgt:")]
+    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
+
+
+class Task:
+    """One rank."""
+
+    def __init__(self, host: Host, held: Held, rank: int) -> None:
+        self.host, self.held, self.rank = host, held, rank
+        self.run = host.folders.rank(held.record.job_id, held.record.generation, rank) / "run"
+        self.who: Identity | None = None
+        self.groups = held.record.groups.get(str(rank), [])
+        self.memory_mib = held.record.memory.get(str(rank), 0)
+        self.end: End | None = None
+        self._pidfd = self._ended_pipe = -1
+        self._pipes: dict[int, int] = {}  # descriptor -> stream
+        self._ending = False
+        self._wait_code: int | None = None
+
+    # Beginning
+
+    def start(self, start: Start) -> None:
+        """Fork it."""
+        self._open_pipes()
+        pid = spawn(start)
+        self.who = Identity(pid, 0, "", now_us())
+        self._watch(pid)
+
+    def adopt(self) -> None:
+        """Take over a task that an earlier agent started, or find out how it ended."""
+        who = identity(self.run)
+        self.who = who
+        self._open_pipes()
+        if who is not None and who.alive():
+            try:
+                self._watch(who.pid)
+            except ProcessLookupError:
+                self._begin_end()
+            return
+        self._begin_end()
+
+    def _open_pipes(self) -> None:
+        for stream, name in enumerate(STREAMS):
+            with contextlib.suppress(FileNotFoundError):
+                handle = open_pipe(self.run, name)
+                self._pipes[handle] = stream
+                self.host.loop.watch(handle, lambda handle=handle: self._take(handle))  # type: ignore[misc]
+        with contextlib.suppress(FileNotFoundError):
+            self._ended_pipe = open_pipe(self.run, "ended")
+            self.host.loop.watch(self._ended_pipe, self._begin_end)
+
+    def _watch(self, pid: int) -> None:
+        self._pidfd = os.pidfd_open(pid)
+        self.host.loop.watch(self._pidfd, self._leader_gone)
+
+    # Output
+
+    def _take(self, handle: int, limit: int = TAKE_BYTES) -> int:
+        """Move output into the log; the number of bytes, 0 when there is none now."""
+        record, stream = self.held.record, self._pipes[handle]
+        try:
+            log = self.host.log_of(record.job_id)
+            moved = log.take(handle, record.generation, self.rank, LOG_STREAMS.index(STREAMS[stream]), limit)
+        except BlockingIOError:
+            return 0
+        except OSError as problem:
+            # A full disk: the output waits in the pipe, and the task with it, until there is room again.
+            self.host.loop.unwatch(handle)
+            self.held.tell(
+                f"The log cannot be written: {os.strerror(problem.errno or errno.EIO)}. The job's output waits."
+            )
+            self.host.loop.later(1.0, lambda: self._retake(handle))
+            return 0
+        if moved == 0:
+            self._close_pipe(handle)
+            return 0
+        self.host.grew(record.job_id)
+        return moved
+
+    def _retake(self, handle: int) -> None:
+        if handle in self._pipes:
+            self.host.loop.watch(handle, lambda: self._take(handle) and None)
+
+    def _close_pipe(self, handle: int) -> None:
+        self.host.loop.unwatch(handle)
+        os.close(handle)
+        del self._pipes[handle]
+        if self._ending and not self._pipes:
+            self.host.loop.later(0, self._finish)
+
+    def _drain(self) -> None:
+        """Take all that is in the pipes now."""
+        for handle in list(self._pipes):
+            left = LAST_BYTES
+            while left > 0 and handle in self._pipes:
+                moved = self._take(handle)
+                if moved == 0:
+                    break
+                left -= moved
+
+    # Signals
+
+    def _inside(self) -> list[int]:
+        """The task's own processes: without the leader, the sandbox program and the sandbox's first process."""
+        assert self.who is not None
+        found = status(self.run)
+        if self.held.record.sandboxed and found.space is None:
+            return []  # the sandbox is still being made
+        pids = cgroups.members(self.groups) if self.groups else [int(n) for n in os.listdir("/proc") if n.isdigit()]
+        if self.held.record.sandboxed:
+            return [pid for pid in sorted(pids) if pid != found.inside and _process_space(pid) == found.space]
+        if self.groups:
+            return [pid for pid in pids if pid != self.who.pid]
+        return [pid for pid in sorted(pids) if pid != self.who.pid and _session_of(pid) == self.who.pid]
+
+    def signal(self, number: int, only_catching: bool) -> bool:
+        """Send a signal to the task's processes; False when there was none to send it to."""
+        sent = False
+        for pid in self._inside():
+            if not only_catching or _catches(pid, number):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+                    sent = True
+        return sent
+
+    def kill(self) -> None:
+        """End the whole tree at once. The leader stays, to write down how it ended."""
+        found = status(self.run)
+        if found.inside is not None and found.space is not None and _process_space(found.inside) == found.space:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found.inside, signal.SIGKILL)  # the kernel ends all of its namespace with it
+            return
+        for _round in range(20):
+            if not self.signal(signal.SIGKILL, only_catching=False):
+                break
+        if self.held.record.sandboxed and self.groups:
+            for pid in cgroups.members(self.groups):  # a sandbox that is still being made
+                if self.who is not None and pid != self.who.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    # Ending
+
+    def _leader_gone(self) -> None:
+        self._begin_end()
+        self._reap()
+        if not self._pipes:
+            self._finish()
+
+    def _begin_end(self) -> None:
+        """The task itself has ended: end what it left behind, secure its output, let the leader go."""
+        self.host.loop.unwatch(self._ended_pipe)
+        if self._ending:
+            return
+        self._ending = True
+        if self.who is not None and (self._pidfd >= 0 or status(self.run).space is not None):
+            self.kill()
+        self._drain()
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self.host.loop.later(DRAIN_SECONDS, self._finish)
+        else:
+            self.host.loop.later(0, self._finish)
+
+    def _reap(self) -> None:
+        if self._pidfd < 0:
+            return
+        assert self.who is not None
+        self.host.loop.unwatch(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        with contextlib.suppress(ChildProcessError):  # a task of an earlier agent is not our child
+            _pid, how = os.waitpid(self.who.pid, 0)
+            self._wait_code = os.waitstatus_to_exitcode(how)
+
+    def _finish(self) -> None:
+        if self.end is not None or (self._pidfd >= 0 and self._leader_lives()):
+            return
+        self._reap()
+        if self._wait_code == NOT_FIRST and identity(self.run) is not None:
+            self._begin_again()
+            return
+        self._drain()
+        for handle in list(self._pipes):
+            self.host.loop.unwatch(handle)
+            os.close(handle)
+        self._pipes.clear()
+        if self._ended_pipe >= 0:
+            self.host.loop.unwatch(self._ended_pipe)
+            os.close(self._ended_pipe)
+            self._ended_pipe = -1
+        self.end = self._how()
+        self._remove_groups(20)
+        self.held.task_ended(self)
+
+    def _leader_lives(self) -> bool:
+        """Whether the leader has still not gone; asks again a little later if so."""
+        who = self.who
+        if who is None or not os.path.exists(f"/proc/{who.pid}"):
+            return False
+        try:
+            state = Path(f"/proc/{who.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        if state == "Z":
+            return False
+        self.host.loop.later(0.05, self._finish)
+        return True
+
+    def _begin_again(self) -> None:
+        """Another agent's child was first: that one is the task."""
+        for handle in (*self._pipes, self._ended_pipe):
+            self.host.loop.unwatch(handle)
+            os.close(handle)
+        self._pipes.clear()
+        self._ended_pipe, self._ending, self._wait_code = -1, False, None
+        self.adopt()
+
+    def use(self) -> Use:
+        """What it has used until now, or in all."""
+        if self.end is not None:
+            return self.end.use
+        return self.host.groups.use(self.groups) if self.host.groups is not None and self.groups else Use()
+
+    def _how(self) -> End:
+        found, use = status(self.run), self.use()
+        sandboxed, stopping = self.held.record.sandboxed, self.held.record.stop is not None
+        code = found.exit_code if sandboxed else found.leader_code
+        at_us = max(found.at_us, self.held.record.running_us)
+        if code is not None:
+            detail = ""
+            if use.out_of_memory and code != 0:
+                detail = f"out of memory: the kernel ended a process at the limit of {self.memory_mib} MiB"
+            return End(Seen.EXITED, code, at_us, use, detail)
+        if stopping:
+            return End(Seen.EXITED, KILLED, at_us if found.leader_code is not None else now_us(), use, "killed")
+        if found.leader_code is not None or (self._wait_code is not None and self._wait_code > 0):
+            return End(Seen.FAILED, None, at_us or now_us(), use, "the sandbox could not be started: see the log")
+        if self._wait_code is not None:
+            return End(Seen.EXITED, 128 - self._wait_code, now_us(), use, "killed from outside of the job")
+        sign = last_sign_of_life(self.host.folders, self.held.record)
+        return End(Seen.LOST, None, sign, use, "the machine restarted or the task's processes were removed")
+
+    def _remove_groups(self, tries: int) -> None:
+        if self.groups and not cgroups.remove(self.groups):
+            cgroups.kill(self.groups)
+            if tries:
+                self.host.loop.later(0.05, lambda: self._remove_groups(tries - 1))
+
+
+@dataclass
+class Held:
+    """An allocation that the agent knows, from its launch until it is forgotten."""
+
+    host: Host
+    record: Record
+    preparing: bool = True
+    at_us: int = 0
+    tasks: list[Task] = field(default_factory=list)
+    cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        self.at_us = self.at_us or now_us()
+
+    @property
+    def active(self) -> bool:
+        return self.record.end is None
+
+    def tell(self, sentence: str) -> None:
+        """Add a sentence to the story, once."""
+        if sentence not in self.record.story:
+            self.record.story.append(sentence)
+            self.host.push(self)
+
+    def start(self, starts: list[Start]) -> None:
+        """Start all tasks of the gang."""
+        record = self.record
+        record.groups = {str(start.rank): list(start.groups) for start in starts}
+        record.memory = {str(start.rank): start.memory_mib for start in starts}
+        record.running_us = now_us()
+        record.save(self.host.folders.state)
+        for start in starts:
+            task = Task(self.host, self, start.rank)
+            self.tasks.append(task)
+            task.start(start)
+        self.preparing, self.at_us = False, record.running_us
+        self.host.push(self)
+
+    def adopt(self) -> None:
+        """Take over what an earlier agent started."""
+        self.preparing, self.at_us = False, self.record.running_us
+        if not self.active:
+            return
+        self.tasks = [Task(self.host, self, rank) for rank in self.record.ranks]
+        for task in self.tasks:
+            plain = self.record.done.get(str(task.rank))
+            if plain is not None:
+                task.end = End(Seen(plain[0]), plain[1], plain[2], Use(*plain[3]), plain[4])
+        for task in self.tasks:
+            if task.end is None:
+                task.adopt()
+        if self.record.stop is not None:
+            self._arm()
+        if all(task.end is not None for task in self.tasks):
+            self._conclude()
+
+    def stop(self, name: str, grace_us: int, why: str = "") -> None:
+        """Signal now, kill after the grace; a second stop may only shorten it."""
+        deadline = now_us() + grace_us
+        before = self.record.stop
+        if before is None or deadline < before["deadline_us"]:
+            self.record.stop = {"signal": name, "deadline_us": deadline, "why": why}
+            self.record.save(self.host.folders.state)
+            self._arm()
+        if before is None:
+            self._signal_until_sent(name)
+
+    def _signal_until_sent(self, name: str) -> None:
+        """A task that is just being started has no process yet that could take the signal."""
+        number = signal.Signals[name]
+        missed = [task for task in self.tasks if task.end is None and not task.signal(number, only_catching=False)]
+        if missed and self.active:
+            self.host.loop.later(0.02, lambda: self._signal_until_sent(name))
+
+    def _arm(self) -> None:
+        assert self.record.stop is not None
+        left_us = int(self.record.stop["deadline_us"]) - now_us()
+        self.host.loop.later(max(0, left_us) / 1e6, self._kill)
+
+    def _kill(self) -> None:
+        if self.active and self.record.stop is not None and now_us() >= self.record.stop["deadline_us"]:
+            living = [task for task in self.tasks if task.end is None]
+            for task in living:
+                task.kill()
+            if living:
+                self.host.loop.later(0.05, self._kill)
+
+    def warn(self, name: str) -> None:
+        """A warning reaches only those who listen: it must not end a shell that does not know the signal."""
+        for task in self.tasks:
+            if task.end is None:
+                task.signal(signal.Signals[name], only_catching=True)
+
+    def task_ended(self, task: Task) -> None:
+        """Take in one task's end; the first failure ends the gang."""
+        end = task.end
+        assert end is not None
+        self.record.done[str(task.rank)] = [end.seen.value, end.code, end.at_us, list(end.use.plain()), end.detail]
+        if all(other.end is not None for other in self.tasks):
+            self._conclude()
+            return
+        self.record.save(self.host.folders.state)
+        if end.seen is not Seen.EXITED or end.code != 0:
+            self.tell(f"Task {task.rank} ended with {end.code}: the others are told to end.")
+            if self.record.stop is None:
+                self.stop("SIGTERM", GANG_GRACE_US, f"task {task.rank} failed")
+
+    def _conclude(self) -> None:
+        """All tasks are gone."""
+        ends = [(task.end, task.rank) for task in self.tasks if task.end is not None]
+        bad = sorted(
+            ((end.at_us, rank, end) for end, rank in ends if end.seen is not Seen.EXITED or end.code != 0),
+            key=lambda item: item[:2],
+        )
+        never = [end for _at, _rank, end in bad if end.seen is not Seen.EXITED]
+        end = never[0] if never else bad[0][2] if bad else ends[0][0]
+        seen = end.seen
+        self.at_us = max(other.at_us for other, _rank in ends)
+        detail = f"task {bad[0][1]}: {end.detail}" if bad and end.detail and len(ends) > 1 else end.detail
+        self.finish(seen, end.code, detail, "node" if seen is Seen.LOST else "engine" if seen is Seen.FAILED else "job")
+
+    def finish(self, seen: Seen, code: int | None, detail: str, fault: str) -> None:
+        """The end, on disk before anybody hears of it."""
+        self.preparing = False
+        use = self.used()
+        self.record.end = {
+            "seen": seen.value, "at_us": self.at_us, "exit_code": code, "detail": detail, "fault": fault, "use": use,
+            "pid": self.pid(),
+        }  # fmt: skip
+        self.record.save(self.host.folders.state)
+        self.host.ended(self)
+        self.host.push(self)
+
+    def used(self) -> dict[str, int]:
+        uses = [task.use() for task in self.tasks]
+        if not uses:
+            return {}
+        return {"cpu_us": sum(use.cpu_us for use in uses), "memory_peak_mib": max(use.memory_peak_mib for use in uses)}
+
+    def pid(self) -> int | None:
+        first = self.tasks[0].who if self.tasks else None
+        return first.pid if first is not None else None
+
+    def observe(self, full: bool = True) -> Observation:
+        """What is seen of it now. `full` reads the meters too."""
+        record = self.record
+        common = {
+            "allocation_id": record.allocation_id,
+            "generation": record.generation,
+            "running_us": record.running_us or None,
+            "story": tuple(record.story),
+            "resumed_from": record.resumed_from,
+            "checkpoint_us": self._checkpoint_us() if full else None,
+        }
+        if record.end is not None:
+            return Observation(**common, **(record.end | {"seen": Seen(record.end["seen"])}))
+        seen = Seen.PREPARING if self.preparing else Seen.RUNNING
+        return Observation(**common, seen=seen, at_us=self.at_us, pid=self.pid(), use=self.used() if full else {})
+
+    def _checkpoint_us(self) -> int | None:
+        if not self.record.keep:
+            return None
+        from headframe.engines import checkpoints
+
+        with contextlib.suppress(OSError):
+            return checkpoints.newest_us(self.host.folders.job(self.record.job_id) / "checkpoints")
+        return None

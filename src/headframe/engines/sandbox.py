@@ -1,0 +1,213 @@
+"""What a task sees of the machine: the arguments of bubblewrap, and what to do where it does not work.
+
+As root a task gets an own user number (200000 + the organization's), as anybody else a user namespace of ours. It sees a
+read-only system, private /tmp, /proc and /dev, and of the data folder only what is its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FIRST_UID = 200_000
+# Made by the agent for every task; the leader closes what the task must not have.
+ARGS_FD, STATUS_FD, ENDED_FD, HOLD_READ_FD, HOLD_WRITE_FD, ENV_FD = 3, 4, 5, 7, 8, 9
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The leader outlives the task until its output is safe: without a holder the kernel would throw away what is left in the
+# pipes when a task ends while no agent runs. It writes the exit code and then waits to be killed.
+_LEADER_END = (
+    f'code=$?; echo "{{ \\"leader-code\\": $code }}" >&{STATUS_FD}; echo >&{ENDED_FD}; read -r rest <&{HOLD_READ_FD}'
+)
+_BOXED_LEADER = f'"$@" {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-; {_LEADER_END}'
+_PLAIN_LEADER = f'"$@" {ARGS_FD}<&- {STATUS_FD}>&- {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-; {_LEADER_END}'
+_ETC = (
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf", "ssl",
+    "ca-certificates", "pki", "localtime", "timezone", "alternatives", "mime.types", "protocols", "services", "OpenCL",
+    "vulkan", "profile",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What works on this machine. `kind` is "root", "user" or "none"; `reason` says why when it is none."""
+
+    kind: str
+    reason: str = ""
+    bwrap: str = ""
+    setpriv: str = ""
+    base: tuple[str, ...] = field(default=(), repr=False)  # the arguments that all tasks share
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one task may see besides the system. Pairs are (path on the machine, path as seen)."""
+
+    uid: int
+    work: str
+    writable: tuple[tuple[str, str], ...]
+    readable: tuple[tuple[str, str], ...]
+    devices: tuple[str, ...] = ()
+    shm_mib: int = 64
+
+
+def task_uid(organization_number: int) -> int:
+    """The user number of an organization's tasks when we run as root."""
+    return FIRST_UID + organization_number
+
+
+def probe() -> Sandbox:
+    """Find out by trying what this machine allows."""
+    bwrap, setpriv = shutil.which("bwrap", path=SYSTEM_PATH), shutil.which("setpriv", path=SYSTEM_PATH)
+    if bwrap is None:
+        return Sandbox("none", "bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap)")
+    if os.geteuid() == 0 and setpriv is None:
+        return Sandbox("none", "setpriv is not installed (Debian and Ubuntu: apt-get install util-linux)")
+    kind = "root" if os.geteuid() == 0 else "user"
+    sandbox = Sandbox(kind, "", bwrap, setpriv or "", tuple(_system_arguments(kind)))
+    with_true = View(task_uid(0), "/tmp", (), ())  # noqa: S108
+    try:
+        arguments = ["--tmpfs", "/tmp", *arguments_of(sandbox, with_true)]  # noqa: S108
+        run = subprocess.run(
+            [bwrap, *arguments, "--", *command_of(sandbox, with_true, ["true"])],
+            env={"PATH": SYSTEM_PATH}, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        return Sandbox("none", f"bubblewrap does not work here: {problem}")
+    if run.returncode != 0:
+        words = run.stderr.decode("utf-8", "replace").strip()[-300:]
+        hint = "" if kind == "root" else " (are unprivileged user namespaces allowed?)"
+        return Sandbox("none", f"bubblewrap does not work here{hint}: {words}")
+    return sandbox
+
+
+def _system_arguments(kind: str) -> list[str]:
+    """The part that is the same for every task."""
+    arguments = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "headframe"]
+    if kind == "root":
+        # Only so much as setpriv needs to become the tenant's user; it gives all of it up.
+        arguments += ["--cap-drop", "ALL"]
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            arguments += ["--cap-add", capability]
+    else:
+        arguments += ["--unshare-user"]
+    arguments += ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = f"/{name}"
+        if os.path.islink(path):
+            arguments += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            arguments += ["--ro-bind", path, path]
+    arguments += ["--perms", "0755", "--dir", "/etc"]
+    for name in _ETC:
+        if os.path.exists(f"/etc/{name}"):
+            arguments += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    arguments += ["--perms", "1777", "--tmpfs", "/tmp", "--perms", "0755", "--dir", "/run"]  # noqa: S108
+    shared = [path for path in ("/sys/devices/system", *_base_prefixes([sys.base_prefix])) if os.path.isdir(path)]
+    arguments += _folders_above(shared)
+    for path in shared:
+        arguments += ["--ro-bind", path, path]
+    return arguments
+
+
+def _folders_above(paths: Sequence[str]) -> list[str]:
+    """Make the folders that lead to `paths`: bubblewrap would make them for root's eyes only."""
+    above = {str(parent) for path in paths for parent in Path(path).parents}
+    arguments = []
+    for folder in sorted(above - {"/", "/etc", "/dev", "/run", "/tmp"}):  # noqa: S108
+        if not folder.startswith(("/usr/", "/etc/", "/dev/")) and folder != "/usr":
+            arguments += ["--perms", "0755", "--dir", folder]
+    return arguments
+
+
+def _base_prefixes(paths: Sequence[str]) -> list[str]:
+    """Those that are not part of /usr, which is there already."""
+    return [path for path in paths if not (path + "/").startswith("/usr/") and path != "/"]
+
+
+def task_path() -> str:
+    """PATH of a task without an environment: the system's programs, and the python that Headframe itself runs on."""
+    return ":".join([SYSTEM_PATH, *(f"{prefix}/bin" for prefix in _base_prefixes([sys.base_prefix]))])
+
+
+def arguments_of(sandbox: Sandbox, view: View) -> list[str]:
+    """Bubblewrap's arguments for one task; they go through a file descriptor, never on a command line."""
+    arguments = list(sandbox.base)
+    arguments += ["--perms", "1777", "--size", str(max(1, view.shm_mib) << 20), "--tmpfs", "/dev/shm"]  # noqa: S108
+    for device in view.devices:
+        arguments += ["--dev-bind-try", device, device]
+    if any("nvidia" in device for device in view.devices):
+        for path in ("/sys/bus/pci", "/sys/devices", "/sys/module"):
+            arguments += ["--ro-bind-try", path, path]
+    arguments += _folders_above([seen for _source, seen in (*view.readable, *view.writable)])
+    for source, seen in view.readable:
+        arguments += ["--ro-bind", source, seen]
+    for source, seen in view.writable:
+        arguments += ["--bind", source, seen]
+    arguments += ["--chdir", view.work]
+    return arguments
+
+
+def command_of(sandbox: Sandbox, view: View, command: Sequence[str]) -> list[str]:
+    """What runs inside: as root first drop to the tenant's user, for good."""
+    if sandbox.kind != "root":
+        return list(command)
+    uid = str(view.uid)
+    drop = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
+    return [sandbox.setpriv, "--reuid", uid, "--regid", uid, *drop, *command]
+
+
+def leader_command(sandbox: Sandbox, view: View, command: Sequence[str]) -> list[str]:
+    """The full command line of a task. The leader is a plain shell, so that killing our programs does not end it."""
+    if sandbox.kind == "none":
+        return ["/bin/sh", "-c", _PLAIN_LEADER, "task", *command]
+    inside = command_of(sandbox, view, command)
+    leader = ["/bin/sh", "-c", _BOXED_LEADER, "task"]
+    return [*leader, sandbox.bwrap, "--args", str(ARGS_FD), "--json-status-fd", str(STATUS_FD), "--", *inside]
+
+
+# Waits for the command in the foreground and then ends, so that a program may save its work; and a task that was told to
+# end does not go on with its next line.
+_TRAPS = "".join(
+    f"trap 'exit {128 + number}' {name}\n" for name, number in (("TERM", signal.SIGTERM), ("INT", signal.SIGINT))
+)
+
+
+def script(setup: Sequence[str], run: str) -> str:
+    """The shell script of a task. Its environment comes through a descriptor: a dynamic linker's variable set by the job
+    must not reach bubblewrap or setpriv, which still run as root."""
+    lines = [f". /proc/self/fd/{ENV_FD}", f"exec {ENV_FD}<&-", _TRAPS.rstrip(), *setup, run]
+    return "\n".join(lines) + "\n"
+
+
+def passwd(uid: int, home: str) -> str:
+    """So that programs which ask for their own name get one."""
+    return f"root:x:0:0:root:/root:/usr/sbin/nologin\nheadframe:x:{uid}:{uid}::{home}:/bin/sh\n"
+
+
+def group(uid: int) -> str:
+    return f"root:x:0:\nheadframe:x:{uid}:\n"
+
+
+def exports(values: dict[str, str]) -> bytes:
+    """The environment as shell text. Names that a shell cannot export are left out."""
+    lines = []
+    for name, value in sorted(values.items()):
+        if name.isidentifier() and name.isascii():
+            quoted = value.replace("\0", "").replace("'", "'\\''")
+            lines.append(f"export {name}='{quoted}'\n")
+    return "".join(lines).encode("utf-8", "surrogatepass")
+
+
+def make_folder(path: Path, uid: int | None, mode: int = 0o755) -> None:
+    """A folder of a task; `uid` becomes its owner when given."""
+    path.mkdir(parents=True, exist_ok=True)
+    if uid is not None:
+        os.chown(path, uid, uid)
+    path.chmod(mode)

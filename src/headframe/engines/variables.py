@@ -1,0 +1,99 @@
+"""Every variable that a task of a job finds in its environment: a pure function, the same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from headframe.fleet.engine_words import Launch
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a task finds its folders, as it sees them. `environment` is "" when none was asked for."""
+
+    work: str
+    checkpoints: str
+    outputs: str
+    datasets: str
+    hostfile: str
+    environment: str = ""
+    resume_from: str = ""
+
+
+def hosts_of(launch: Launch, addresses: Mapping[str, str]) -> list[str]:
+    """The address of each task's node, in rank order. `addresses` maps node ids; unknown nodes are this machine."""
+    ordered = sorted(launch.slices, key=lambda piece: piece.rank)
+    return [addresses.get(piece.node_id, "127.0.0.1") for piece in ordered]
+
+
+def local_workers(launch: Launch, rank: int) -> int:
+    """How many workers a launcher such as torchrun should start for a task: one for each accelerator, at least one."""
+    piece = next(item for item in launch.slices if item.rank == rank)
+    return max(1, len(piece.shares))
+
+
+def hostfile(launch: Launch, hosts: Sequence[str]) -> str:
+    """The hosts in MPI's form: each host once, with its slots."""
+    slots: dict[str, int] = {}
+    for piece, host in zip(sorted(launch.slices, key=lambda item: item.rank), hosts, strict=True):
+        slots[host] = slots.get(host, 0) + local_workers(launch, piece.rank)
+    return "".join(f"{host} slots={count}\n" for host, count in slots.items())
+
+
+def variables(  # one argument for each thing that the values depend on
+    launch: Launch,
+    rank: int,
+    places: Places,
+    *,
+    hosts: Sequence[str],
+    port: int,
+    devices: Mapping[str, str],
+    fake: bool,
+    path: str,
+) -> dict[str, str]:
+    """The environment of one task.
+
+    `devices` maps accelerator ids to what CUDA should be told (a UUID, or the index), `fake` says that the devices are
+    pretended. What the job says wins over our defaults, what describes the placement wins over the job.
+    """
+    piece = next(item for item in launch.slices if item.rank == rank)
+    visible = ",".join(devices.get(share.accelerator_id, str(share.index)) for share in piece.shares)
+    defaults = {
+        "HOME": places.work,
+        "USER": "headframe",
+        "LOGNAME": "headframe",
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",  # noqa: S108  (private to the task)
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{places.environment}/bin:{path}" if places.environment else path,
+        "MLFLOW_TRACKING_URI": f"file:{places.outputs}/mlruns",
+    }
+    if places.environment:
+        defaults["VIRTUAL_ENV"] = places.environment
+    placed = {
+        "MASTER_ADDR": hosts[0],
+        "MASTER_PORT": str(port),
+        "NNODES": str(len(launch.slices)),
+        "NODE_RANK": str(rank),
+        "NPROC_PER_NODE": str(local_workers(launch, rank)),
+        "RANK": str(rank),
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(len(launch.slices)),
+        "HEADFRAME_JOB_ID": launch.job_id,
+        "HEADFRAME_ATTEMPT": str(launch.generation),
+        "HEADFRAME_HOSTS": ",".join(hosts),
+        "HEADFRAME_HOSTFILE": places.hostfile,
+        "HEADFRAME_CHECKPOINTS": places.checkpoints,
+        "HEADFRAME_DATASETS": places.datasets,
+        "HEADFRAME_OUTPUTS": places.outputs,
+        "CUDA_VISIBLE_DEVICES": visible,
+        "HIP_VISIBLE_DEVICES": visible,
+        "ROCR_VISIBLE_DEVICES": visible,
+    }
+    if places.resume_from:
+        placed["HEADFRAME_RESUME_FROM"] = places.resume_from
+    if fake:
+        placed["HEADFRAME_FAKE_GPUS"] = "1"
+    return {**defaults, **launch.env, **launch.secrets, **placed}
