@@ -158,11 +158,15 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         migrate(f"sqlite:///{tmp_path}/no/such/folder/x.db")
 
 
-def test_the_file_is_whole_and_in_wal_mode(tmp_path: Path) -> None:
+def test_a_commit_is_on_the_disk_and_readers_cannot_write(tmp_path: Path) -> None:
     migrate(f"sqlite:///{tmp_path}/a%20b.db")
     store = SqlStore(f"sqlite:///{tmp_path}/a%20b.db")
     with sqlite3.connect(next(tmp_path.glob("*.db"))) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+    with store._database.write() as writer:
+        assert writer.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+    with pytest.raises(StoreFailed, match="may not be written"), store._database.read() as reader:
+        reader.exec_driver_sql("DELETE FROM jobs")
     store.close()

@@ -14,7 +14,8 @@ class Reads(Protocol):
     """What people look at, straight from the store; safe to call from any thread.
 
     Records come back as the dataclasses they were written as. `kind` is a record class. Filters are
-    column = value; a tuple or list of values means "one of". Order is by id unless `newest` asks for the reverse.
+    column = value; a tuple or list of values means "one of", and a key may end in `__ge`, `__lt` or `__prefix` (a range
+    of values, the beginning of a text). Order is by id unless `newest` asks for the reverse.
     """
 
     def get(self, kind: type[Any], record_id: str) -> Any | None: ...
@@ -32,7 +33,7 @@ class Reads(Protocol):
     def count(self, kind: type[Any], **where: object) -> int: ...
 
     def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
-        """Sum `column`, grouped by the columns `by`; a key of `where` may end in `__ge` or `__lt` (range)."""
+        """Sum `column`, grouped by the columns `by`."""
         ...
 
     def events(
@@ -75,8 +76,8 @@ class Store(Reads, Protocol):
 class LogPiece:
     """A run of output of one stream. `offset` is where it starts in the job's log, `next` where the following one does.
 
-    `stream` is "stdout", "stderr" or "system" (said by Headframe, such as the marker of a cut). `text` may end without a
-    newline when the line goes on in a later piece.
+    `stream` is "stdout", "stderr" or "system" (said by Headframe, such as the marker of a cut). `text` may end without
+    a newline when the line goes on in a later piece.
     """
 
     offset: int

@@ -14,15 +14,18 @@ from headframe.base.errors import HeadframeError, Invalid, StoreFailed
 
 LOCK_WAIT_MS = 5_000  # how long to wait for a lock that somebody else holds before giving up
 _CONNECT_SECONDS = 10
-_READERS = 8  # connections that stay open; more are opened under load
+_READERS = 8  # connections that stay open
+_MORE_READERS = 32  # and that are opened besides when many ask at once
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers never wait for the writer
     "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
     "PRAGMA foreign_keys = OFF",  # there are none: control alone writes, and decides on a whole world that it holds
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16384",  # KiB
+    "PRAGMA journal_size_limit = 67108864",  # bytes of log that stay on the disk after a burst
 )
+_WRITER_PRAGMAS = ("PRAGMA cache_size = -16384",)  # KiB
+_READER_PRAGMAS = ("PRAGMA cache_size = -2048", "PRAGMA query_only = ON")  # KiB, for each of several
 
 _UNDONE = "nothing of this change was written."
 _CAUSES = (  # a sign in the driver's words, what it means, what to do
@@ -93,19 +96,19 @@ class Database:
         self.in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
         self._lock = threading.RLock() if self.in_memory else None
         if self.in_memory:
-            shared = create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+            shared = _engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
             _prepare_sqlite(shared, lock_wait_ms, writes=True)
             self._writer = self._reader = shared
         elif self.is_sqlite:
-            self._writer = create_engine(self.url, poolclass=QueuePool, pool_size=1, max_overflow=0)
-            self._reader = create_engine(self.url, poolclass=QueuePool, pool_size=_READERS, max_overflow=32)
+            self._writer = _engine(self.url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+            self._reader = _engine(self.url, poolclass=QueuePool, pool_size=_READERS, max_overflow=_MORE_READERS)
             _prepare_sqlite(self._writer, lock_wait_ms, writes=True)
             _prepare_sqlite(self._reader, lock_wait_ms, writes=False)
         else:
-            self._writer = create_engine(
-                self.url, pool_size=_READERS, max_overflow=32, pool_pre_ping=True,
-                connect_args={"options": f"-c lock_timeout={lock_wait_ms}", "connect_timeout": _CONNECT_SECONDS},
-            )  # fmt: skip
+            arguments = {"options": f"-c lock_timeout={lock_wait_ms}", "connect_timeout": _CONNECT_SECONDS}
+            self._writer = _engine(
+                self.url, pool_size=_READERS, max_overflow=_MORE_READERS, pool_pre_ping=True, connect_args=arguments
+            )
             # Each question is one statement: no transaction around it.
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -133,6 +136,10 @@ class Database:
         self._writer.dispose()
 
 
+def _engine(url: URL, **more: Any) -> Engine:
+    return create_engine(url, hide_parameters=True, **more)  # values stay out of errors and so out of logs
+
+
 def _prepare_sqlite(engine: Engine, lock_wait_ms: int, *, writes: bool) -> None:
     """Take transactions into our own hands: Python's driver would begin them late and shared."""
 
@@ -140,7 +147,7 @@ def _prepare_sqlite(engine: Engine, lock_wait_ms: int, *, writes: bool) -> None:
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {lock_wait_ms}")
-        for pragma in _PRAGMAS if writes else (*_PRAGMAS, "PRAGMA query_only = ON"):
+        for pragma in (*_PRAGMAS, *(_WRITER_PRAGMAS if writes else _READER_PRAGMAS)):
             connection.execute(pragma)
 
     @event.listens_for(engine, "begin")

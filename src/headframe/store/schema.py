@@ -90,8 +90,10 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     ),
     Job: (
         _by("organization_id", "id"),
+        _by("organization_id", "name", "id"),
+        _by("project_id", "id"),
         _by("project_id", "name", "id"),
-        _by("state", "id"),
+        _by("state", "organization_id", "id"),
         _by("parent_id", "id", where="parent_id IS NOT NULL"),
     ),
     Attempt: (_by("job_id", "number"), _by("allocation_id"), _by("id", where="outcome = ''")),

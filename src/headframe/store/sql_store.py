@@ -50,7 +50,7 @@ class Statements:
         columns = ", ".join(quote(name) for name in mapping.names)
         marks = ", ".join([mark] * len(mapping.names))
         self.insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608  names come from the schema
-        settings = ", ".join(f"{quote(name)} = {mark}" for name in mapping.names)
+        settings = ", ".join(f"{quote(name)} = {mark}" for name in mapping.names[1:])
         self.update = f"UPDATE {table} SET {settings} WHERE id = {mark} AND version = {mark}"  # noqa: S608
 
 
@@ -84,6 +84,15 @@ def _version_conflict(kind: type[Any], record_id: str, stored: int | None, expec
         f"{kind.__name__} {record_id} {now}, not at version {expected}: somebody changed it first.",
         next_step="Read it again and repeat the change.",
         details={"kind": kind.__name__, "id": record_id, "stored": stored, "expected": expected},
+    )
+
+
+def _taken(kind: type[Any], record_id: Any, columns: tuple[str, ...], values: tuple[Any, ...]) -> Conflict:
+    named = ", ".join(f"{column} {value!r}" for column, value in zip(columns, values, strict=True))
+    return Conflict(
+        f"There is a {kind.__name__} with {named} already.",
+        next_step="Use another one, or change the one that is there.",
+        details={"kind": kind.__name__, "id": record_id, "fields": list(columns)},
     )
 
 
@@ -159,7 +168,10 @@ class SqlStore(SqlReads):
 
     def _update(self, connection: Connection, kind: type[Any], updates: list[tuple[Any, int]]) -> None:
         encode = mapping_of(kind).encode
-        values = [(*encode(record), record.id, before) for record, before in updates]
+        values = []
+        for record, before in updates:
+            record_id, *others = encode(record)  # the id stands first in every record that has a version
+            values.append((*others, record_id, before))
         if connection.exec_driver_sql(self._statements[kind].update, values).rowcount != len(updates):
             raise _Stale(kind, updates)
 
@@ -180,25 +192,21 @@ class SqlStore(SqlReads):
     def _conflict(self, kind: type[Any], batch: Batch) -> Conflict | None:
         """Name the record that is there already (looked up after the transaction is undone)."""
         mapping = mapping_of(kind)
-        keys = [(mapping.key.name,)] + [index.columns for index in schema.INDICES.get(kind, ()) if index.unique]
-        for columns in keys:
-            seen: set[tuple[Any, ...]] = set()
-            for record in [*batch.inserts, *(record for record, _ in batch.updates)]:
-                values = tuple(getattr(record, column) for column in columns)
-                where = [condition(mapping, column, value) for column, value in zip(columns, values, strict=True)]
-                others = select(mapping.key).where(*where)
-                if any(record is updated for updated, _ in batch.updates):
-                    others = others.where(mapping.key != record.id)
-                with self._database.read() as connection:
-                    taken = values in seen or connection.execute(others.limit(1)).first() is not None
-                if taken:
-                    named = ", ".join(f"{column} {value!r}" for column, value in zip(columns, values, strict=True))
-                    return Conflict(
-                        f"There is a {kind.__name__} with {named} already.",
-                        next_step="Use another one, or change the one that is there.",
-                        details={"kind": kind.__name__, "id": record.id, "fields": list(columns)},
+        keys = [(mapping.key.name,), *(index.columns for index in schema.INDICES.get(kind, ()) if index.unique)]
+        written = [(record, False) for record in batch.inserts] + [(record, True) for record, _ in batch.updates]
+        with self._database.read() as connection:
+            for columns in keys:
+                seen: set[tuple[Any, ...]] = set()
+                for record, is_update in written:
+                    values = tuple(getattr(record, column) for column in columns)
+                    question = select(mapping.key).where(
+                        *(condition(mapping, column, value) for column, value in zip(columns, values, strict=True))
                     )
-                seen.add(values)
+                    if is_update:
+                        question = question.where(mapping.key != record.id)
+                    if values in seen or connection.execute(question.limit(1)).first() is not None:
+                        return _taken(kind, record.id, columns, values)
+                    seen.add(values)
         return None
 
     def load(self) -> Rows[type[Any], Sequence[Any]]:
