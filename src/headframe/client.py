@@ -319,8 +319,10 @@ class Client:
     def balance(self, **query: Any) -> Any:
         return self.get("/v1/balance", **query)
 
-    def add_credit(self, organization: str, amount: str, note: str = "") -> Row:
-        return self._post("/v1/credits", {"organization": organization, "amount": amount, "note": note})
+    def add_credit(self, organization: str, amount: str, note: str = "", *, given: bool = False) -> Row:
+        """Credit that was paid in, or is a gift of the house when `given`."""
+        fields = {"organization": organization, "amount": amount, "note": note, "given": given}
+        return self._post("/v1/credits", fields)
 
     def invoices(self, **query: Any) -> list[Row]:
         return self.all("/v1/invoices", **query)

@@ -102,8 +102,15 @@ def save_profile(name: str, url: str, key: str) -> Path:
 
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")) or any(ord(char) <= 32 for char in url):
-        raise Invalid(f"{url!r} is not the address of a server.", field="url", value=url, allowed="http:// or https://")
+        raise _not_an_address(url, "it does not begin with http:// or https://")
     return url.rstrip("/")
+
+
+def _not_an_address(url: str, why: str) -> Invalid:
+    return Invalid(
+        f"{url!r} is not the address of a server: {why}.",
+        field="url", value=url, allowed="http://host:port or https://host",
+    )  # fmt: skip
 
 
 class Wire:
@@ -123,14 +130,19 @@ class Wire:
         self._met = False
         self._errors = httpx.TransportError
         plain = where.url.startswith("http://")
-        self._http = httpx.Client(
-            base_url=where.url,
-            headers={"Authorization": f"Bearer {where.key}"} if where.key else {},
-            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-            # Without TLS there is nothing to verify, and loading the certificates takes longer than most commands.
-            transport=transport or httpx.HTTPTransport(verify=not plain),
-            trust_env=not plain,
-        )
+        if not all(" " < char < "\x7f" for char in where.key):
+            raise Invalid("The key holds characters that no key has.", field="key", allowed="a key such as hf_...")
+        try:
+            self._http = httpx.Client(
+                base_url=where.url,
+                headers={"Authorization": f"Bearer {where.key}"} if where.key else {},
+                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+                # Without TLS there is nothing to verify, and loading certificates takes longer than most commands.
+                transport=transport or httpx.HTTPTransport(verify=not plain),
+                trust_env=not plain,
+            )
+        except httpx.InvalidURL as error:
+            raise _not_an_address(where.url, str(error)) from None
 
     def close(self) -> None:
         self._http.close()

@@ -7,7 +7,6 @@ from headframe.base.errors import Unauthenticated as NoKey
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-USAGE = 2
 # The first line whose classes hold the error decides.
 TABLE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (0, "done; for wait and submit --follow: the job succeeded", ()),

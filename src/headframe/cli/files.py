@@ -46,18 +46,15 @@ def outputs(session: Session, job: str, path: tuple[str, ...], download: str | N
 
 
 @group("headframe datasets", "headframe datasets push wiki-en ./wiki")
-@click.pass_context
-def datasets(context: click.Context) -> None:
+def datasets() -> None:
     """Datasets: named folders of files in numbered versions."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_datasets)
 
 
 @datasets.command("list")
 @click.option("--name", help="Only this one's versions.")
 @click.option("--project", help="Only this project's.")
 @common
-def list_datasets(session: Session, name: str | None = None, project: str | None = None) -> None:
+def list_datasets(session: Session, name: str | None, project: str | None) -> None:
     """List datasets and their versions."""
     rows = session.client.datasets(name=name, project=project)
     session.rows(rows, DATASETS, "No datasets. Make one: headframe datasets push NAME FOLDER")

@@ -93,10 +93,22 @@ def command(*examples: str, cls: type[click.Command] = click.Command) -> Callabl
     )
 
 
-def group(*examples: str) -> Callable[[Callable[..., Any]], click.Group]:
-    """Make a command that has commands of its own; alone it lists what there is."""
+class Listing(click.Group):
+    """A command with commands of its own. Alone, or with options only, it is its first one, which lists."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def group(*examples: str) -> Callable[[Callable[..., Any]], Listing]:
+    """Make a command that has commands of its own, of which the first one lists what there is."""
     return click.group(
-        invoke_without_command=True,
+        cls=Listing,
         epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples),
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )

@@ -1,0 +1,139 @@
+"""Commands about limits and secrets: quotas, secrets."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from headframe.base.errors import NotFound
+from headframe.base.quantities import format_mib
+from headframe.cli import printing
+from headframe.cli.options import Session, common, confirm, group
+from headframe.cli.printing import Column
+
+QUOTAS = (
+    Column("SCOPE", lambda row: row["scope"]),
+    Column("OF", lambda row: row["scope_id"], whole=True),
+    Column("GPU", lambda row: _limit(printing.milli(row["gpu_milli"])), right=True),
+    Column("CPU", lambda row: _limit(printing.milli(row["cpu_milli"])), right=True),
+    Column(
+        "MEMORY", lambda row: _limit("" if row["memory_mib"] is None else format_mib(row["memory_mib"])), right=True
+    ),
+    Column("JOBS", lambda row: _limit("" if row["jobs"] is None else str(row["jobs"])), right=True),
+)
+SECRETS = (
+    Column("SECRET", lambda row: row["name"], whole=True),
+    Column("PROJECT", lambda row: row["project_id"]),
+    Column("SET", lambda row: printing.age(row["created_us"])),
+)
+
+
+def _limit(text: str) -> str:
+    return text or "no limit"
+
+
+def scope_of(session: Session, organization: str | None, project: str | None, member: str | None) -> dict[str, Any]:
+    """What a limit is put on, from the one option that names it; without any, one's own organization."""
+    from headframe.cli.tenancy import named
+
+    given = [name for name in (organization, project, member) if name is not None]
+    if len(given) > 1:
+        raise click.UsageError("Name one of --org, --project and --member.")
+    if project is not None:
+        return {"scope": "project", "scope_id": named(session.client.projects(), project, "project")["id"]}
+    if member is not None:
+        return {"scope": "member", "scope_id": named(session.client.members(), member, "member")["id"]}
+    return {"scope": "organization", "scope_id": organization}
+
+
+@group("headframe quotas", "headframe quotas set --project research --gpu 16 --jobs 100")
+def quotas() -> None:
+    """Quotas: the most that may be held at one moment."""
+
+
+@quotas.command("list")
+@click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
+@common
+def list_quotas(session: Session, organization: str | None) -> None:
+    """List quotas."""
+    session.rows(session.client.quotas(organization=organization), QUOTAS, "No quotas: nothing is limited.")
+
+
+@quotas.command("set")
+@click.option("--org", "organization", metavar="NAME", help="Limit this organization.")
+@click.option("--project", metavar="NAME", help="Limit this project.")
+@click.option("--member", metavar="NAME", help="Limit this member.")
+@click.option("--gpu", type=click.FloatRange(0), help="GPUs.")
+@click.option("--cpu", type=click.FloatRange(0), help="CPU cores.")
+@click.option("--memory", metavar="SIZE", help="Memory, such as 512GB.")
+@click.option("--jobs", type=click.IntRange(0), help="Jobs that have not ended.")
+@common
+def set_quota(
+    session: Session,
+    organization: str | None,
+    project: str | None,
+    member: str | None,
+    gpu: float | None,
+    cpu: float | None,
+    memory: str | None,
+    jobs: int | None,
+) -> None:
+    """Set a quota; a limit that is not named is taken away."""
+    from headframe.base.quantities import parse_mib
+
+    row = session.client.set_quota(
+        gpu_milli=None if gpu is None else round(gpu * 1000),
+        cpu_milli=None if cpu is None else round(cpu * 1000),
+        memory_mib=None if memory is None else parse_mib(memory, field="--memory"),
+        jobs=jobs,
+        **scope_of(session, organization, project, member),
+    )
+    if session.json or session.quiet:
+        session.done(row, "")
+    else:
+        printing.table(QUOTAS, [row])
+
+
+@group("headframe secrets", "headframe secrets set hf-token < token.txt")
+def secrets() -> None:
+    """Secrets: named values that jobs of a project get; never shown again."""
+
+
+@secrets.command("list")
+@click.option("--project", help="Which project's.")
+@common
+def list_secrets(session: Session, project: str | None) -> None:
+    """List the names of secrets."""
+    session.rows(session.client.secrets(project), SECRETS, "No secrets.", key="name")
+
+
+@secrets.command("set")
+@click.argument("name")
+@click.option("--project", help="Which project's.")
+@common
+def set_secret(session: Session, name: str, project: str | None) -> None:
+    """Set a secret. The value is asked for, or read from standard input: never from the command line."""
+    if sys.stdin.isatty():
+        value = click.prompt("Value", hide_input=True, err=True)
+    else:
+        value = sys.stdin.read().removesuffix("\n")
+    if not value:
+        raise click.UsageError("The value is empty. Pipe it in: headframe secrets set NAME < FILE")
+    session.client.set_secret(name, value, project)
+    session.done({"name": name}, f"Set the secret {printing.safe(name)}.", key="name")
+
+
+@secrets.command("delete")
+@click.argument("name")
+@click.option("--project", help="Which project's.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@common
+def delete_secret(session: Session, name: str, project: str | None, yes: bool) -> None:
+    """Delete a secret: its value is wiped."""
+    if not any(row["name"] == name for row in session.client.secrets(project)):
+        raise NotFound(f"There is no secret {name!r}.", next_step="`headframe secrets` lists them.")
+    confirm(f"Delete the secret {name}?", yes)
+    session.client.delete_secret(name, project)
+    session.done({"name": name}, f"Deleted the secret {printing.safe(name)}.", key="name")

@@ -1,0 +1,223 @@
+"""Commands about money: prices, usage, budget, credits, invoices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
+
+import click
+
+from headframe.base.quantities import format_span
+from headframe.cli import printing
+from headframe.cli.limits import scope_of
+from headframe.cli.options import Session, command, common, group
+from headframe.cli.printing import Column
+
+PRICES = (
+    Column("METER", lambda row: row["meter"], whole=True),
+    Column("PER HOUR", lambda row: printing.money(row["per_hour_nano"], row["currency"]), whole=True, right=True),
+    Column("PURCHASE", lambda row: row["purchase"]),
+    Column("REGION", lambda row: row["region_id"]),
+    Column("FROM", lambda row: printing.moment(row["from_us"])),
+    Column("TO", lambda row: printing.moment(row["to_us"])),
+    Column("MINIMUM", lambda row: format_span(row["minimum_us"])),
+    Column("ID", lambda row: row["id"]),
+)
+BUDGETS = (
+    Column("SCOPE", lambda row: row["budget"]["scope"]),
+    Column("OF", lambda row: row["budget"]["scope_id"], whole=True),
+    Column("MONTH", lambda row: row["month"]),
+    Column("BUDGET", lambda row: _money(row["budget"], row["budget"]["amount_nano"]), right=True),
+    Column("SPENT", lambda row: _money(row["budget"], row["spent_nano"]), right=True),
+    Column("RUNNING", lambda row: _money(row["budget"], row["accrued_nano"]), right=True),
+    Column("WARNS AT", lambda row: f"{row['budget']['warn_percent']} %", right=True),
+    Column("AT THE LIMIT", lambda row: "stops jobs" if row["budget"]["stops"] else "goes on"),
+)
+INVOICES = (
+    Column("NUMBER", lambda row: row["number"], right=True),
+    Column("MONTH", lambda row: row["month"], whole=True),
+    Column("TOTAL", lambda row: _money(row, row["total_nano"]), whole=True, right=True),
+    Column("PREPAID", lambda row: _money(row, row["from_wallet_nano"]), right=True),
+    Column("TO PAY", lambda row: _money(row, row["payable_nano"]), whole=True, right=True),
+    Column("CLOSED", lambda row: printing.moment(row["closed_us"])),
+    Column("ID", lambda row: row["id"], whole=True),
+)
+_ORGANIZATION = click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
+
+
+def _money(row: Mapping[str, Any], nano: object) -> str:
+    return printing.money(nano, row.get("currency", "USD"))
+
+
+@group("headframe prices", "headframe prices set gpu:H100 '2.50 USD'")
+def prices() -> None:
+    """The price book."""
+
+
+@prices.command("list")
+@common
+def list_prices(session: Session) -> None:
+    """List prices past, present and to come."""
+    session.rows(session.client.prices(), PRICES, "No prices: use is free.")
+
+
+@prices.command("set")
+@click.argument("meter")
+@click.argument("per_hour", metavar="AMOUNT")
+@click.option("--region", default="*", show_default=True, help="For one region only.")
+@click.option("--purchase", default="*", show_default=True, help="For on-demand, reserved or spot only.")
+@click.option("--from", "starts", metavar="MOMENT", help="When it begins to hold; now when absent.")
+@click.option("--to", "ends", metavar="MOMENT", help="When it ends.")
+@click.option("--minimum", default="60s", show_default=True, help="The least running time charged.")
+@common
+def set_price(session: Session, **fields: Any) -> None:
+    """Set what an hour of gpu:KIND, gpu:*, cpu (a core), memory or disk (a GiB) costs."""
+    row = session.client.set_price(**fields)
+    session.done(row, f"{row['meter']} costs {_money(row, row['per_hour_nano'])} an hour ({row['id']}).")
+
+
+@command("headframe usage", "headframe usage --from 2026-11-01 --by project,member,meter")
+@click.option("--from", "start", metavar="MOMENT", help="From this date or moment; the month's first day when absent.")
+@click.option("--to", "end", metavar="MOMENT", help="To this date or moment.")
+@click.option("--by", default="project,meter", show_default=True, help="What to sum by.")
+@_ORGANIZATION
+@common
+def usage(session: Session, start: str | None, end: str | None, by: str, organization: str | None) -> None:
+    """Print use and what it cost."""
+    found = session.client.usage(start=start, end=end, by=by, organization=organization)
+    if session.json:
+        printing.as_json(found)
+        return
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    columns = [Column(name.upper(), itemgetter(name)) for name in names]
+    columns += [
+        Column("QUANTITY", _quantity, right=True),
+        Column("COST", lambda row: _money(found, row["amount_nano"]), whole=True, right=True),
+    ]
+    rows = [{**row["by"], **row} for row in found["items"]]
+    session.rows(rows, columns, "Nothing was charged in that time.", key=names[0])
+    if not session.quiet:
+        total = sum(row["amount_nano"] for row in found["items"])
+        printing.note(
+            f"In all {_money(found, total)}; running and not yet charged {_money(found, found['accrued_nano'])}."
+        )
+
+
+def _quantity(row: Mapping[str, Any]) -> str:
+    """`1.5 GPU hours`: quantities are thousandths, or MiB, times seconds."""
+    value, meter = row["quantity"], row.get("meter")
+    if value is None or not meter:
+        return ""
+    base, _, _ = meter.partition(":")
+    unit, name = (1024, "GiB hours") if base in ("memory", "disk") else (1000, f"{base.upper()} hours")
+    return f"{value / unit / 3600:.6g} {name}"
+
+
+@group("headframe budget", "headframe budget set '500 USD' --project research")
+def budget() -> None:
+    """Budgets: the most that may be spent in a month."""
+
+
+@budget.command("list")
+@_ORGANIZATION
+@common
+def list_budgets(session: Session, organization: str | None) -> None:
+    """List budgets and what is spent of them."""
+    rows = session.client.budgets(organization=organization)
+    if session.quiet:
+        rows = [row["budget"] for row in rows]
+    session.rows(rows, BUDGETS, "No budgets. Set one: headframe budget set '500 USD'")
+
+
+@budget.command("set")
+@click.argument("amount")
+@click.option("--org", "organization", metavar="NAME", help="Limit this organization.")
+@click.option("--project", metavar="NAME", help="Limit this project.")
+@click.option("--member", metavar="NAME", help="Limit this member.")
+@click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=80, show_default=True,
+              help="Warn at so many per cent.")  # fmt: skip
+@click.option("--stop/--go-on", "stops", default=True, show_default=True, help="Whether jobs are stopped at the limit.")
+@common
+def set_budget(
+    session: Session, amount: str, organization: str | None, project: str | None, member: str | None, **fields: Any
+) -> None:
+    """Set what an organization, project or member may spend in a month."""
+    row = session.client.set_budget(amount=amount, **scope_of(session, organization, project, member), **fields)
+    session.done(row, f"The budget of {row['scope']} {row['scope_id']} is {_money(row, row['amount_nano'])} a month.")
+
+
+@group("headframe credits", "headframe credits add acme '1000 USD' --note 'order 17'")
+def credits() -> None:
+    """Prepaid credit, and how an organization stands."""
+
+
+@credits.command("show")
+@_ORGANIZATION
+@common
+def show_balance(session: Session, organization: str | None) -> None:
+    """Print credit left, what is owed, and what this month has cost."""
+    found = session.client.balance(organization=organization)
+    if session.json:
+        printing.as_json(found)
+    else:
+        printing.document(found)
+
+
+@credits.command("add")
+@click.argument("organization")
+@click.argument("amount")
+@click.option("--given", is_flag=True, help="A gift of the house, not paid in.")
+@click.option("--note", default="", help="What stands behind it, such as an order.")
+@common
+def add_credit(session: Session, organization: str, amount: str, given: bool, note: str) -> None:
+    """Add credit to an organization."""
+    row = session.client.add_credit(organization, amount, note, given=given)
+    session.done(row, f"Added {_money(row, row['amount_nano'])} ({row['id']}).")
+
+
+@command("headframe invoices", "headframe invoices --draft", "headframe invoices inv_1")
+@click.argument("invoice", required=False)
+@click.option("--draft", is_flag=True, help="The running month's invoice as it would be now.")
+@click.option("--month", metavar="YYYY-MM", help="With --draft: another month.")
+@_ORGANIZATION
+@common
+def invoices(session: Session, invoice: str | None, draft: bool, month: str | None, organization: str | None) -> None:
+    """List invoices, or print one with its lines."""
+    if draft and invoice:
+        raise click.UsageError("Name an invoice, or ask for the --draft.")
+    if not draft and not invoice:
+        session.rows(session.client.invoices(organization=organization), INVOICES, "No month has been closed yet.")
+        return
+    client = session.client
+    row = client.draft_invoice(organization, month) if draft else client.invoice(str(invoice))
+    if session.json:
+        printing.as_json(row)
+    else:
+        _print_invoice(row, "Draft of" if draft else f"Invoice {row['number']},")
+
+
+def _print_invoice(row: Mapping[str, Any], title: str) -> None:
+    columns = (
+        Column("PROJECT", lambda line: line["project_id"]),
+        Column("METER", lambda line: line["meter"], whole=True),
+        Column("KIND", lambda line: line["kind"]),
+        Column("QUANTITY", _quantity, right=True),
+        Column("PER HOUR", lambda line: _money(row, line["per_hour_nano"]), right=True),
+        Column("AMOUNT", lambda line: _money(row, line["amount_nano"]), whole=True, right=True),
+    )
+    printing.say(f"{title} {row['month']}, {row['organization_id']}")
+    if row["lines"]:
+        printing.table(columns, row["lines"])
+    if row.get("accrued"):
+        printing.heading("Running, not yet charged")
+        printing.table(columns, row["accrued"])
+    printing.say()
+    printing.facts(
+        [
+            ("total", _money(row, row["total_nano"])),
+            ("running", _money(row, row["accrued_nano"]) if row.get("accrued_nano") else ""),
+            ("from credit", _money(row, row["from_wallet_nano"]) if row["from_wallet_nano"] else ""),
+            ("to pay", _money(row, row["payable_nano"])),
+        ]
+    )

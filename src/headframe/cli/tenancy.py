@@ -1,0 +1,202 @@
+"""Commands about who there is: organizations, projects, members, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from headframe.base.errors import NotFound
+from headframe.cli import printing
+from headframe.cli.options import Session, common, confirm, group
+from headframe.cli.printing import Column
+
+ORGANIZATIONS = (
+    Column("ORGANIZATION", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"]),
+    Column("OPERATOR", lambda row: "yes" if row["operator"] else ""),
+    Column("PAYS", lambda row: "in advance" if row["prepaid"] else "by invoice"),
+    Column("CURRENCY", lambda row: row["currency"]),
+    Column("CREATED", lambda row: printing.age(row["created_us"])),
+)
+PROJECTS = (
+    Column("PROJECT", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"]),
+    Column("ARCHIVED", lambda row: "yes" if row["archived"] else ""),
+    Column("CREATED", lambda row: printing.age(row["created_us"])),
+)
+MEMBERS = (
+    Column("MEMBER", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"]),
+    Column("ROLE", lambda row: row["role"]),
+    Column("DISABLED", lambda row: "yes" if row["disabled"] else ""),
+    Column("CREATED", lambda row: printing.age(row["created_us"])),
+)
+KEYS = (
+    Column("KEY", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"]),
+    Column("MEMBER", lambda row: row["member_id"]),
+    Column("PROJECT", lambda row: row["project_id"] or "all"),
+    Column("RIGHTS", lambda row: ", ".join(row["scopes"]) or "all of the member's"),
+    Column("EXPIRES", lambda row: printing.moment(row["expires_us"]) or "never"),
+    Column("STATE", lambda row: "revoked" if row["revoked_us"] else "live"),
+)
+_ORGANIZATION = click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
+_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def named(rows: Sequence[Mapping[str, Any]], text: str, what: str) -> Mapping[str, Any]:
+    """The row with this id or name."""
+    for key in ("id", "name"):
+        for row in rows:
+            if row[key] == text:
+                return row
+    raise NotFound(f"There is no {what} {text!r}.", next_step=f"`headframe {what}s` lists them.")
+
+
+@group("headframe orgs", "headframe orgs create acme --owner ada@acme.example")
+def orgs() -> None:
+    """Organizations: who is billed on its own."""
+
+
+@orgs.command("list")
+@common
+def list_orgs(session: Session) -> None:
+    """List organizations."""
+    session.rows(session.client.organizations(), ORGANIZATIONS, "No organizations.")
+
+
+@orgs.command("create")
+@click.argument("name")
+@click.option("--owner", metavar="MEMBER", help="Its first member, who owns it (usually an e-mail address).")
+@click.option("--prepaid", is_flag=True, help="It pays in advance: jobs stop when its credit is used up.")
+@click.option("--currency", default="USD", show_default=True, help="What it pays in.")
+@common
+def create_org(session: Session, **fields: Any) -> None:
+    """Make an organization with a default project."""
+    row = session.client.create_organization(**fields)
+    session.done(row, f"Made the organization {printing.safe(row['name'])} ({row['id']}).")
+
+
+@group("headframe projects", "headframe projects create research")
+def projects() -> None:
+    """Projects: what jobs, secrets and costs belong to."""
+
+
+@projects.command("list")
+@_ORGANIZATION
+@common
+def list_projects(session: Session, organization: str | None) -> None:
+    """List projects."""
+    session.rows(session.client.projects(organization=organization), PROJECTS, "No projects.")
+
+
+@projects.command("create")
+@click.argument("name")
+@_ORGANIZATION
+@common
+def create_project(session: Session, name: str, organization: str | None) -> None:
+    """Make a project."""
+    row = session.client.create_project(name=name, organization=organization)
+    session.done(row, f"Made the project {printing.safe(row['name'])} ({row['id']}).")
+
+
+@projects.command("archive")
+@click.argument("name")
+@_ORGANIZATION
+@_YES
+@common
+def archive_project(session: Session, name: str, organization: str | None, yes: bool) -> None:
+    """Archive a project: it takes no new jobs."""
+    row = named(session.client.projects(organization=organization), name, "project")
+    confirm(f"Archive the project {row['name']}?", yes)
+    changed = session.client.edit_project(row["id"], row["version"], archived=True)
+    session.done(changed, f"Archived {printing.safe(changed['name'])}.")
+
+
+@group("headframe members", "headframe members add ada@acme.example --role admin")
+def members() -> None:
+    """Members: people and programs, each with a role."""
+
+
+_ROLE = click.Choice(("owner", "admin", "member", "viewer"))
+
+
+@members.command("list")
+@_ORGANIZATION
+@common
+def list_members(session: Session, organization: str | None) -> None:
+    """List members."""
+    session.rows(session.client.members(organization=organization), MEMBERS, "No members.")
+
+
+@members.command("add")
+@click.argument("name")
+@click.option("--role", type=_ROLE, default="member", show_default=True, help="What the member may do.")
+@_ORGANIZATION
+@common
+def add_member(session: Session, name: str, role: str, organization: str | None) -> None:
+    """Add a member; make a key for it next."""
+    row = session.client.create_member(name=name, role=role, organization=organization)
+    session.done(row, f"Added {printing.safe(row['name'])} ({row['id']}) as {row['role']}.")
+    if not session.json and not session.quiet:
+        printing.note(f"Next: headframe keys create KEYNAME --member {row['id']}")
+
+
+@members.command("edit")
+@click.argument("name")
+@click.option("--role", type=_ROLE, help="The new role.")
+@click.option("--disable/--enable", "disabled", default=None, help="Shut the member out, or let it in again.")
+@_ORGANIZATION
+@common
+def edit_member(session: Session, name: str, role: str | None, disabled: bool | None, organization: str | None) -> None:
+    """Give a member another role, or shut it out."""
+    if role is None and disabled is None:
+        raise click.UsageError("Say what to change: --role, --disable or --enable.")
+    row = named(session.client.members(organization=organization), name, "member")
+    changed = session.client.edit_member(row["id"], row["version"], role=role, disabled=disabled)
+    state = ", disabled" if changed["disabled"] else ""
+    session.done(changed, f"{printing.safe(changed['name'])} is {changed['role']}{state}.")
+
+
+@group("headframe keys", "headframe keys create ci --expires 90d --scope jobs:write --scope files:write")
+def keys() -> None:
+    """Keys: what programs and the command line prove with who they are."""
+
+
+@keys.command("list")
+@_ORGANIZATION
+@common
+def list_keys(session: Session, organization: str | None) -> None:
+    """List keys; their texts are not kept."""
+    session.rows(session.client.keys(organization=organization), KEYS, "No keys.")
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--member", metavar="ID", help="Whose key, when it is not your own.")
+@click.option("--project", help="Narrow it to one project.")
+@click.option("--scope", "scopes", multiple=True, metavar="RIGHT", help="Narrow it to rights such as jobs:read.")
+@click.option("--expires", "expires_in", metavar="TIME", help="When it ends, such as 90d.")
+@common
+def create_key(session: Session, scopes: tuple[str, ...], **fields: Any) -> None:
+    """Make a key and print it: this once."""
+    row = session.client.create_key(scopes=list(scopes), **fields)
+    if session.json:
+        printing.as_json(row)
+        return
+    printing.say(row["key"])
+    printing.note(f"This is the key {printing.safe(row['name'])} ({row['id']}). It is not shown again.")
+
+
+@keys.command("revoke")
+@click.argument("key")
+@_YES
+@common
+def revoke_key(session: Session, key: str, yes: bool) -> None:
+    """End a key at once."""
+    row = named(session.client.keys(), key, "key")
+    confirm(f"Revoke the key {row['name']} ({row['id']})?", yes)
+    session.client.revoke_key(row["id"])
+    session.done({"id": row["id"]}, f"Revoked {row['id']}.")
