@@ -29,10 +29,11 @@ class Dispatch:
     Holds nothing that matters: what is lost with it, the engines' next full reports bring back.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], reads: Reads, vault: Vault) -> None:
+    def __init__(self, engines: Mapping[str, Engine], reads: Reads, vault: Vault, isolation: str) -> None:
         self._engines = engines
         self._reads = reads
         self._vault = vault
+        self._isolation = isolation
         self._orders: dict[str, list[Order]] = defaultdict(list)
         self.failed: list[tuple[str, Observation]] = []  # launches that could not even be written down
 
@@ -93,6 +94,9 @@ class Dispatch:
         spec = job.spec
         organization: Organization = world.all(Organization)[job.organization_id]
         project: Project = world.all(Project)[job.project_id]
+        work = _SPEC.dump_python(spec, mode="json")
+        if self._isolation == "required":
+            work["isolation"] = "required"
         env = dict(spec.env)
         env["HEADFRAME_PROJECT"] = project.name
         if job.array_index is not None:
@@ -106,7 +110,7 @@ class Dispatch:
             organization_number=organization.number,
             project_id=job.project_id,
             slices=allocation.slices,
-            work=_SPEC.dump_python(spec, mode="json"),
+            work=work,
             env=env,
             secrets={name: self._secret(job, name) for name in spec.secrets},
             datasets=tuple((alias, self._dataset(job, name, number)) for alias, name, number in spec.datasets),

@@ -48,7 +48,14 @@ class Loop:
     """Owns the world. `tick` is called by one thread; `ask`, `run` and `deliver` may be called by any."""
 
     def __init__(
-        self, store: Store, engines: Mapping[str, Engine], ids: Ids, vault: Vault, blobs: Blobs, now_us: int
+        self,
+        store: Store,
+        engines: Mapping[str, Engine],
+        ids: Ids,
+        vault: Vault,
+        blobs: Blobs,
+        now_us: int,
+        isolation: str = "preferred",
     ) -> None:
         self._store, self._engines, self._ids, self._vault, self._blobs = store, engines, ids, vault, blobs
         self._asked: deque[Asked] = deque()
@@ -58,7 +65,7 @@ class Loop:
         self._pending: list[Changes] = []
         self._ended: list[Job] = []
         self._written = Changes()
-        self._dispatch = Dispatch(engines, store, vault)
+        self._dispatch = Dispatch(engines, store, vault, isolation)
         self._retry_us: int | None = None
         self.ticks = 0
         self.nudge: Callable[[], None] = lambda: None

@@ -1,0 +1,229 @@
+"""The one place where real adapters are built and handed in: the clock, identities, store, engines, server."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headframe.base.changes import Changes
+from headframe.base.errors import AlreadyRunning, Invalid
+from headframe.control.commands_fleet import open_cluster
+from headframe.control.commands_money import default_price_changes
+from headframe.control.commands_tenancy import open_cloud
+from headframe.control.context import Context
+from headframe.control.driver import Control
+from headframe.control.loop import Loop
+from headframe.control.ports import Engine
+from headframe.control.steady import Steady
+from headframe.control.world import World
+from headframe.engines.blobs import Blobs
+from headframe.engines.local import LocalEngine, LocalLogs
+from headframe.engines.machine import CLUSTER, REGION
+from headframe.engines.outputs import Outputs
+from headframe.engines.vault import Vault
+from headframe.fleet.records import Cluster, Node, Region
+from headframe.settings import Settings, from_options
+from headframe.store.migrations import migrate as migrate_store
+from headframe.store.sql_store import SqlStore
+from headframe.tenants.records import Organization
+
+LOG = logging.getLogger("headframe")
+FIRST_REPORT_S = 10.0  # how long `serve` waits for the machine to be known before it says that it is up
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+
+
+def machine_us() -> int:
+    """The machine's clock, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class MachineIds:
+    """Identities of 80 bits: milliseconds since 1970, then chance; they only grow, also within a millisecond."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def new(self, prefix: str) -> str:
+        with self._lock:
+            fresh = (time.time_ns() // 1_000_000 << 35) | secrets.randbits(35)
+            self._last = value = max(fresh, self._last + 1)
+        return f"{prefix}_{''.join(_ALPHABET[value >> shift & 31] for shift in range(75, -1, -5))}"
+
+    def secret(self) -> str:
+        return secrets.token_urlsafe(32)
+
+
+@dataclass(slots=True)
+class Cloud:
+    """A running cloud without its HTTP server: `control` is what the API speaks to."""
+
+    settings: Settings
+    control: Control
+    clock: Steady
+    ids: MachineIds
+    engine: LocalEngine
+    first_key: str | None
+
+    def wait_for_machine(self, timeout_s: float = FIRST_REPORT_S) -> bool:
+        """Wait until the engine's first report is on record; False when it does not come in time."""
+        known = threading.Event()
+        end = self.control.subscribe(lambda _: known.set())
+        deadline = time.monotonic() + timeout_s
+        while not self.control.ask(lambda world, _: bool(world.all(Node))) and time.monotonic() < deadline:
+            known.wait(0.05)
+            known.clear()
+        end()
+        return bool(self.control.ask(lambda world, _: bool(world.all(Node))))
+
+
+@contextlib.contextmanager
+def cloud(settings: Settings) -> Iterator[Cloud]:
+    """Open the data folder and run its cloud until the block ends; the jobs go on."""
+    with _only_one(settings.data):
+        migrate_store(settings.url)
+        store = SqlStore(settings.url)
+        try:
+            newest = store.events(after=store.last_event_seq() - 1, limit=1)
+            clock = Steady(machine_us, newest[0].at_us if newest else 0)
+            ids = MachineIds()
+            engine = LocalEngine(
+                settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20
+            )  # fmt: skip
+            vault, blobs = Vault(settings.data), Blobs(settings.data)
+            engines: dict[str, Engine] = {CLUSTER: engine}
+            loop = Loop(store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation)
+            loop.complain = lambda error: LOG.error("The loop failed and goes on from the store.", exc_info=error)
+            control = Control(
+                loop, clock, engines, store, LocalLogs(settings.data, engine), blobs, Outputs(settings.data)
+            )  # fmt: skip
+            control.start()
+            try:
+                yield Cloud(settings, control, clock, ids, engine, _open(control))
+            finally:
+                control.close()
+        finally:
+            store.close()
+
+
+def _open(control: Control) -> str | None:
+    """Put the local cluster on record and, in a new cloud, its operator and prices. Returns the first key once."""
+    region, cluster = Region(REGION, "local"), Cluster(CLUSTER, REGION, "local", "local")
+    control.run(open_cluster, region, cluster)
+    return control.run(_first_light)  # type: ignore[no-any-return]
+
+
+def _first_light(world: World, context: Context) -> tuple[Changes, str | None]:
+    if world.all(Organization):
+        return Changes(), None
+    changes, opening = open_cloud(world, context)
+    return changes + default_price_changes(context.now_us, opening.organization.id), opening.key_text
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the data folder: a second server on it is refused."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Invalid(
+            f"The data folder {data} cannot be used: {error.strerror}.",
+            field="--data", value=str(data), next_step="Choose a folder that this user may write: --data FOLDER.",
+        ) from None  # fmt: skip
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+        raise AlreadyRunning(
+            f"Another Headframe (process {holder or 'unknown'}) runs on the data folder {data}.",
+            next_step="Use that one, stop it, or choose another folder with --data.",
+        ) from None
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket, taken before anything else is opened, so that a port in use changes nothing."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise AlreadyRunning(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}.",
+            next_step="Stop what uses the port, or choose another with --port (0 takes a free one).",
+        ) from None
+    listener.listen(2048)
+    return listener
+
+
+def serve(options: Mapping[str, Any]) -> int:
+    """Run a server until SIGTERM or SIGINT. Prints its address and, the very first time, the operator's key."""
+    import uvicorn
+
+    from headframe.api.app import create_app
+
+    settings = from_options(options)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    listener = _listen(settings)
+    with listener, cloud(settings) as running:
+        known = running.wait_for_machine()
+        app = create_app(running.control, clock=running.clock, ids=running.ids)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
+            date_header=False, backlog=2048,
+        )  # fmt: skip
+        _announce(running, listener.getsockname()[1], known)
+        gc.collect()
+        gc.freeze()  # what start-up made stays: collecting it again and again costs
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _announce(running: Cloud, port: int, known: bool) -> None:
+    """Say where the server is; scripts read the same from server.json in the data folder."""
+    settings = running.settings
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    card = settings.data / "server.json"
+    card.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    print(f"Headframe serves at {url} (data in {settings.data}).")
+    if not known:
+        print(
+            f"This machine is not known yet: {running.engine.trouble or 'its agent has not answered'}", file=sys.stderr
+        )
+    if settings.fake_gpus:
+        print(f"Pretended GPUs: {settings.fake_gpus}. Nothing runs on them; they are for trying things out.")
+    if running.first_key is not None:
+        print(f"The operator's key, shown this once:\n\n  {running.first_key}\n")
+        print(f"Sign in with: headframe login --url {url} --key {running.first_key}")
+    sys.stdout.flush()
+
+
+def migrate(options: Mapping[str, Any]) -> int:
+    """Bring the store's tables to this version; says what it did."""
+    settings = from_options(options)
+    with _only_one(settings.data):
+        done = migrate_store(settings.url)
+    print("\n".join(f"Applied {step}." for step in done) if done else "The store is up to date.")
+    return 0
