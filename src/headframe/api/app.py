@@ -20,6 +20,7 @@ from headframe.base.ports import Clock, Ids
 if TYPE_CHECKING:
     from headframe.control.driver import Control
 
+SUBJECTS = (health, tenancy, files, jobs, outputs, streams, fleet, money)
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be carried out as it was put.", **_PROBLEM},
@@ -50,7 +51,7 @@ def create_app(control: Control, *, clock: Clock, ids: Ids, limits: Limits | Non
         lifespan=lifespan,
     )
     app.state.serving = serving
-    for subject in (health, tenancy, files, jobs, outputs, streams, fleet, money):
+    for subject in SUBJECTS:
         app.include_router(subject.router)
     problems.install(app)
     app.add_middleware(Gate, serving=serving)
@@ -86,8 +87,12 @@ def _shared_headers(method: str, path: str) -> list[dict[str, Any]]:
     return []
 
 
-def routes_of(app: FastAPI) -> list[tuple[str, str]]:
+def all_routes() -> list[tuple[str, str]]:
     """(method, path) of every route, sorted."""
     return sorted(
-        (method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()
+        (method, route.path)
+        for subject in SUBJECTS
+        for route in subject.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
     )

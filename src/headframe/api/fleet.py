@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
+from pydantic import Field
 from starlette.responses import Response
 
 from headframe.api.documents import page_shape, shape
-from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text
+from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named
 from headframe.control.commands_fleet import drain_node, resume_node
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.tenants.roles import Permission
@@ -19,7 +20,7 @@ NodeId = Annotated[str, Path(max_length=200)]
 
 
 class DrainOrder(Body):
-    reason: Text
+    reason: Annotated[str, Field(max_length=200)] = ""
 
 
 @router.get("/regions", response_model=page_shape(Region))
@@ -47,9 +48,9 @@ def accelerators(call: Authenticated, node: Named = None, limit: Limit = 100, cu
 
 
 @router.post("/nodes/{node_id}/drain", response_model=shape(Node))
-def drain(call: Authenticated, node_id: NodeId, body: DrainOrder) -> Response:
+def drain(call: Authenticated, node_id: NodeId, body: DrainOrder | None = None) -> Response:
     """Let a node finish what it has and take nothing new (operator only)."""
-    return call.run(drain_node, node_id, reason=body.reason)
+    return call.run(drain_node, node_id, reason=body.reason if body else "")
 
 
 @router.post("/nodes/{node_id}/resume", response_model=shape(Node))

@@ -59,7 +59,7 @@ async def readyz(request: Request) -> Response:
     response_class=Response,
     responses={200: {"description": "Figures.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(request: Request) -> Response:
+def figures(request: Request) -> Response:
     """Figures in the text format of Prometheus."""
     serving: Serving = request.app.state.serving
     return Response("\n".join(_figures(serving)) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -40,9 +40,13 @@ class MetricsPage:
 
 
 @router.get("/jobs/{job}/outputs", response_model=OutputsPage)
-def outputs(call: Authenticated, job: Ref) -> Response:
+def outputs(
+    call: Authenticated, job: Ref, limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000, cursor: Cursor = None
+) -> Response:
     """The files in a job's outputs and checkpoints."""
-    return answer({"items": call.control.outputs.list(find(call, job).id), "next": None})
+    begin = _number(cursor)
+    found = call.control.outputs.list(find(call, job).id)[begin : begin + limit + 1]
+    return answer({"items": found[:limit], "next": write_cursor(str(begin + limit)) if len(found) > limit else None})
 
 
 @router.get(
@@ -55,7 +59,7 @@ def output(call: Authenticated, job: Ref, path: Annotated[str, Path(max_length=4
     size, content = call.control.outputs.open(find(call, job).id, path)
     name = quote(path.rsplit("/", 1)[-1], safe="")
     headers = {"Content-Length": str(size), "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
-    return StreamingResponse(_exactly(content, size), 200, headers, "application/octet-stream")
+    return StreamingResponse(content, 200, headers, "application/octet-stream")
 
 
 @router.get("/jobs/{job}/metrics", response_model=MetricsPage)
@@ -67,7 +71,7 @@ def metrics(
 ) -> Response:
     """What a job wrote to metrics.jsonl in its outputs."""
     found = find(call, job)
-    begin = _line_number(cursor)
+    begin = _number(cursor)
     try:
         _, content = call.control.outputs.open(found.id, METRICS)
     except NotFound:
@@ -75,16 +79,6 @@ def metrics(
     lines = list(islice(_lines(content), begin, begin + limit + 1))
     items = [item for item in map(_read, lines[:limit]) if item is not None]
     return answer({"items": items, "next": write_cursor(str(begin + limit)) if len(lines) > limit else None})
-
-
-def _exactly(content: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Just as many bytes as were promised, though the file may grow while it is read."""
-    left = size
-    for chunk in content:
-        yield chunk[:left]
-        left -= min(left, len(chunk))
-        if not left:
-            return
 
 
 def _lines(content: Iterable[bytes]) -> Iterator[bytes]:
@@ -124,7 +118,7 @@ def _text(value: str) -> str:
     return value.encode(errors="replace").decode()
 
 
-def _line_number(cursor: str | None) -> int:
+def _number(cursor: str | None) -> int:
     text = read_cursor(cursor) or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise Invalid("cursor is not one that this server gave out.", field="cursor", allowed="the `next` of a page")

@@ -26,7 +26,7 @@ from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from headframe.api.documents import Page, document, dump
+from headframe.api.documents import Page, dump
 from headframe.api.problems import unauthenticated
 from headframe.base.changes import Changes
 from headframe.base.errors import Invalid
@@ -55,6 +55,10 @@ class Body(BaseModel):
     """The base of request bodies: unknown fields are an error, and nothing is converted behind the caller's back."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class Call:
         command: Callable[..., tuple[Changes, Any]],
         *args: Any,
         status: int = 200,
-        show: Callable[[Any], Any] = document,
+        show: Callable[[Any], Any] = _as_it_is,
         sealed: bool = False,
         **kwargs: Any,
     ) -> Response:

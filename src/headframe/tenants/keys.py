@@ -9,7 +9,7 @@ from hmac import compare_digest
 from headframe.tenants.records import Key
 
 ID_PREFIX = "key_"
-_SHAPE = re.compile(r"hf_([0-9A-Za-z]{16})_([0-9A-Za-z_-]{16,128})")
+_SHAPE = re.compile(r"hf_([0-9A-Za-z]{8,32})_([0-9A-Za-z_-]{16,128})")
 _NO_HASH = sha256(b"").hexdigest()  # the hash of no secret that `_SHAPE` lets through
 
 
@@ -34,7 +34,8 @@ def read_key(text: str) -> tuple[str, str] | None:
 def is_key(key: Key | None, secret: str) -> bool:
     """Whether the secret belongs to the key. An unknown key costs the same time as a wrong secret."""
     kept = _NO_HASH if key is None else key.secret_sha256
-    return compare_digest(kept, secret_hash(secret))
+    same = compare_digest(kept, secret_hash(secret))
+    return same and key is not None
 
 
 def is_live(key: Key, now_us: int) -> bool:
