@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from headframe.base.changes import Changes
 from headframe.base.ports import Ids
 from headframe.control.spending import Spending
+from headframe.control.stage_money import GRACE_US, StopOrder
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
 from headframe.jobs.family import child_ended, dependency_ended, fire, release, started, stop_parent
-from headframe.jobs.life import begin, deadline_us, stop, timed
+from headframe.jobs.life import begin, deadline_us, stop, timed, warn
 from headframe.jobs.records import Job, JobState
 from headframe.metering.meter import quantities
 from headframe.scheduling.place import Snapshot, place
@@ -84,6 +85,19 @@ def snapshot(world: World, blocked: Callable[[str, str, str], str]) -> Snapshot:
         running=dict(derived.running_children),
         blocked=blocked,
     )
+
+
+def end_for_money(world: World, order: StopOrder, now_us: int) -> Iterator[Changes]:
+    """Carry out a stop that a limit on money asks for: at its moment, and with the warning that the job asked for."""
+    job: Job | None = world.get(Job, order.job_id)
+    held = world.derived.held.get(order.job_id)
+    if job is None or job.stop_reason:
+        return
+    if now_us >= order.stop_at_us or held is None:
+        grace_us = max(order.stop_at_us + GRACE_US - now_us, 0)
+        yield from stop_family(world, job, order.reason, now_us, order.sentence, grace_us)
+    elif job.state == JobState.RUNNING:
+        yield warn(job, held, now_us, order.sentence)
 
 
 def start(world: World, spending: Spending, blocked: Callable[[str, str, str], str], now_us: int) -> Iterator[Changes]:

@@ -17,13 +17,13 @@ from headframe.base.changes import Changes, Event, gather
 from headframe.base.errors import Conflict, HeadframeError, OurError, StoreFailed, TooBusy
 from headframe.base.ports import Ids
 from headframe.base.quantities import HOUR_US
-from headframe.control.advance import due, ended, next_timer_us, start, stop_family
+from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.spending import Spending, first_of
-from headframe.control.stage_money import invoice_due, meter_rate_post, spending_verdicts
+from headframe.control.stage_money import invoice_due, limit_spending, meter_rate_post
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
@@ -182,13 +182,11 @@ class Loop:
     def _money(self, now_us: int) -> None:
         """Meter, rate and book what is due; warn and stop what has used up its money; close months."""
         self._take(meter_rate_post(self.world, self.spending, now_us, self._heard_us))
-        changes, stops = spending_verdicts(self.world, self.spending, now_us)
+        changes, orders = limit_spending(self.world, self.spending, now_us)
         self._take(changes)
-        for job_id, reason, text, grace_us in stops:
-            job: Job | None = self.world.get(Job, job_id)
-            if job is not None:
-                self._take(gather(stop_family(self.world, job, reason, now_us, text, grace_us)))
-                self._react(now_us)
+        for order in orders:
+            self._take(gather(end_for_money(self.world, order, now_us)))
+            self._react(now_us)
         self._take(invoice_due(self.world, self.spending, self._store, now_us))
         self._commit()
         self._tell(now_us)

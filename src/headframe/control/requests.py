@@ -102,7 +102,8 @@ def dependencies(world: World, context: Context, home: Project, spec: Spec) -> t
 def _named(world: World, context: Context, home: Project, ref: str) -> Job:
     warm = [job for job in world.all(Job).values() if job.project_id == home.id and ref in (job.id, job.name)]
     if warm:
-        return max(warm, key=lambda job: (job.submitted_us, job.id))
+        newest: Job = max(warm, key=lambda job: (job.submitted_us, job.id))
+        return newest
     stored: Job | None = context.reads.get(Job, ref)
     named = context.reads.find(Job, project_id=home.id, name=ref, newest=True, limit=1)
     found: Job | None = named[0] if named else None
