@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -68,7 +69,7 @@ def postgres_server() -> Iterator[str]:
         _await(url, server, folder / "log")
         yield url
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # without waiting for clients
         try:
             server.wait(10)
         except subprocess.TimeoutExpired:

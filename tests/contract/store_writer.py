@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from store_worlds import event, job, organization
-
 from headframe.base.changes import Changes
 from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Organization
+from tests.contract.store_worlds import event, job, organization
 
 JOBS, EVENTS = 10, 3
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, exc, text
-from store_worlds import LARGEST, allocation, event, job, organization, project, transfer
 
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import Conflict, Invalid, VersionConflict
@@ -22,6 +21,7 @@ from headframe.pricing.records import Charge
 from headframe.store.migrations import migrate
 from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Organization, Quota, Scope, Secret
+from tests.contract.store_worlds import LARGEST, allocation, event, job, organization, project, transfer
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

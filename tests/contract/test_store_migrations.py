@@ -14,7 +14,6 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect, text
-from store_worlds import organization
 
 from headframe.base.changes import Changes
 from headframe.base.errors import Invalid, StoreFailed
@@ -22,6 +21,7 @@ from headframe.store import migrations
 from headframe.store.migrations import migrate
 from headframe.store.schema import REVISION, metadata
 from headframe.store.sql_store import SqlStore
+from tests.contract.store_worlds import organization
 
 
 def _rows_of(index: Any) -> list[str]:

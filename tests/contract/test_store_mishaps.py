@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
-from store_worlds import event, job, organization
-from store_writer import EVENTS, JOBS, change
 
 from headframe.base.changes import Changes
 from headframe.base.errors import StoreFailed
@@ -28,8 +26,10 @@ from headframe.jobs.records import Job
 from headframe.store.migrations import migrate
 from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Organization
+from tests.contract.store_worlds import event, job, organization
+from tests.contract.store_writer import EVENTS, JOBS, change
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 KILLS = 6
 
 
@@ -42,7 +42,10 @@ def url(empty_url: str) -> str:
 def _killed_after(url: str, changes: int, rest: float) -> int:
     """Let a writer make some changes and kill it within the next ones; the last change it knew to be written."""
     with subprocess.Popen(
-        [sys.executable, HERE / "store_writer.py", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "tests.contract.store_writer", url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
     ) as writer:
         assert writer.stdout is not None
         assert writer.stderr is not None
@@ -134,7 +137,7 @@ _FILL = """
     import resource, signal, sys
     from headframe.base.errors import StoreFailed
     from headframe.store.sql_store import SqlStore
-    from store_writer import change
+    from tests.contract.store_writer import change
     store = SqlStore(sys.argv[1])
     limit = len(sys.argv) > 2
     if limit:
@@ -161,8 +164,8 @@ _FILL = """
 
 def _fill(url: str, *limit: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_FILL), url, *limit], capture_output=True, text=True, cwd=HERE,
-        env={**os.environ, "PYTHONPATH": str(HERE)}, timeout=60,
+        [sys.executable, "-c", textwrap.dedent(_FILL), url, *limit], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -221,7 +224,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
         from headframe.base.errors import StoreFailed
         from headframe.store.migrations import migrate
         from headframe.store.sql_store import SqlStore
-        from store_writer import change
+        from tests.contract.store_writer import change
         import alembic.command
         SqlStore("sqlite://").close()  # what is imported late may lie where only root can read
         if os.geteuid() == 0:
@@ -235,7 +238,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(words), url, f"sqlite:///{folder}/new.db"],
-            capture_output=True, text=True, cwd=HERE, env={**os.environ, "PYTHONPATH": str(HERE)},
+            capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.stdout.splitlines() == ["The database may not be written.", "The database cannot be opened."], done
     finally:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_worlds import any_record
 
 from headframe.base.changes import Changes, Event
 from headframe.store.migrations import migrate
 from headframe.store.rows import kept_text, mapping_of
 from headframe.store.schema import INDICES, TABLES
 from headframe.store.sql_store import SqlStore
+from tests.contract.store_worlds import any_record
 
 every_kind = pytest.mark.parametrize("kind", [kind for kind, _ in TABLES], ids=lambda kind: kind.__name__)
 _fresh = count(1)

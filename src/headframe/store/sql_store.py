@@ -124,7 +124,7 @@ class SqlStore(SqlReads):
         try:
             if self._database.in_memory:
                 with self._database.write() as connection:
-                    schema.metadata.create_all(connection)
+                    schema.metadata.create_all(connection, checkfirst=False)
             else:
                 self._check_revision()
         except BaseException:
