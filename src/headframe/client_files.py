@@ -186,16 +186,20 @@ def save(wire: Wire, address: str, place: Path, progress: Progress | None = None
     """Download to a file, whole or not at all; returns its size in bytes."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name[:200]}.part")
-    done = 0
-    try:
-        with wire.stream(address) as answer, part.open("wb") as file:
-            whole = int(answer.headers.get("content-length") or 0)
-            for piece in answer.iter_raw(_CHUNK):
+
+    def take(pieces: Iterator[bytes], whole: int) -> None:
+        done = 0
+        with part.open("wb") as file:
+            for piece in pieces:
                 file.write(piece)
                 done += len(piece)
                 if progress is not None:
                     progress("downloading", done, whole)
+
+    try:
+        wire.fetch(address, take)
+        size = part.stat().st_size
         part.replace(place)
     finally:
         part.unlink(missing_ok=True)
-    return done
+    return size

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headframe.base.errors import CallerError, InvalidSpec
+from headframe.base.errors import Invalid, InvalidSpec
 
 _PLACEHOLDER = "sha256:" + "0" * 64
 
@@ -101,4 +101,6 @@ def _text(path: Path) -> str:
         why = "may not be read"
     except (OSError, UnicodeDecodeError):
         why = "is not a text file"
-    raise CallerError(f"The job file {path} {why}.", next_step="Name a job file such as job.yaml.")
+    raise Invalid(
+        f"The job file {path} {why}.", field="file", value=str(path), next_step="Name a job file such as job.yaml."
+    )

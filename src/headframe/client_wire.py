@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +128,7 @@ class Wire:
         self.where = where
         self.patience_s = patience_s
         self._met = False
-        self._errors = httpx.TransportError
+        self._errors = httpx.RequestError
         plain = where.url.startswith("http://")
         if not all(" " < char < "\x7f" for char in where.key):
             raise Invalid("The key holds characters that no key has.", field="key", allowed="a key such as hf_...")
@@ -193,6 +193,17 @@ class Wire:
                 answer.read()
                 _decoded(answer)
             yield answer
+
+    def fetch(self, path: str, take: Callable[[Iterator[bytes], int], None]) -> None:
+        """Hand the pieces of a file and its size to `take`, once more from the start after a lost connection."""
+        waiting = _Waiting(self)
+        while True:
+            try:
+                with self.stream(path) as answer:
+                    take(answer.iter_bytes(1 << 20), int(answer.headers.get("content-length") or 0))
+                return
+            except self._errors as error:
+                waiting.next(error)
 
     def follow(self, path: str, cursor: str, start: int, **query: object) -> Iterator[tuple[str, str]]:
         """(event, data) of a stream, from `start` on. A lost connection is taken up where it broke off."""
@@ -287,9 +298,10 @@ def _decoded(answer: httpx.Response) -> Any:
     if answer.status_code < 400:
         if not answer.content:
             return None
-        if "json" in answer.headers.get("content-type", ""):
-            return answer.json()
-        return answer.text
+        try:
+            return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+        except ValueError:
+            raise OurError("The server's answer broke off or is not JSON.", next_step="Try again.") from None
     try:
         problem = answer.json()
     except ValueError:

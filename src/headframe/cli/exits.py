@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from headframe.base.errors import Forbidden, HeadframeError, Impossible, Invalid, NotFound, QuotaExceeded, TooBusy
-from headframe.base.errors import Unauthenticated as NoKey
+from headframe.base.errors import HeadframeError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-# The first line whose classes hold the error decides.
+# (exit code, what it means, the stable codes of the errors that end with it)
 TABLE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (0, "done; for wait and submit --follow: the job succeeded", ()),
     (2, "wrong use: a wrong option, value or job file", ("invalid_value", "invalid_spec")),
@@ -17,17 +16,16 @@ TABLE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (6, "the server cannot be reached or is too busy", ("unreachable", "too_busy", "store_failed")),
     (1, "any other error; a job that failed without an exit code of its own", ()),
 )
-_CLASSES: tuple[tuple[type[HeadframeError], int], ...] = (
-    (Invalid, 2), (NotFound, 3), (NoKey, 4), (Forbidden, 4), (QuotaExceeded, 5), (Impossible, 5), (TooBusy, 6),
-)  # fmt: skip
 
 
 def code_of(error: HeadframeError) -> int:
-    """The exit code of an error, by its stable code, else by its class."""
-    for number, _, codes in TABLE:
-        if error.code in codes:
-            return number
-    return next((number for kind, number in _CLASSES if isinstance(error, kind)), 1)
+    """The exit code of an error."""
+    return code_of_text(error.code)
+
+
+def code_of_text(code: str) -> int:
+    """The exit code of a stable error code."""
+    return next((number for number, _, codes in TABLE if code in codes), 1)
 
 
 def of_job(job: dict[str, object]) -> int:

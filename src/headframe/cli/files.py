@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from headframe.cli import printing
-from headframe.cli.options import Session, command, common, group
+from headframe.cli.options import Session, command, common, group, part
 from headframe.cli.printing import Column
 
 OUTPUTS = (
@@ -50,7 +50,7 @@ def datasets() -> None:
     """Datasets: named folders of files in numbered versions."""
 
 
-@datasets.command("list")
+@part(datasets, "list", "headframe datasets list --name wiki-en")
 @click.option("--name", help="Only this one's versions.")
 @click.option("--project", help="Only this project's.")
 @common
@@ -60,7 +60,7 @@ def list_datasets(session: Session, name: str | None, project: str | None) -> No
     session.rows(rows, DATASETS, "No datasets. Make one: headframe datasets push NAME FOLDER")
 
 
-@datasets.command("push")
+@part(datasets, "push", "headframe datasets push wiki-en ./wiki")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--project", help="The project it belongs to.")

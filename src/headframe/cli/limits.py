@@ -10,7 +10,7 @@ import click
 from headframe.base.errors import NotFound
 from headframe.base.quantities import format_mib
 from headframe.cli import printing
-from headframe.cli.options import Session, common, confirm, group
+from headframe.cli.options import Session, common, confirm, group, part
 from headframe.cli.printing import Column
 
 QUOTAS = (
@@ -53,7 +53,7 @@ def quotas() -> None:
     """Quotas: the most that may be held at one moment."""
 
 
-@quotas.command("list")
+@part(quotas, "list", "headframe quotas list")
 @click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
 @common
 def list_quotas(session: Session, organization: str | None) -> None:
@@ -61,7 +61,7 @@ def list_quotas(session: Session, organization: str | None) -> None:
     session.rows(session.client.quotas(organization=organization), QUOTAS, "No quotas: nothing is limited.")
 
 
-@quotas.command("set")
+@part(quotas, "set", "headframe quotas set --project research --gpu 16 --jobs 100")
 @click.option("--org", "organization", metavar="NAME", help="Limit this organization.")
 @click.option("--project", metavar="NAME", help="Limit this project.")
 @click.option("--member", metavar="NAME", help="Limit this member.")
@@ -101,7 +101,7 @@ def secrets() -> None:
     """Secrets: named values that jobs of a project get; never shown again."""
 
 
-@secrets.command("list")
+@part(secrets, "list", "headframe secrets list --project research")
 @click.option("--project", help="Which project's.")
 @common
 def list_secrets(session: Session, project: str | None) -> None:
@@ -109,7 +109,7 @@ def list_secrets(session: Session, project: str | None) -> None:
     session.rows(session.client.secrets(project), SECRETS, "No secrets.", key="name")
 
 
-@secrets.command("set")
+@part(secrets, "set", "headframe secrets set hf-token < token.txt")
 @click.argument("name")
 @click.option("--project", help="Which project's.")
 @common
@@ -125,7 +125,7 @@ def set_secret(session: Session, name: str, project: str | None) -> None:
     session.done({"name": name}, f"Set the secret {printing.safe(name)}.", key="name")
 
 
-@secrets.command("delete")
+@part(secrets, "delete", "headframe secrets delete hf-token")
 @click.argument("name")
 @click.option("--project", help="Which project's.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -12,6 +12,7 @@ import click
 from headframe import __version__
 from headframe.base.errors import HeadframeError
 from headframe.cli import exits, printing
+from headframe.cli.options import SETTINGS
 
 # Which module of this folder holds a command. Read only when that command is run, so that each starts fast.
 COMMANDS: dict[str, dict[str, str]] = {
@@ -66,7 +67,7 @@ class Root(click.Group):
 
 @click.group(
     cls=Root,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=SETTINGS,
     epilog="\b\nExit codes:\n"
     + exits.described()
     + "\n\n\b\nExample:\n  headframe submit --gpu H100:1 -- python train.py",

@@ -11,7 +11,7 @@ import click
 from headframe.base.quantities import format_span
 from headframe.cli import printing
 from headframe.cli.limits import scope_of
-from headframe.cli.options import Session, command, common, group
+from headframe.cli.options import Session, command, common, group, part
 from headframe.cli.printing import Column
 
 PRICES = (
@@ -55,14 +55,14 @@ def prices() -> None:
     """The price book."""
 
 
-@prices.command("list")
+@part(prices, "list", "headframe prices list --json")
 @common
 def list_prices(session: Session) -> None:
     """List prices past, present and to come."""
     session.rows(session.client.prices(), PRICES, "No prices: use is free.")
 
 
-@prices.command("set")
+@part(prices, "set", "headframe prices set gpu:H100 '2.50 USD' --from 2026-12-01")
 @click.argument("meter")
 @click.argument("per_hour", metavar="AMOUNT")
 @click.option("--region", default="*", show_default=True, help="For one region only.")
@@ -119,7 +119,7 @@ def budget() -> None:
     """Budgets: the most that may be spent in a month."""
 
 
-@budget.command("list")
+@part(budget, "list", "headframe budget list")
 @_ORGANIZATION
 @common
 def list_budgets(session: Session, organization: str | None) -> None:
@@ -130,7 +130,7 @@ def list_budgets(session: Session, organization: str | None) -> None:
     session.rows(rows, BUDGETS, "No budgets. Set one: headframe budget set '500 USD'")
 
 
-@budget.command("set")
+@part(budget, "set", "headframe budget set '500 USD' --project research --warn 90")
 @click.argument("amount")
 @click.option("--org", "organization", metavar="NAME", help="Limit this organization.")
 @click.option("--project", metavar="NAME", help="Limit this project.")
@@ -152,7 +152,7 @@ def credits() -> None:
     """Prepaid credit, and how an organization stands."""
 
 
-@credits.command("show")
+@part(credits, "show", "headframe credits show")
 @_ORGANIZATION
 @common
 def show_balance(session: Session, organization: str | None) -> None:
@@ -164,7 +164,7 @@ def show_balance(session: Session, organization: str | None) -> None:
         printing.document(found)
 
 
-@credits.command("add")
+@part(credits, "add", "headframe credits add acme '1000 USD' --note 'order 17'")
 @click.argument("organization")
 @click.argument("amount")
 @click.option("--given", is_flag=True, help="A gift of the house, not paid in.")

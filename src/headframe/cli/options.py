@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headframe.client import Client
 
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -85,12 +86,7 @@ def common(function: F) -> F:
 
 def command(*examples: str, cls: type[click.Command] = click.Command) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command whose help ends with examples."""
-    title = "Examples" if len(examples) > 1 else "Example"
-    return click.command(
-        cls=cls,
-        epilog=f"\b\n{title}:\n" + "\n".join(f"  {line}" for line in examples),
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
+    return click.command(cls=cls, epilog=_shown(examples), context_settings=SETTINGS)
 
 
 class Listing(click.Group):
@@ -109,9 +105,19 @@ def group(*examples: str) -> Callable[[Callable[..., Any]], Listing]:
     """Make a command that has commands of its own, of which the first one lists what there is."""
     return click.group(
         cls=Listing,
-        epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples),
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        epilog=_shown(examples),
+        context_settings=SETTINGS,
     )
+
+
+def part(parent: click.Group, name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a command."""
+    return parent.command(name, epilog=_shown(examples), context_settings=SETTINGS)
+
+
+def _shown(examples: Sequence[str]) -> str:
+    title = "Examples" if len(examples) > 1 else "Example"
+    return f"\b\n{title}:\n" + "\n".join(f"  {line}" for line in examples)
 
 
 def confirm(question: str, yes: bool) -> None:

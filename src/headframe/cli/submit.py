@@ -10,11 +10,20 @@ from typing import Any, TypeVar
 
 import click
 
+from headframe.base.quantities import format_mib
 from headframe.cli import exits, printing
 from headframe.cli.options import Session, command, common, pairs
+from headframe.cli.printing import Column
 
 F = TypeVar("F", bound=Callable[..., Any])
 _WORDS_KEY = "headframe.command"
+SLICES = (
+    Column("TASK", lambda row: row["rank"], right=True),
+    Column("NODE", lambda row: row["node_id"], whole=True),
+    Column("GPU", lambda row: ", ".join(f"{one['kind']} {printing.milli(one['milli'])}" for one in row["shares"])),
+    Column("CPU", lambda row: printing.milli(row["cpu_milli"]), right=True),
+    Column("MEMORY", lambda row: format_mib(row["memory_mib"]), right=True),
+)
 _PLACES = {
     "gpu": "resources.gpu", "cpu": "resources.cpu", "memory": "resources.memory", "nodes": "nodes", "name": "name",
     "image": "image", "python": "python", "package": "packages", "max_duration": "max_duration", "budget": "budget",
@@ -85,14 +94,37 @@ def submit(session: Session, files: str | None, follow: bool, **options: Any) ->
 @command("headframe plan job.yaml", "headframe plan --gpu A100:8 -- true", cls=WithCommand)
 @of_the_job
 @common
-def plan(session: Session, **options: Any) -> None:
+def plan(session: Session, **options: Any) -> int:
     """Would it run, where, when, what would it cost, and why not? Nothing is submitted."""
     source, env, project = _asked(options)
     found = session.client.plan(source, project=project, env=env)
     if session.json:
         printing.as_json(found)
     else:
-        printing.document(found)
+        _print_plan(found)
+    return exits.code_of_text(found["code"]) if found["would"] == "be_refused" else 0
+
+
+def _print_plan(found: Mapping[str, Any]) -> None:
+    """The sentence first, then when, where and what it costs."""
+    printing.say(printing.safe(found["text"]))
+    if found.get("next_step"):
+        printing.say(printing.safe(found["next_step"]))
+    currency = found.get("currency", "USD")
+    printing.facts(
+        [
+            ("would", found["would"].replace("_", " ")),
+            ("starts", printing.moment(found.get("starts_us"))),
+            ("costs per hour", printing.money(found.get("per_hour_nano"), currency)),
+            ("costs at most", printing.money(found.get("most_nano"), currency)),
+        ]
+    )
+    if found.get("slices"):
+        printing.heading("Where")
+        printing.table(SLICES, found["slices"])
+    if found.get("waiting"):
+        printing.heading("Why it would wait")
+        printing.document(found["waiting"], leave_out=("text",))
 
 
 def _asked(options: Mapping[str, Any]) -> tuple[Any, dict[str, str], str | None]:

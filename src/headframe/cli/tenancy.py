@@ -9,7 +9,7 @@ import click
 
 from headframe.base.errors import NotFound
 from headframe.cli import printing
-from headframe.cli.options import Session, common, confirm, group
+from headframe.cli.options import Session, common, confirm, group, part
 from headframe.cli.printing import Column
 
 ORGANIZATIONS = (
@@ -60,14 +60,14 @@ def orgs() -> None:
     """Organizations: who is billed on its own."""
 
 
-@orgs.command("list")
+@part(orgs, "list", "headframe orgs list --json")
 @common
 def list_orgs(session: Session) -> None:
     """List organizations."""
     session.rows(session.client.organizations(), ORGANIZATIONS, "No organizations.")
 
 
-@orgs.command("create")
+@part(orgs, "create", "headframe orgs create acme --owner ada@acme.example")
 @click.argument("name")
 @click.option("--owner", metavar="MEMBER", help="Its first member, who owns it (usually an e-mail address).")
 @click.option("--prepaid", is_flag=True, help="It pays in advance: jobs stop when its credit is used up.")
@@ -84,7 +84,7 @@ def projects() -> None:
     """Projects: what jobs, secrets and costs belong to."""
 
 
-@projects.command("list")
+@part(projects, "list", "headframe projects list --org acme")
 @_ORGANIZATION
 @common
 def list_projects(session: Session, organization: str | None) -> None:
@@ -92,7 +92,7 @@ def list_projects(session: Session, organization: str | None) -> None:
     session.rows(session.client.projects(organization=organization), PROJECTS, "No projects.")
 
 
-@projects.command("create")
+@part(projects, "create", "headframe projects create research")
 @click.argument("name")
 @_ORGANIZATION
 @common
@@ -102,7 +102,7 @@ def create_project(session: Session, name: str, organization: str | None) -> Non
     session.done(row, f"Made the project {printing.safe(row['name'])} ({row['id']}).")
 
 
-@projects.command("archive")
+@part(projects, "archive", "headframe projects archive old-plans")
 @click.argument("name")
 @_ORGANIZATION
 @_YES
@@ -123,7 +123,7 @@ def members() -> None:
 _ROLE = click.Choice(("owner", "admin", "member", "viewer"))
 
 
-@members.command("list")
+@part(members, "list", "headframe members list")
 @_ORGANIZATION
 @common
 def list_members(session: Session, organization: str | None) -> None:
@@ -131,7 +131,7 @@ def list_members(session: Session, organization: str | None) -> None:
     session.rows(session.client.members(organization=organization), MEMBERS, "No members.")
 
 
-@members.command("add")
+@part(members, "add", "headframe members add ada@acme.example --role admin")
 @click.argument("name")
 @click.option("--role", type=_ROLE, default="member", show_default=True, help="What the member may do.")
 @_ORGANIZATION
@@ -144,7 +144,7 @@ def add_member(session: Session, name: str, role: str, organization: str | None)
         printing.note(f"Next: headframe keys create KEYNAME --member {row['id']}")
 
 
-@members.command("edit")
+@part(members, "edit", "headframe members edit ada@acme.example --disable")
 @click.argument("name")
 @click.option("--role", type=_ROLE, help="The new role.")
 @click.option("--disable/--enable", "disabled", default=None, help="Shut the member out, or let it in again.")
@@ -165,7 +165,7 @@ def keys() -> None:
     """Keys: what programs and the command line prove with who they are."""
 
 
-@keys.command("list")
+@part(keys, "list", "headframe keys list")
 @_ORGANIZATION
 @common
 def list_keys(session: Session, organization: str | None) -> None:
@@ -173,7 +173,7 @@ def list_keys(session: Session, organization: str | None) -> None:
     session.rows(session.client.keys(organization=organization), KEYS, "No keys.")
 
 
-@keys.command("create")
+@part(keys, "create", "headframe keys create ci --expires 90d --scope jobs:write --scope files:write")
 @click.argument("name")
 @click.option("--member", metavar="ID", help="Whose key, when it is not your own.")
 @click.option("--project", help="Narrow it to one project.")
@@ -190,7 +190,7 @@ def create_key(session: Session, scopes: tuple[str, ...], **fields: Any) -> None
     printing.note(f"This is the key {printing.safe(row['name'])} ({row['id']}). It is not shown again.")
 
 
-@keys.command("revoke")
+@part(keys, "revoke", "headframe keys revoke ci")
 @click.argument("key")
 @_YES
 @common
