@@ -45,9 +45,11 @@ class _Sparing(io.BufferedIOBase):
         return self._file.tell()
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0 or size > _MOST_IN_MEMORY:
+        wanted = _MOST_IN_MEMORY + 1 if size is None or size < 0 else size
+        content = self._file.read(min(wanted, _MOST_IN_MEMORY + 1))
+        if len(content) > _MOST_IN_MEMORY:
             raise _TooMuch
-        return self._file.read(size)
+        return content
 
 
 def fault(file: io.BufferedReader, name: str, size: int, *, thorough: bool) -> str | None:

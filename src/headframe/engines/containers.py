@@ -23,7 +23,16 @@ from pathlib import Path
 
 from headframe.base.errors import EngineError, Invalid
 
-_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._/:@+-]{0,499}")
+_PART = r"[a-z0-9]+(?:[._-]{1,2}[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{{1,5}})?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+# podman takes these, before a colon, for ways to the machine's own files.
+_WAYS = (
+    "atomic", "containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree",
+    "sif", "tarball",
+)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _DEVICE = re.compile(r"/dev/[A-Za-z0-9_./-]+|[a-z0-9.-]+/[a-z0-9.-]+=[A-Za-z0-9.:_-]+")
 _PULL_SECONDS = 3600
@@ -107,7 +116,8 @@ def available(flags: tuple[str, ...] = ()) -> tuple[bool, str]:
 
 def check_image(image: str) -> None:
     """Raise `Invalid` unless `image` is the name of an image in a registry or in podman's storage."""
-    if not _IMAGE.fullmatch(image) or "//" in image or ".." in image:
+    way = image.partition(":")[0]
+    if len(image) > 500 or not _IMAGE.fullmatch(image) or way in _WAYS:
         raise Invalid(
             f"image: {image[:200]!r} is not the name of an image.",
             field="image",

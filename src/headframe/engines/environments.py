@@ -50,6 +50,7 @@ _CONDITION = r";\s*[A-Za-z0-9_.'\"<>=!~() -]+"
 _PLAIN = re.compile(rf"({_NAME}){_EXTRAS}\s*(?:{_VERSION}(?:,{_VERSION})*)?(?:{_CONDITION})?")
 _LINK = re.compile(rf"({_NAME}){_EXTRAS}\s*@\s*(?:git\+)?https://[A-Za-z0-9][^\s;'\"\\]*(?:\s+{_CONDITION})?")
 _ARCHIVE = (".whl", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".txt", ".toml", ".py")
+_IF_PARENT = '[ "$PPID" = "$0" ] && exec "$@"'
 _COVERED = ("/tmp", "/var/tmp", "/home", "/root")  # noqa: S108 - hidden from builds, not written to
 _NETWORK = re.compile(r"Failed to fetch|error sending request|dns error|timed out|Could not connect|HTTP status", re.I)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|\x1b\[[0-9;]*[A-Za-z]")
@@ -262,6 +263,9 @@ def _uv() -> Path:
 def _uv_run(build: _Build, command: list[str], say: Say) -> None:
     """Run one uv command confined; raises with the end of what it printed when it fails."""
     sources = indexes.settings()
+    if sources.pop("UV_NO_INDEX", "") and command[1] == "pip":
+        # uv knows this one as an option only.
+        command[3:3] = ["--no-index"]
     environment = sources | {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - the sandbox's own
@@ -353,7 +357,21 @@ def _confined(build: _Build, needed: Sequence[Path]) -> list[str]:
         )
     if not sandbox_works():
         return drop
-    words = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--die-with-parent", "--new-session"]
+    # Ends with us, also when we are killed before bubblewrap has got so far as to ask for that itself.
+    with_us = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _IF_PARENT, str(os.getpid())] if setpriv else []
+    words = [
+        *with_us,
+        "bwrap",
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--die-with-parent",
+        "--new-session",
+    ]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     if os.geteuid() == 0:
         words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]

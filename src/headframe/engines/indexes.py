@@ -64,7 +64,8 @@ _PIP_TO_UV = {
 def settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment variables that a build gets: where packages come from, proxies, certificates, compilers.
 
-    Nothing else of Headframe's environment goes to a build, because build code is a tenant's.
+    Nothing else of Headframe's environment goes to a build, because build code is a tenant's. `UV_NO_INDEX` is a
+    word of ours: whoever calls uv must turn it into the option.
     """
     chosen = {name: environ[name] for name in _PASSED_ON if environ.get(name)}
     own_file = (
