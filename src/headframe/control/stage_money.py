@@ -317,7 +317,7 @@ def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int) -> 
     number = world.last_invoice
     for organization_id, oldest in sorted(spending.to_close.items()):
         organization = world.all(Organization)[organization_id]
-        certain_us = min(reached.get(organization_id, now_us), spending.fresh_us or now_us)
+        certain_us = min(reached.get(organization_id, now_us), (spending.fresh_us or now_us + 1) - 1)
         month, idle = oldest, True
         while month < this_month and month_span_us(month)[1] <= certain_us:
             made = _close(reads, organization, month, number + 1, now_us)
