@@ -16,8 +16,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from headframe.api.app import create_app
-from headframe.api.streams import close_streams
+from headframe.api.app import Server, create_app
 from headframe.api.wire import Limits
 from headframe.control.commands_tenancy import Opening, open_cloud
 from headframe.control.driver import Control
@@ -198,16 +197,13 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """The app behind a real server on a free port of this machine; its address."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=5)
-    )
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_for(lambda: server.started, "the server")
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        close_streams(app)
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive(), "the server did not stop"

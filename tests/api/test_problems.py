@@ -118,6 +118,20 @@ def test_bodies_are_bounded(house: House):
     connection.close()
 
 
+def test_a_body_that_stops_arriving_is_given_up(tmp_path):
+    with open_house(tmp_path, Limits(body_timeout_s=0.2)) as house:
+        for method, path in (("PUT", "/v1/files/" + "0" * 64), ("POST", "/v1/projects")):
+            connection = http.client.HTTPConnection(urlsplit(str(house.http.base_url)).netloc, timeout=10)
+            connection.putrequest(method, path)
+            connection.putheader("Content-Length", "100")
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Authorization", f"Bearer {house.key}")
+            connection.endheaders(b"{")
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["code"]) == (408, "request_timeout")
+            connection.close()
+
+
 def test_a_failure_of_ours_tells_nothing(house: House, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the inside")

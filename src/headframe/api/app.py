@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -27,6 +29,16 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "5XX": {"description": "Headframe failed, or is too busy.", **_PROBLEM},
 }
 _ABOUT = "An open GPU cloud. Errors are RFC 9457 problem documents with a stable `code`; lists are paged by cursor."
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends open streams before it waits for answers under way."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        streams.close_streams(app)
+        await super().shutdown(sockets)
 
 
 def create_app(control: Control, *, clock: Clock, ids: Ids, limits: Limits | None = None) -> FastAPI:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
-from anyio import from_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Path
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from headframe.api.documents import page_shape, shape
-from headframe.api.gate import too_large
+from headframe.api.gate import slow_body, too_large
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text, answer
 from headframe.base.errors import Invalid
 from headframe.control.commands_access import create_dataset
@@ -78,7 +79,11 @@ async def keep(call: Authenticated, sha256: Annotated[str, Path(max_length=80)])
     stream = call.request.stream()
 
     async def next_chunk() -> bytes:
-        return await anext(stream, b"")
+        try:
+            async with asyncio.timeout(call.serving.limits.body_timeout_s):
+                return await anext(stream, b"")
+        except TimeoutError:
+            raise slow_body() from None
 
     def chunks() -> Iterator[bytes]:
         size = 0
@@ -91,7 +96,10 @@ async def keep(call: Authenticated, sha256: Annotated[str, Path(max_length=80)])
                 raise too_large(limit)
             yield chunk
 
-    size = await run_in_threadpool(call.control.blobs.write, call.caller.organization_id, digest, chunks())
+    if call.serving.uploading is None:
+        call.serving.uploading = CapacityLimiter(call.serving.limits.uploads)
+    write = partial(call.control.blobs.write, call.caller.organization_id, digest, chunks())
+    size = await to_thread.run_sync(write, limiter=call.serving.uploading)
     return answer({"sha256": digest, "size": size}, 201)
 
 

@@ -108,7 +108,7 @@ class Gate:
                     if len(body) > limit:
                         raise too_large(limit)
         except TimeoutError:
-            raise SlowBody("The body took too long to arrive.", next_step="Send it again.") from None
+            raise slow_body() from None
         check_json(bytes(body), headers)
         return _replay(bytes(body), receive)
 
@@ -160,6 +160,11 @@ def check_json(body: bytes, headers: Mapping[bytes, bytes]) -> None:
         ) from None  # fmt: skip
     if b"\\u0000" in body and _has_nul(value):
         raise Invalid("The body holds a NUL character.", field="body", allowed="text without NUL")
+
+
+def slow_body() -> SlowBody:
+    """The error for a body that does not go on arriving."""
+    return SlowBody("The body took too long to arrive.", next_step="Send it again.")
 
 
 def too_large(limit: int) -> TooLarge:

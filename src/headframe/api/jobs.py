@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from starlette.responses import Response
 
 from headframe.api.documents import page_shape, shape
@@ -20,6 +20,7 @@ from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.fleet.records import Allocation
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.tenants.roles import Permission
+from headframe.workloads.registry import json_schema
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -31,7 +32,7 @@ PIECES_BYTES = 64 << 10  # of log in one answer, unless asked otherwise
 class Submission(Body):
     """A job document as in a job file, the project it is for, and values for the environment."""
 
-    spec: dict[str, Any]
+    spec: Annotated[dict[str, Any], WithJsonSchema(json_schema())]
     project: Text | None = None
     env: Annotated[dict[str, Annotated[str, Field(max_length=128 << 10)]], Field(max_length=1000)] = {}
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -70,6 +71,7 @@ class Limits:
     requests: int = 2000  # answered or waiting at one moment, beyond which the server is too busy
     streams: int = 500
     threads: int = 40
+    uploads: int = 32  # threads of their own: a slow upload holds one from end to end
     body_timeout_s: float = 60.0
 
 
@@ -86,6 +88,7 @@ class Serving:
     open_requests: int = 0
     closing: bool = False
     bells: dict[int, Any] = field(default_factory=dict)  # of the open streams
+    uploading: CapacityLimiter | None = None
     look: Any = None  # the check of readiness under way
     figures: dict[str, Any] | None = None
     figures_us: int = 0
