@@ -82,7 +82,7 @@ def dependency_ended(waiting: Job, ended: Job, now_us: int) -> Changes:
 
 def release(job: Job, now_us: int) -> Changes:
     """A pending job whose time has come and that waits for nobody joins the queue."""
-    if job.state != JobState.PENDING or job.after or job.not_before_us > now_us or job.spec.cron:
+    if job.state != JobState.PENDING or job.parent or job.after or job.not_before_us > now_us:
         return NOTHING
     moved, told = move(job, JobState.QUEUED, "ready", now_us, "Nothing holds it back any more: it joins the queue.")
     return Changes((moved,), (told,))

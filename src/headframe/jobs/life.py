@@ -68,7 +68,7 @@ def observed(this: Try, seen: Observation, now_us: int) -> Changes:
     if seen.seen in (Seen.RUNNING, Seen.EXITED, Seen.LOST) and this.allocation.running_us is None:
         started_us = seen.running_us or (seen.at_us if seen.seen != Seen.LOST else None)
         if started_us is not None:
-            began, this = _run(this, seen, started_us)
+            began, this = _run(this, seen, min(started_us, now_us))
     if seen.seen in (Seen.PREPARING, Seen.RUNNING):
         return told + began
     if seen.seen == Seen.ABSENT and this.allocation.state == HoldState.STARTING and not this.job.stop_reason:

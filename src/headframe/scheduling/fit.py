@@ -79,16 +79,17 @@ def suitable(capacity: Capacity, gpus: Gpus) -> NDArray[np.bool_]:
 def _domains(capacity: Capacity, counts: Counts, want: Want) -> Iterator[NDArray[np.int64]]:
     """Sets of nodes that hold the whole gang, the closest first; none wider than the topology that was asked for.
 
-    A level is a length of the nodes' domain path: the longest is one node, 2 the cluster, and 0 stands for anywhere.
-    Among domains of a level, the one with the least room that suffices wins; ties end on the name.
+    A level is a length of the nodes' domain path: the longest is one node, 2 the cluster, which is as wide as a gang
+    gets: one engine starts it. Among domains of a level, the one with the least room that suffices wins; ties end on
+    the name.
     """
     able = np.flatnonzero(counts)
     if want.nodes_max == 1 or len(able) == 1:
         yield able
         return
     depth = max((len(capacity.domains[row]) for row in able), default=0)
-    widest = {"none": 0, "cluster": 2, "block": 3, "rack": 4}[want.topology]
-    for level in [*range(depth, 1, -1), 0]:
+    widest = {"none": 2, "cluster": 2, "block": 3, "rack": 4}[want.topology]
+    for level in range(depth, 1, -1):
         if level < widest and level < depth:
             return
         groups: dict[tuple[str, ...], list[int]] = {}
@@ -100,8 +101,6 @@ def _domains(capacity: Capacity, counts: Counts, want: Want) -> Iterator[NDArray
             if room >= size:
                 yield np.array(groups[name])
                 return
-    if int(counts.sum()) >= want.nodes_min and widest == 0:
-        yield able
 
 
 def _take(
