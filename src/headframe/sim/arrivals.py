@@ -1,0 +1,280 @@
+"""Who asks for what, and when: organizations, their people and limits, their jobs, and what operators do meanwhile.
+
+Everything goes in through the same commands as from the API. What is refused is refused; the world goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from headframe.base.quantities import HOUR_US, SECOND_US, format_moment
+from headframe.control.commands_access import put_quota
+from headframe.control.commands_fleet import drain_node, open_cluster, resume_node
+from headframe.control.commands_jobs import stop_job, submit_job
+from headframe.control.commands_money import grant_credit, put_budget, set_price
+from headframe.control.commands_tenancy import create_member, create_organization, create_project, open_cloud
+from headframe.control.queries import plan, story
+from headframe.fleet.records import Accelerator, Cluster, Node, Region
+from headframe.jobs.records import Job
+from headframe.sim.clock import SeededRng
+from headframe.sim.scenarios import Scenario
+from headframe.tenants.records import Organization, Project, Role, Scope
+from headframe.tenants.roles import Caller
+
+Ask = Callable[..., Future[Any]]
+Order = tuple[int, Callable[[], None]]  # true moment, what is asked for then
+PRICES = (
+    ("gpu:H100", "2.990000001 USD"), ("gpu:*", "0.999999999 USD"), ("cpu", "0.021800003 USD"),
+    ("memory", "0.002900007 USD"), ("disk", "0.000055001 USD"),
+)  # fmt: skip
+KINDS = (("H100", 81_559), ("A100", 81_920), ("L4", 23_034))
+
+
+def fleet(scenario: Scenario, rng: SeededRng) -> list[tuple[Region, Cluster, list[Node], list[Accelerator]]]:
+    """Clusters with their nodes and devices; two blocks of racks in each."""
+    made = []
+    for number in range(scenario.clusters):
+        region = Region(f"reg_{number % 2}", ("north", "south")[number % 2])
+        cluster = Cluster(f"clu_{number}", region.id, f"cluster-{number}", "scripted", labels={"tier": str(number)})
+        nodes, devices = [], []
+        for place in range(scenario.nodes):
+            name = f"node-{number}-{place}"
+            node = Node(
+                f"nod_{number}_{place}", cluster.id, name, cpu_milli=rng.pick((16_000, 32_000, 64_000)),
+                memory_mib=rng.pick((65_536, 262_144)), disk_mib=1_000_000,
+                topology=(f"block-{place % 2}", f"rack-{place}"), fake=True,
+            )  # fmt: skip
+            nodes.append(node)
+            kind, memory_mib = KINDS[0] if place == 0 else rng.pick(KINDS)
+            for index in range(rng.pick((2, 4, 4, 8))):
+                devices.append(
+                    Accelerator(
+                        f"acc_{number}_{place}_{index}",
+                        node.id,
+                        index,
+                        kind,
+                        "nvidia",
+                        memory_mib,
+                        links=f"{name}-{index // 4}",
+                        fake=True,
+                    )
+                )
+        made.append((region, cluster, nodes, devices))
+    return made
+
+
+class People:
+    """Everybody who uses this cloud. `ask` hands a command to the program and returns the answer to come."""
+
+    def __init__(self, scenario: Scenario, rng: SeededRng, ask: Ask, now_us: Callable[[], int]) -> None:
+        self._scenario, self._rng, self.ask, self._now_us = scenario, rng, ask, now_us
+        self.operator: Caller | None = None
+        self.callers: list[Caller] = []
+        self.projects: list[Project] = []
+        self.organizations: list[Organization] = []
+        self._jobs: list[Future[Any]] = []
+        self._named = 0
+
+    # Before anything happens.
+
+    def open(self, places: list[tuple[Region, Cluster, list[Node], list[Accelerator]]]) -> None:
+        """Open the cloud; prices, tenants and their limits. `ask` answers at once here."""
+        opening = self.ask(open_cloud).result()
+        owner = opening.organization.id
+        self.operator = Caller(owner, opening.member.id, opening.key.id, Role.OWNER, operator=True)
+        for region, cluster, _, _ in places:
+            self.ask(open_cluster, region, cluster).result()
+        for meter, per_hour in PRICES:
+            self.ask(set_price, self.operator, meter=meter, per_hour=per_hour).result()
+        for number in range(self._scenario.organizations):
+            self._found(number)
+
+    def _found(self, number: int) -> None:
+        rng, operator, name = self._rng, self.operator, f"house-{number}"
+        prepaid = rng.chance(self._scenario.prepaid_per_mille)
+        house = self.ask(create_organization, operator, name=name, prepaid=prepaid).result()
+        self.organizations.append(house)
+        for person in range(rng.between(1, 3)):
+            role = (Role.ADMIN, Role.MEMBER)[person > 0]
+            member = self.ask(create_member, operator, name=f"m{person}@{name}", role=role, organization=name).result()
+            self.callers.append(Caller(house.id, member.id, f"key_of_{member.id}", role))
+        for title in ("research", "products")[: rng.between(1, 2)]:
+            self.projects.append(self.ask(create_project, operator, name=title, organization=name).result())
+        if prepaid:
+            self._credit(house).result()
+        if self._scenario.limits:
+            for _ in range(2):
+                self._limit().result()
+
+    # While it runs.
+
+    def submissions(self, begin_us: int) -> Iterator[Order]:
+        """Jobs, spread over the first part of the world's time, some of them in bursts."""
+        at_us = begin_us
+        for _ in range(self._scenario.jobs):
+            if not self._rng.chance(350):
+                at_us = begin_us + self._rng.below(self._scenario.span_us * 4 // 5)
+            yield at_us, self.submit
+
+    def orders(self, begin_us: int) -> Iterator[Order]:
+        """Everything else that people do."""
+        choices = [self.stop, self.stop, self.drain, self.look, self.look]
+        if self._scenario.limits:
+            choices += [self.limit, self.limit, self.price, self.credit]
+        for _ in range(self._scenario.orders):
+            yield begin_us + self._rng.below(self._scenario.span_us), self._rng.pick(choices)
+
+    def submit(self) -> None:
+        caller = self._rng.pick(self.callers)
+        homes = [each.name for each in self.projects if each.organization_id == caller.organization_id]
+        document = self.document()
+        project = self._rng.pick([*homes, "default"])
+        if self._rng.chance(100):
+            self.ask(plan, caller, document, project=project, env={})
+        self._jobs.append(self.ask(submit_job, caller, document, project=project, env={}))
+
+    def document(self) -> dict[str, Any]:
+        """A job as somebody might write it."""
+        rng = self._rng
+        self._named += 1
+        document: dict[str, Any] = {
+            "name": f"job-{self._named}",
+            "run": self._script(),
+            "resources": self._resources(),
+            "priority": rng.pick((10, 50, 50, 50, 90)),
+            "retry": rng.pick((
+                {"on": ["node_failure", "preemption"], "max": 3},
+                {"on": ["node_failure", "preemption", "error"], "max": rng.between(0, 3)},
+                {"on": [], "max": 0},
+            )),
+        }  # fmt: skip
+        shape = rng.below(10)
+        if shape == 0:
+            document["array"] = {"index": f"0..{rng.between(1, 4)}", "parallel": rng.between(0, 2)}
+        elif shape == 1:
+            document["schedule"] = {"cron": f"*/{rng.pick((7, 15, 30))} * * * *"}
+        elif shape in (2, 3):
+            document["nodes"] = rng.pick((2, 2, 3, "1..3"))
+            document["topology"] = rng.pick(("none", "block", "cluster"))
+        elif shape in (4, 5) and self._known():
+            document["after"] = [rng.pick(self._known()).id]
+        if rng.chance(250):
+            document["max_duration"] = f"{rng.between(20, 900)}s"
+            if rng.chance(500):
+                document["warn_before_stop"] = f"{rng.between(1, 15)}s"
+        if rng.chance(200):
+            document["budget"] = f"0.{rng.between(1, 999_999_999):09d} USD"
+        if rng.chance(150):
+            document["purchase"] = rng.pick(("spot", "reserved"))
+        if rng.chance(100):
+            document["clusters"] = [rng.pick(("cluster-0", "south", "tier=0", "any"))]
+        return document
+
+    def _script(self) -> str:
+        rng = self._rng
+        attempts = []
+        for _ in range(rng.between(1, 2)):
+            longest = rng.pick((2 * SECOND_US, 90 * SECOND_US, self._scenario.longest_us))
+            parts = [f"prepare {rng.below(2_000)}ms", f"run {rng.between(1, longest)}us"]
+            parts.append(rng.pick(("exit 0", "exit 0", "exit 0", "exit 1")))
+            if rng.chance(80):
+                parts.append(f"fail {rng.pick(('job', 'node', 'engine'))}")
+            if rng.chance(150):
+                parts.append("stubborn")
+            if rng.chance(100):
+                parts.append("on-stop 0")
+            attempts.append("; ".join(parts))
+        return " | ".join(attempts)
+
+    def _resources(self) -> dict[str, Any]:
+        rng = self._rng
+        resources: dict[str, Any] = {
+            "cpu": rng.pick((1, 2, 4, 8, "2..6")),
+            "memory": rng.pick(("1GB", "3GB", "16GB", "2GB..8GB")),
+        }
+        gpu = rng.pick((
+            None, None, 0.5, 0.25, 1, 2, "H100:1", "H100:2", "A100:1", "24GB..:1", ["H100:2", "A100:2"],
+            ["L4:1", "H100:1"],
+        ))  # fmt: skip
+        if gpu is not None:
+            resources["gpu"] = gpu
+        if rng.chance(200):
+            resources["disk"] = "10GB"
+        return resources
+
+    def stop(self) -> None:
+        jobs = self._known()
+        if jobs:
+            grace_us = self._rng.pick((None, 0, 30 * SECOND_US))
+            self.ask(stop_job, self.operator, self._rng.pick(jobs).id, grace_us=grace_us)
+
+    def drain(self) -> None:
+        """Take a node out of use; `end` brings all of them back."""
+        place = self._rng.below(self._scenario.clusters), self._rng.below(self._scenario.nodes)
+        node_id = f"nod_{place[0]}_{place[1]}"
+        if self._rng.chance(600):
+            self.ask(drain_node, self.operator, node_id, reason="a new fan")
+        else:
+            self.ask(resume_node, self.operator, node_id)
+
+    def look(self) -> None:
+        """Ask for a story: it changes nothing, and must always have an answer."""
+        jobs = self._known()
+        if jobs:
+            self.ask(story, self.operator, self._rng.pick(jobs).id)
+
+    def limit(self) -> None:
+        self._limit()
+
+    def credit(self) -> None:
+        self._credit(self._rng.pick(self.organizations))
+
+    def price(self) -> None:
+        """A price from now on, or from a moment soon to come."""
+        rng = self._rng
+        after_us = rng.pick((0, 0, 90 * SECOND_US, HOUR_US // 2))
+        self.ask(
+            set_price, self.operator, meter=rng.pick(("gpu:H100", "gpu:*", "cpu", "memory", "gpu:L4")),
+            per_hour=f"{rng.below(4)}.{rng.below(10**9):09d} USD", region=rng.pick(("*", "*", "north")),
+            purchase=rng.pick(("*", "*", "spot")),
+            starts=format_moment(self._now_us() + after_us) if after_us else None,
+            minimum=rng.pick(("60s", "60s", "1s", "600s")),
+        )  # fmt: skip
+
+    def _limit(self) -> Future[Any]:
+        rng = self._rng
+        house = rng.pick(self.organizations)
+        project = rng.pick([each for each in self.projects if each.organization_id == house.id])
+        scope, scope_id = rng.pick(((Scope.ORGANIZATION, house.id), (Scope.PROJECT, project.id)))
+        if rng.chance(500):
+            return self.ask(
+                put_quota, self.operator, scope=scope, scope_id=scope_id, gpu_milli=rng.pick((None, 1000, 3500, 8000)),
+                cpu_milli=rng.pick((None, 8000, 24_000)), memory_mib=rng.pick((None, 32_768)),
+                jobs=rng.pick((None, 8, 20)),
+            )  # fmt: skip
+        amount = f"{rng.below(3)}.{rng.below(10**9):09d} USD"
+        return self.ask(put_budget, self.operator, scope=scope, scope_id=scope_id, amount=amount, stops=rng.chance(700))
+
+    def _credit(self, house: Organization) -> Future[Any]:
+        amount = f"{self._rng.below(4)}.{self._rng.between(1, 10**9 - 1):09d} USD"
+        return self.ask(grant_credit, self.operator, organization=house.id, amount=amount, given=self._rng.chance(300))
+
+    # When the world is to end.
+
+    def end(self) -> None:
+        """Bring all nodes back; nobody starts anything any more."""
+        for cluster in range(self._scenario.clusters):
+            for place in range(self._scenario.nodes):
+                self.ask(resume_node, self.operator, f"nod_{cluster}_{place}")
+
+    def end_schedules(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if job.parent and job.spec.cron and not job.stop_reason:
+                self.ask(stop_job, self.operator, job.id)
+
+    def _known(self) -> list[Job]:
+        """Jobs that were taken in."""
+        done = [each for each in self._jobs if each.done() and not each.cancelled() and each.exception() is None]
+        return [each.result() for each in done]

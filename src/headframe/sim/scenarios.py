@@ -1,0 +1,62 @@
+"""The registry of scenarios: a fleet, how much is asked of it, and how much goes wrong. One line each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
+from headframe.sim.faults import Weather
+
+FAIR = Weather()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A kind of world. `jobs` are submitted in `span_us` of virtual time; then faults end, and everything has to.
+
+    `nodes` is the number of nodes of each cluster. `longest_us` bounds what one attempt runs. `orders` are further
+    things that people do meanwhile (stops, drains, limits, prices, credits). `prepaid_per_mille` is how many
+    organizations pay in advance.
+    """
+
+    meaning: str
+    weather: Weather = FAIR
+    clusters: int = 1
+    nodes: int = 3
+    organizations: int = 2
+    jobs: int = 12
+    orders: int = 6
+    span_us: int = 2 * HOUR_US
+    longest_us: int = 20 * MINUTE_US
+    prepaid_per_mille: int = 300
+    limits: bool = True  # quotas and budgets
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "calm": Scenario("Nothing goes wrong.", limits=False, prepaid_per_mille=0),
+    "crowd": Scenario("Far more is asked than there is room for.", jobs=24, nodes=2, orders=8),
+    "nodes": Scenario("Nodes die and come back.", Weather(node_deaths=6), clusters=2),
+    "answers": Scenario(
+        "Answers are lost, come twice, or are overtaken.",
+        Weather(lost_per_mille=250, twice_per_mille=200, late_per_mille=250),
+    ),
+    "slow": Scenario("The engine is slow to answer.", Weather(slow_us=40 * SECOND_US)),
+    "outage": Scenario("Engines cannot be reached for a while; their jobs go on.", Weather(outages=6), clusters=2),
+    "amnesia": Scenario("Engines start again and know nothing.", Weather(memory_losses=5)),
+    "killed": Scenario("The program is killed, again and again.", Weather(crossings_to_death=30)),
+    "disk": Scenario("The store fails, also in the middle of a commit.", Weather(store_failures=12)),
+    "clock": Scenario("The machine's clock jumps forward and back.", Weather(jumps=10)),
+    "money": Scenario(
+        "Prepaid credit, budgets and prices that change, over the end of a month.",
+        Weather(crossings_to_death=200),
+        organizations=3, orders=24, span_us=5 * HOUR_US, longest_us=3 * HOUR_US, prepaid_per_mille=600,
+    ),
+    "storm": Scenario(
+        "Everything at once.",
+        Weather(
+            lost_per_mille=100, twice_per_mille=100, late_per_mille=100, slow_us=SECOND_US, node_deaths=3, outages=3,
+            memory_losses=1, store_failures=4, jumps=4, crossings_to_death=120,
+        ),
+        clusters=2, nodes=2,
+    ),
+}  # fmt: skip
