@@ -1,0 +1,113 @@
+"""From a price to a bill over HTTP, and who sees how much of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from house import House, wait_for
+
+from headframe.base.quantities import HOUR_US
+
+
+def priced(house: House) -> None:
+    house.ok("POST", "/v1/prices", json={"meter": "gpu:H100", "per_hour": "3.60 USD"})
+    house.ok("POST", "/v1/prices", json={"meter": "cpu", "per_hour": "0.01 USD"})
+
+
+def test_a_job_becomes_charges_and_a_draft_that_agree(house: House) -> None:
+    priced(house)
+    home = house.organization("weavers")["id"]
+    mine, theirs, admin = (house.member(home, role) for role in ("member", "member", "admin"))
+    house.ok("POST", "/v1/credits", json={"organization": home, "amount": "0.01 USD", "note": "welcome"})
+    job = house.submit(mine, spec={"resources": {"gpu": "H100:2"}, "run": "run 100000s"})
+    wait_for(lambda: house.ok("GET", f"/v1/jobs/{job['id']}", mine)["state"] == "running")
+    house.clock.ahead_us += 90 * 1_000_000
+    draft = house.ok("GET", "/v1/invoices/draft", admin)
+    assert draft["lines"] == []
+    assert draft["accrued_nano"] == draft["total_nano"] >= 2 * 90 * 1_000_000
+    assert {line["meter"] for line in draft["accrued"]} == {"gpu:H100", "cpu"}
+    house.ok("POST", f"/v1/jobs/{job['id']}/stop", mine, json={})
+    charges = wait_for(lambda: house.ok("GET", f"/v1/charges?job={job['id']}", mine)["items"])
+    total = sum(each["amount_nano"] for each in charges)
+    (use,) = house.ok("GET", "/v1/usage?by=job", mine)["items"]
+    assert (use["by"], use["amount_nano"]) == ({"job": job["id"]}, total)
+    by_meter = house.ok("GET", "/v1/usage?by=meter", admin)["items"]
+    assert sum(each["amount_nano"] for each in by_meter) == total
+    draft = house.ok("GET", "/v1/invoices/draft", admin)
+    assert (draft["total_nano"], draft["accrued"], draft["from_wallet_nano"]) == (total, [], 10_000_000)
+    balance = house.ok("GET", "/v1/balance", admin)
+    assert (balance["credit_nano"], balance["owed_nano"], balance["month_nano"]) == (0, total - 10_000_000, total)
+    # Others see nothing of it; the operator sees it among all.
+    assert house.ok("GET", "/v1/usage?by=job", theirs)["items"] == []
+    assert house.ok("GET", f"/v1/charges?job={job['id']}", theirs)["items"] == []
+    everyone = house.ok("GET", "/v1/usage?by=member&organization=all")["items"]
+    assert total in [each["amount_nano"] for each in everyone if each["by"]["organization"] == home]
+    assert house.call("GET", "/v1/usage?organization=all", admin).status_code == 403
+
+
+def test_a_budget_is_kept_by_version_and_shows_what_is_spent(house: House) -> None:
+    home = house.organization("spinners")["id"]
+    admin = house.member(home, "admin")
+    made = house.call("PUT", "/v1/budgets", admin, json={"amount": "100"})
+    assert made.json()["scope_id"] == home
+    assert made.headers["etag"] == '"1"'
+    stale = house.call("PUT", "/v1/budgets", admin, json={"amount": "50"}, headers={"If-Match": '"7"'})
+    assert stale.json()["code"] == "version_conflict"
+    changed = house.call("PUT", "/v1/budgets", admin, json={"amount": "50 USD"}, headers={"If-Match": '"1"'})
+    assert changed.headers["etag"] == '"2"'
+    (state,) = house.ok("GET", "/v1/budgets", admin)["items"]
+    assert (state["budget"]["amount_nano"], state["spent_nano"]) == (50_000_000_000, 0)
+
+
+def test_a_job_over_its_budget_is_stopped(house: House) -> None:
+    priced(house)
+    home = house.organization("dyers")["id"]
+    member = house.member(home, "member")
+    job = house.submit(member, spec={"resources": {"gpu": "H100:1"}, "run": "run 100000s", "budget": "3.60 USD"})
+    wait_for(lambda: house.ok("GET", f"/v1/jobs/{job['id']}", member)["state"] == "running")
+    house.clock.ahead_us += HOUR_US
+    house.submit(member)  # anything that wakes the loop: the machine's clock did not really run on
+    ended = wait_for(lambda: (found := house.ok("GET", f"/v1/jobs/{job['id']}", member))["ended_us"] and found)
+    assert (ended["state"], ended["reason"]) == ("stopped", "budget_exhausted")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "/v1/prices", {"meter": "gold", "per_hour": "1 USD"}, "meter"),
+        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "-1 USD"}, "per_hour"),
+        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 XYZ"}, "per_hour"),
+        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "starts": "2001-01-01"}, "starts"),
+        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "region": "mars"}, "region"),
+        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "purchase": "gift"}, "purchase"),
+        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "minimum": "9w"}, "minimum"),
+        ("POST", "/v1/credits", {"organization": "operator", "amount": "0"}, "amount"),
+        ("POST", "/v1/credits", {"organization": "operator", "amount": "5 EUR"}, "amount"),
+        ("POST", "/v1/credits", {"organization": "operator", "amount": "9000000001"}, "amount"),
+        ("PUT", "/v1/budgets", {"scope": "project", "amount": "5"}, "scope_id"),
+        ("PUT", "/v1/budgets", {"amount": "5", "warn_percent": 0}, "body.warn_percent"),
+        ("GET", "/v1/usage?by=colour", None, "by"),
+        ("GET", "/v1/usage?by=job,job", None, "by"),
+        ("GET", "/v1/usage?from=soon", None, "from"),
+        ("GET", "/v1/invoices/draft?month=2026-13", None, "query.month"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(
+    house: House, method: str, path: str, body: dict[str, Any] | None, field: str
+) -> None:
+    answer = house.call(method, path, json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["field"] == field
+
+
+def test_extreme_questions_have_answers(house: House) -> None:
+    for path in (
+        "/v1/usage?from=0001-01-01&to=9999-12-31",
+        "/v1/usage?from=2027-01-01&to=2026-01-01",
+        "/v1/usage?by=",
+        "/v1/invoices/draft?month=2999-12",
+        "/v1/invoices/draft?month=1000-01",
+    ):
+        house.ok("GET", path)
+    assert house.call("GET", "/v1/invoices/nothing").status_code == 404
