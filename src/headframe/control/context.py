@@ -1,4 +1,4 @@
-"""What a command or a question may use besides the world: the moment, new identities, the store's reads, the vault."""
+"""What a command or a question may use besides the world: the moment, identities, the store, the warm sums."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from headframe.base.ports import Ids
 from headframe.control.ports import Blobs, Reads, Vault
+from headframe.control.spending import Spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +18,4 @@ class Context:
     reads: Reads
     vault: Vault
     blobs: Blobs
+    spending: Spending

@@ -131,7 +131,7 @@ class Loop:
 
     def _answer(self, one: Asked, now_us: int) -> tuple[bool, Any]:
         """Carry out a command or a question; its error is its caller's, not the tick's."""
-        context = Context(now_us, self._ids, self._store, self._vault, self._blobs)
+        context = Context(now_us, self._ids, self._store, self._vault, self._blobs, self.spending)
         try:
             result = one.call(self.world, context, *one.args, **one.kwargs)
         except StoreFailed:

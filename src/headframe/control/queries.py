@@ -13,7 +13,6 @@ from headframe.control.context import Context
 from headframe.control.queries_money import job_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.control.requests import prepare
-from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
@@ -88,8 +87,7 @@ def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | No
 
 
 def _blocked(world: World, context: Context) -> Callable[[str, str, str], str]:
-    spending = Spending.of(world, context.reads, context.now_us)
-    return lambda one, two, three: spending.blocked(world, one, two, three, context.now_us) or ""
+    return lambda one, two, three: context.spending.blocked(world, one, two, three, context.now_us) or ""
 
 
 def _ends(world: World) -> dict[str, int]:
