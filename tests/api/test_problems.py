@@ -88,6 +88,29 @@ def test_hostile_addresses(house: House):
         assert house.call("GET", f"/v1/projects?cursor={cursor}").status_code == 200, "any place is a place in a list"
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"datasets": {"a": "wiki@" + "9" * 30}}, {"datasets": {"a": "wiki@" + "9" * 4000}}, {"nodes": 10**30},
+        {"datasets": {"a": "wiki@\u0663"}}, {"array": {"index": "0.." + "9" * 30}}, {"resources": {"gpu": 10**25}},
+        {"resources": {"gpu": "H100:" + "9" * 20}}, {"resources": {"cpu": 1e300}}, {"resources": {"cpu": -1}},
+        {"resources": {"memory": "9999999999999PB"}}, {"resources": {"gpu": 1e-7}}, {"after": ["x" * 300]},
+        {"after": ["nope"]}, {"secrets": ["nope"]}, {"files": "sha256:" + "0" * 64}, {"files": "../etc"},
+        {"budget": "9e99 USD"}, {"budget": "-5"}, {"max_duration": "99999999999999999d"}, {"priority": 10**20},
+        {"schedule": {"cron": "0 0 30 2 *"}}, {"env": {"A=B": "c"}}, {"env": {"A": None}}, {"project": ["a"]},
+        {"project": "\U0001f600"}, {"name": "\U0001f600"}, {"clusters": ["nowhere"]}, {"retry": {"max": 10**30}},
+        {"image": "-v /:/host"}, {"packages": ["--index-url=evil"]}, {"checkpoints": {"path": "/etc"}},
+        {"type": "nothing"}, {"resources": {"disk": "9000000TB"}}, {"run": "x" * (1 << 19)},
+    ],
+)  # fmt: skip
+def test_hostile_jobs(house: House, more: dict):
+    last = house.control.world.last_event_seq
+    answer = house.call("POST", "/v1/jobs", json={"spec": {"run": "x", **more}})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.json()["detail"]
+    assert house.control.world.last_event_seq == last, "nothing is stored"
+
+
 def test_hostile_headers(house: House):
     tries = [
         ("GET", "/v1/events/follow", {"Last-Event-ID": "x"}), ("GET", "/v1/events/follow", {"Last-Event-ID": "9" * 40}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -45,18 +46,17 @@ class Bell:
         self._pending = False
 
     def ring(self, *_: object) -> None:
-        if self._pending or self._loop.is_closed():
+        if self._pending:
             return
         self._pending = True
-        self._loop.call_soon_threadsafe(self._rung.set)
+        with suppress(RuntimeError):  # the server has stopped: nobody waits any more
+            self._loop.call_soon_threadsafe(self._rung.set)
 
     async def wait(self, seconds: float) -> None:
         """Return when rung, or after `seconds`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._rung.wait()
-        except TimeoutError:
-            pass
         self._pending = False
         self._rung.clear()
 

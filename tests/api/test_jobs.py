@@ -1,0 +1,73 @@
+"""Jobs over HTTP: submitted, found, explained, stopped."""
+
+from __future__ import annotations
+
+import pytest
+from house import House, wait_for
+
+
+@pytest.fixture(scope="module")
+def owner(house: House) -> str:
+    return house.member(house.organization("corn-mill")["id"], "owner")
+
+
+def _state(house: House, job: dict, key: str) -> str:
+    return str(house.ok("GET", f"/v1/jobs/{job['id']}", key)["state"])
+
+
+def test_a_job_runs_and_its_story_is_told(house: House, owner: str):
+    job = house.submit(owner, run="run 1ms; exit 3", spec={"name": "short"}, env={})
+    assert job["id"].startswith("job_")
+    wait_for(lambda: _state(house, job, owner) == "failed", "the job's end")
+    story = house.ok("GET", f"/v1/jobs/{job['id']}/story", owner)
+    assert story["job"]["exit_code"] == 3
+    assert [attempt["exit_code"] for attempt in story["attempts"]] == [3]
+    assert story["allocations"][0]["job_id"] == job["id"]
+    assert {"job_submitted", "job_failed"} <= {event["kind"] for event in story["events"]}
+    assert story["waiting"] is None
+    assert story["cost"] is not None
+
+
+def test_a_job_that_waits_says_why(house: House, owner: str):
+    first = house.submit(owner, spec={"resources": {"gpu": "H100:8"}})
+    second = house.submit(owner, spec={"resources": {"gpu": "H100:8"}})
+    wait_for(lambda: _state(house, first, owner) == "running", "the first")
+    waiting = house.ok("GET", f"/v1/jobs/{second['id']}/story", owner)["waiting"]
+    assert waiting["text"]
+    assert house.ok("GET", "/v1/jobs", owner, params={"state": "queued"})["items"][0]["id"] == second["id"]
+    both = house.ok("GET", "/v1/jobs", owner, params=[("state", "queued"), ("state", "running")])["items"]
+    assert [job["id"] for job in both] == [second["id"], first["id"]]
+    for job in (second, first):
+        house.ok("POST", f"/v1/jobs/{job['id']}/stop", owner, json={"grace": "1s"})
+    wait_for(lambda: _state(house, first, owner) == "stopped", "the stop")
+    assert house.call("POST", f"/v1/jobs/{first['id']}/stop", owner, json={"grace": "soon"}).status_code == 422
+
+
+def test_a_plan_stores_nothing(house: House, owner: str):
+    before = house.ok("GET", "/v1/jobs", owner)["items"]
+    body = {"spec": {"run": "x", "resources": {"gpu": "H100:1"}}}
+    assert house.ok("POST", "/v1/plan", owner, json=body)["would"] == "start"
+    body["spec"]["resources"]["gpu"] = "H100:9"
+    assert house.ok("POST", "/v1/plan", owner, json=body)["would"] == "be_refused"
+    assert house.call("POST", "/v1/jobs", owner, json=body).status_code == 422
+    assert house.ok("GET", "/v1/jobs", owner)["items"] == before
+
+
+def test_jobs_are_found_by_id_beginning_and_name(house: House, owner: str):
+    old, new = (house.submit(owner, spec={"name": "same-name"}) for _ in range(2))
+    assert house.ok("GET", f"/v1/jobs/{old['id']}", owner)["id"] == old["id"]
+    assert house.ok("GET", "/v1/jobs/same-name", owner)["id"] == new["id"]
+    named = house.ok("GET", "/v1/jobs", owner, params={"name": "same-name"})["items"]
+    assert [job["id"] for job in named] == [new["id"], old["id"]]
+    array = house.submit(owner, spec={"array": {"index": "0..2"}})
+    children = house.ok("GET", "/v1/jobs", owner, params={"parent": array["id"]})["items"]
+    assert [child["array_index"] for child in children] == [2, 1, 0]
+
+
+def test_a_drained_node_takes_nothing_new(house: House, owner: str):
+    assert house.ok("POST", "/v1/nodes/nod_1/drain", json={"reason": "new fan"})["state"] == "draining"
+    job = house.submit(owner)
+    assert house.ok("GET", f"/v1/jobs/{job['id']}/story", owner)["waiting"]
+    assert house.ok("POST", "/v1/nodes/nod_1/resume", json={})["state"] == "ready"
+    wait_for(lambda: _state(house, job, owner) == "running", "the job's start")
+    assert house.ok("GET", "/v1/accelerators", owner, params={"node": "nod_1"})["items"][0]["fake"]
