@@ -130,7 +130,9 @@ def _outcome(this: Try, seen: Observation) -> tuple[str, str]:
 def _end(this: Try, outcome: str, detail: str, seen: Observation, now_us: int) -> Changes:
     """The attempt is over: release what it held, and decide what becomes of the job."""
     allocation, attempt, job = this.allocation, this.attempt, this.job
-    at_us = max(min(seen.at_us, now_us), allocation.running_us or allocation.held_us)
+    # A clock that was set back must not date the end before what is metered: a last piece, however short, must follow.
+    metered_us = allocation.metered_us + 1 if allocation.records else 0
+    at_us = max(min(seen.at_us, now_us), allocation.running_us or allocation.held_us, metered_us)
     faulted = outcome == "node_failure"
     if job.stop_reason and outcome in ("error", "stopped"):
         outcome = "preemption" if job.stop_reason == "preemption" else "stopped"
