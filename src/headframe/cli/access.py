@@ -16,8 +16,9 @@ SHELLS = ("bash", "zsh", "fish")
 
 @command("headframe login", "headframe login --url https://gpu.example.org --key-file key.txt")
 @click.option("--key-file", type=click.File(), help="Read the key from a file; - is standard input.")
+@click.option("--key", help="The key itself; others on this machine may see it in the list of running programs.")
 @common
-def login(session: Session, key_file: TextIO | None) -> None:
+def login(session: Session, key_file: TextIO | None, key: str | None) -> None:
     """Check a key and keep it, with the server's address, for later calls."""
     from headframe.client import Client
     from headframe.client_wire import DEFAULT_URL, save_profile
@@ -25,8 +26,12 @@ def login(session: Session, key_file: TextIO | None) -> None:
     url = session.url or os.environ.get("HEADFRAME_URL")
     if not url:
         url = click.prompt("Server", default=DEFAULT_URL, err=True) if sys.stdin.isatty() else DEFAULT_URL
+    if key is not None and key_file is not None:
+        raise click.UsageError("Give --key or --key-file.")
     if key_file is not None:
         key = key_file.read().strip()
+    elif key is not None:
+        key = key.strip()
     elif os.environ.get("HEADFRAME_KEY"):
         key = os.environ["HEADFRAME_KEY"]
     elif sys.stdin.isatty():

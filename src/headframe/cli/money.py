@@ -160,8 +160,17 @@ def show_balance(session: Session, organization: str | None) -> None:
     found = session.client.balance(organization=organization)
     if session.json:
         printing.as_json(found)
-    else:
-        printing.document(found)
+        return
+    printing.facts(
+        [
+            ("organization", found["organization_id"]),
+            ("pays", "in advance" if found["prepaid"] else "by invoice"),
+            ("credit left", _money(found, found["credit_nano"])),
+            ("owed", _money(found, found["owed_nano"])),
+            (f"charged in {found['month']}", _money(found, found["month_nano"])),
+            ("running, not yet charged", _money(found, found["accrued_nano"])),
+        ]
+    )
 
 
 @part(credits, "add", "headframe credits add acme '1000 USD' --note 'order 17'")

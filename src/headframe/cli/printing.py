@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from headframe.base.money import plain
-from headframe.base.quantities import format_mib, format_span
+from headframe.base.quantities import SECOND_US, format_mib, format_span
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _STYLES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
@@ -112,14 +112,16 @@ def heading(text: str) -> None:
 
 def age(at_us: object) -> str:
     """`12 s ago`; empty when there is no moment."""
-    return f"{format_span(max(0, now_us() - at_us))} ago" if isinstance(at_us, int) and at_us > 0 else ""
+    if not isinstance(at_us, int) or at_us <= 0:
+        return ""
+    return f"{format_span(max(0, now_us() - at_us) // SECOND_US * SECOND_US)} ago"
 
 
 def moment(at_us: object) -> str:
     """The moment by the machine's own clock and zone, to the second."""
     if not isinstance(at_us, int):
         return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_us // 1_000_000))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_us // SECOND_US))
 
 
 def lasted(start_us: object, end_us: object) -> str:

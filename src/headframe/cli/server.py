@@ -29,10 +29,20 @@ _STORE = click.option(
 )
 @click.option("--port", default=8470, show_default=True, type=click.IntRange(0, 65535), envvar="HEADFRAME_PORT",
               help="The port; 0 takes a free one.")  # fmt: skip
-@click.option("--fake-gpus", metavar="KIND:COUNT", help="Pretend that this machine has these GPUs, such as H100:8.")
-@click.option("--log-limit", metavar="SIZE", help="The most that one job's log may hold, such as 256MB.")
+@click.option(
+    "--fake-gpus",
+    metavar="KIND:COUNT",
+    envvar="HEADFRAME_FAKE_GPUS",
+    help="Pretend that this machine has these GPUs, such as H100:8.",
+)
+@click.option(
+    "--log-limit",
+    metavar="SIZE",
+    envvar="HEADFRAME_LOG_LIMIT",
+    help="The most that one job's log may hold, such as 256MB.",
+)
 @click.option("--isolation", type=click.Choice(("preferred", "required")), default="preferred", show_default=True,
-              help="Whether jobs may run where there is no sandbox.")  # fmt: skip
+              envvar="HEADFRAME_ISOLATION", help="Whether jobs may run where there is no sandbox.")  # fmt: skip
 def serve(**options: Any) -> int:
     """Run a Headframe server on this machine."""
     return _code(import_module("headframe.compose").serve(options))

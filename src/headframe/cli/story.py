@@ -101,7 +101,7 @@ def _waiting(waiting: Any) -> None:
 
 def _cost(cost: Any) -> None:
     if isinstance(cost, Mapping):
-        printing.document(cost)
+        printing.document(cost, leave_out=("currency",))
     elif isinstance(cost, list):
         for each in cost:
             printing.document(each)

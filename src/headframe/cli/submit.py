@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -20,7 +20,7 @@ _WORDS_KEY = "headframe.command"
 SLICES = (
     Column("TASK", lambda row: row["rank"], right=True),
     Column("NODE", lambda row: row["node_id"], whole=True),
-    Column("GPU", lambda row: ", ".join(f"{one['kind']} {printing.milli(one['milli'])}" for one in row["shares"])),
+    Column("GPU", lambda row: _shares(row["shares"])),
     Column("CPU", lambda row: printing.milli(row["cpu_milli"]), right=True),
     Column("MEMORY", lambda row: format_mib(row["memory_mib"]), right=True),
 )
@@ -103,6 +103,14 @@ def plan(session: Session, **options: Any) -> int:
     else:
         _print_plan(found)
     return exits.code_of_text(found["code"]) if found["would"] == "be_refused" else 0
+
+
+def _shares(shares: Sequence[Mapping[str, Any]]) -> str:
+    """`H100:2`, with fractions added up, for each kind."""
+    held: dict[str, int] = {}
+    for one in shares:
+        held[one["kind"]] = held.get(one["kind"], 0) + one["milli"]
+    return ", ".join(f"{kind}:{printing.milli(milli)}" for kind, milli in held.items())
 
 
 def _print_plan(found: Mapping[str, Any]) -> None:

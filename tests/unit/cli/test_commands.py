@@ -26,8 +26,8 @@ def _job(**fields: Any) -> dict[str, Any]:
     spec = {"resources": resources, "nodes_min": 2, "nodes_max": 2, "run": "python train.py"}
     return {
         "id": "job_0cz3k5x8v1m2n4pq", "name": "train-7b", "state": "running", "reason": "", "project_id": "prj_1",
-        "spec": spec, "submitted_us": US, "started_us": US, "ended_us": None, "attempt": 1, "exit_code": None, "parent_id": None,
-        "array_index": None, "stop_reason": "", **fields,
+        "spec": spec, "submitted_us": US, "started_us": US, "ended_us": None, "attempt": 1, "exit_code": None,
+        "parent_id": None, "array_index": None, "stop_reason": "", **fields,
     }  # fmt: skip
 
 
@@ -307,7 +307,7 @@ def test_a_command_with_commands_lists_when_alone(cloud: Cloud, capsys: pytest.C
 
 def test_invoices_are_exact(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     line = {
-        "project_id": "prj_1", "meter": "gpu:H100", "kind": "usage", "per_hour_nano": 2_500_000_000, 
+        "project_id": "prj_1", "meter": "gpu:H100", "kind": "usage", "per_hour_nano": 2_500_000_000,
         "quantity": 3_600_000, "amount_nano": 2_500_000_001,
     }  # fmt: skip
     cloud.answers["GET", "/v1/invoices/draft"] = {
