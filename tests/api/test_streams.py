@@ -116,7 +116,7 @@ def test_a_quiet_stream_shows_that_it_lives(house: House, owner: str, monkeypatc
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(streams, "LOOK_S", 0.05)
     headers = {"Authorization": f"Bearer {owner}"}
-    with house.http.stream("GET", "/v1/events/follow", headers=headers) as answer:
+    with house.http.stream("GET", "/v1/events/follow?subject=none", headers=headers) as answer:
         lines = answer.iter_lines()
         assert next(lines) == "retry: 1000"
         assert next(line for line in lines if line) == ": still here"
