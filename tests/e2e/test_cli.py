@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -59,6 +60,11 @@ class Cloud:
         if self.server is not None and self.server.poll() is None:
             self.server.terminate()
             self.server.wait(WAIT_S)
+        for place in Path("/proc").glob("[0-9]*/cmdline"):  # the agent outlives the server, but not the test
+            with contextlib.suppress(OSError):
+                words = place.read_text().split("\0")
+                if "headframe.engines.agent" in words and str(self.data) in words:
+                    os.kill(int(place.parent.name), signal.SIGKILL)
 
     def run(self, *words: str, code: int | None = 0, folder: Path | None = None, **more: Any) -> Any:
         done = subprocess.run(

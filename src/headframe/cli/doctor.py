@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,11 +41,15 @@ def doctor(session: Session, data: str | None) -> int:
     """Check this machine and the server, and say how to mend what is found."""
     folder = Path(data or Path.home() / ".headframe")
     found: list[Finding] = []
-    for check in (python, sandbox, cgroups, podman, uv, gpus, lambda: disk(folder), store, lambda: server(session)):
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": python, "sandbox": sandbox, "cgroups": cgroups, "podman": podman, "uv": uv, "gpus": gpus,
+        "disk": lambda: disk(folder), "agent": lambda: agent(folder), "store": store, "server": lambda: server(session),
+    }  # fmt: skip
+    for name, check in checks.items():
         try:
             found += check()
         except (OSError, subprocess.SubprocessError) as error:
-            found.append(Finding(getattr(check, "__name__", "check"), WARNING, f"cannot be checked: {error}"))
+            found.append(Finding(name, WARNING, f"cannot be checked: {error}"))
     if session.json:
         printing.as_json([asdict(each) for each in found])
     else:
@@ -171,6 +176,22 @@ def disk(folder: Path) -> Iterator[Finding]:
     key = folder / "vault.key"
     if key.exists() and key.stat().st_mode & 0o077:
         yield Finding("vault", BROKEN, f"{key} can be read by others", f"chmod 600 {key}")
+
+
+def agent(folder: Path) -> Iterator[Finding]:
+    """Whether the agent that keeps this machine's jobs answers, where there has been one."""
+    place = folder / "agent" / "socket"
+    if not place.exists():
+        return
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(2)
+        try:
+            line.connect(str(place))
+        except OSError as error:
+            text = f"does not answer ({error.strerror or error}): jobs that ran are looked for at the next start"
+            yield Finding("agent", WARNING, text, "headframe serve")
+            return
+    yield Finding("agent", GOOD, f"answers at {place}")
 
 
 def store() -> Iterator[Finding]:
