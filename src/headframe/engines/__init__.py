@@ -2,8 +2,8 @@
 
 Owns: how actions become tasks on machines and how what happens there becomes observations, logs and files. Does not
 own: what should run where (scheduling), what a job's state is (jobs).
-Invariants: actions are idempotent by (allocation, generation), an older generation is refused; a task outlives every one
-of our programs and is found again with the same pid, exact end and exit code; no byte of a log is lost or doubled;
+Invariants: actions are idempotent by (allocation, generation), an older generation is refused; a task outlives every
+one of our programs and is found again with the same pid, exact end and exit code; no byte of a log is lost or doubled;
 secrets are never written to disk or to a command line; a tenant sees nothing of another tenant.
 
 The local engine: `local` lives in the server and speaks over a unix socket with the agent (`agent`, `agent_tasks`,

@@ -26,12 +26,12 @@ from typing import Any
 from headframe import __version__
 from headframe.base.errors import CallerError, HeadframeError
 from headframe.engines import agent_wire, cgroups, sandbox
+from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, keeps_checkpoints, prepare
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
-from headframe.engines.agent_tasks import Held
 from headframe.engines.joblog import LogWriter
-from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Signal, Stop
+from headframe.fleet.engine_words import Launch, Observation, Seen, Signal, Stop
 
 BUILD = f"{__version__}/{agent_wire.VERSION}"  # a server of another build brings its own agent
 PREPARERS = 4  # threads

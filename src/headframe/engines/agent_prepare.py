@@ -66,6 +66,11 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
     """Make everything ready; raises `HeadframeError` or `OSError` when it cannot be."""
     box = machine.sandbox
     ready = Ready([])
+    if launch.work.get("image"):
+        raise CallerError(
+            "The job asks for an image, and this engine does not run containers.",
+            next_step="Use python and packages in place of image.",
+        )
     if box.kind == "none":
         if launch.work.get("isolation") == "required":
             raise CallerError(
@@ -80,7 +85,7 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
     for name in ("checkpoints", "outputs"):
         sandbox.make_folder(job / name, uid)
     environment = _environment(machine, launch, uid, say)
-    datasets = _datasets(machine, launch)
+    datasets = _datasets(machine, launch, uid)
     if keeps_checkpoints(launch.work):
         ready.resumed_from = _choose_checkpoint(job / "checkpoints", ready.story, say)
     port = free_port()
@@ -103,14 +108,15 @@ def _environment(machine: Machine, launch: Launch, uid: int | None, say: Callabl
     return str(folder)
 
 
-def _datasets(machine: Machine, launch: Launch) -> list[tuple[str, str]]:
+def _datasets(machine: Machine, launch: Launch, uid: int | None) -> list[tuple[str, str]]:
     """(name in the job, folder on the machine)."""
     if not launch.datasets:
         return []
     from headframe.engines import workdir
 
     data, owner = machine.folders.data, launch.organization_id
-    return [(safe(name), str(workdir.dataset(data, owner, sha256))) for name, sha256 in launch.datasets]
+    group = (uid, uid) if uid is not None else None
+    return [(safe(name), str(workdir.dataset(data, owner, sha256, group))) for name, sha256 in launch.datasets]
 
 
 def _choose_checkpoint(folder: Path, story: list[str], say: Callable[[str], None]) -> str:
@@ -234,7 +240,13 @@ class _Task:
                 f"The job's files hold something at checkpoints.path ({wanted['path']!r}).",
                 field="checkpoints.path", value=wanted["path"], allowed="a path that the files leave free",
             )  # fmt: skip
-        os.makedirs(os.path.dirname(place), exist_ok=True)
+        above = os.path.dirname(place)
+        missing = []
+        while not os.path.isdir(above):
+            missing.append(above)
+            above = os.path.dirname(above)
+        for folder in reversed(missing):
+            sandbox.make_folder(Path(folder), self.uid)
         os.symlink(self.job / "checkpoints", place)
 
     def _view(self, environment: str, datasets: Sequence[tuple[str, str]], devices: Sequence[str]) -> sandbox.View:

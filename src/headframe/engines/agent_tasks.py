@@ -1,4 +1,4 @@
-"""The life of an allocation on this machine: its tasks from fork to exit code, found again by a later agent."""
+"""The life of one task on this machine, from fork to exit code, found again by a later agent."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import contextlib
 import errno
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from headframe.engines import cgroups
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_spawn import NOT_FIRST, STREAMS, Start, open_pipe, spawn
-from headframe.engines.agent_state import Folders, Identity, Record, identity, last_sign_of_life, now_us, status
+from headframe.engines.agent_state import Folders, Identity, identity, last_sign_of_life, now_us, status
 from headframe.engines.cgroups import Use, Writer
-from headframe.engines.joblog import LogWriter
 from headframe.engines.joblog import STREAMS as LOG_STREAMS
-from headframe.fleet.engine_words import Observation, Seen
+from headframe.engines.joblog import LogWriter
+from headframe.fleet.engine_words import Seen
+
+if TYPE_CHECKING:
+    from headframe.engines.agent_held import Held
 
 TAKE_BYTES = 256 << 10  # from one pipe in one round, so that a chatty task leaves room for the others
 LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
+LINGER_SECONDS = 0.02  # how often it is looked after what outlives a stopped task's shell
 DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes that escaped a plain group)
-GANG_GRACE_US = 10_000_000  # what the rest of a gang gets after its first failure
 KILLED = 128 + signal.SIGKILL
 
 
@@ -92,6 +96,8 @@ class Task:
         self._pipes: dict[int, int] = {}  # descriptor -> stream
         self._ending = False
         self._wait_code: int | None = None
+        self._signalled: set[int] = set()
+        self._gone_us = 0  # when the last process ended, where that was after the task's own end
 
     # Beginning
 
@@ -120,7 +126,7 @@ class Task:
             with contextlib.suppress(FileNotFoundError):
                 handle = open_pipe(self.run, name)
                 self._pipes[handle] = stream
-                self.host.loop.watch(handle, lambda handle=handle: self._take(handle))  # type: ignore[misc]
+                self.host.loop.watch(handle, partial(self._took, handle))
         with contextlib.suppress(FileNotFoundError):
             self._ended_pipe = open_pipe(self.run, "ended")
             self.host.loop.watch(self._ended_pipe, self._begin_end)
@@ -130,6 +136,9 @@ class Task:
         self.host.loop.watch(self._pidfd, self._leader_gone)
 
     # Output
+
+    def _took(self, handle: int) -> None:
+        self._take(handle)
 
     def _take(self, handle: int, limit: int = TAKE_BYTES) -> int:
         """Move output into the log; the number of bytes, 0 when there is none now."""
@@ -155,7 +164,7 @@ class Task:
 
     def _retake(self, handle: int) -> None:
         if handle in self._pipes:
-            self.host.loop.watch(handle, lambda: self._take(handle) and None)
+            self.host.loop.watch(handle, partial(self._took, handle))
 
     def _close_pipe(self, handle: int) -> None:
         self.host.loop.unwatch(handle)
@@ -189,15 +198,36 @@ class Task:
             return [pid for pid in pids if pid != self.who.pid]
         return [pid for pid in sorted(pids) if pid != self.who.pid and _session_of(pid) == self.who.pid]
 
-    def signal(self, number: int, only_catching: bool) -> bool:
-        """Send a signal to the task's processes; False when there was none to send it to."""
-        sent = False
+    def signal(self, number: int) -> bool:
+        """Send a signal to all of the task's processes; False when there was none to send it to."""
+        pids = self._inside()
+        for pid in pids:
+            self._signalled.add(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        return bool(pids)
+
+    def warn(self, number: int) -> None:
+        """Send a signal to those who listen: it must not end a shell that does not know it."""
         for pid in self._inside():
-            if not only_catching or _catches(pid, number):
+            if _catches(pid, number):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
-                    sent = True
-        return sent
+
+    def _lingers(self) -> bool:
+        """After a stop the task's shell is gone at once; what it had started gets the rest of the grace to save its
+        work, and what it started in the very moment of the signal gets the signal now."""
+        stop = self.held.record.stop
+        if stop is None or self._pidfd < 0 or now_us() >= stop["deadline_us"]:
+            return False
+        pids = self._inside()
+        for pid in pids:
+            if pid not in self._signalled:
+                self._signalled.add(pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.Signals[stop["signal"]])
+        self._gone_us = now_us() if pids else self._gone_us
+        return bool(pids)
 
     def kill(self) -> None:
         """End the whole tree at once. The leader stays, to write down how it ended."""
@@ -207,7 +237,7 @@ class Task:
                 os.kill(found.inside, signal.SIGKILL)  # the kernel ends all of its namespace with it
             return
         for _round in range(20):
-            if not self.signal(signal.SIGKILL, only_catching=False):
+            if not self.signal(signal.SIGKILL):
                 break
         if self.held.record.sandboxed and self.groups:
             for pid in cgroups.members(self.groups):  # a sandbox that is still being made
@@ -227,6 +257,9 @@ class Task:
         """The task itself has ended: end what it left behind, secure its output, let the leader go."""
         self.host.loop.unwatch(self._ended_pipe)
         if self._ending:
+            return
+        if self._lingers():
+            self.host.loop.later(LINGER_SECONDS, self._begin_end)
             return
         self._ending = True
         if self.who is not None and (self._pidfd >= 0 or status(self.run).space is not None):
@@ -303,7 +336,7 @@ class Task:
         found, use = status(self.run), self.use()
         sandboxed, stopping = self.held.record.sandboxed, self.held.record.stop is not None
         code = found.exit_code if sandboxed else found.leader_code
-        at_us = max(found.at_us, self.held.record.running_us)
+        at_us = max(found.at_us, self._gone_us, self.held.record.running_us)
         if code is not None:
             detail = ""
             if use.out_of_memory and code != 0:
@@ -323,172 +356,3 @@ class Task:
             cgroups.kill(self.groups)
             if tries:
                 self.host.loop.later(0.05, lambda: self._remove_groups(tries - 1))
-
-
-@dataclass
-class Held:
-    """An allocation that the agent knows, from its launch until it is forgotten."""
-
-    host: Host
-    record: Record
-    preparing: bool = True
-    at_us: int = 0
-    tasks: list[Task] = field(default_factory=list)
-    cancelled: bool = False
-
-    def __post_init__(self) -> None:
-        self.at_us = self.at_us or now_us()
-
-    @property
-    def active(self) -> bool:
-        return self.record.end is None
-
-    def tell(self, sentence: str) -> None:
-        """Add a sentence to the story, once."""
-        if sentence not in self.record.story:
-            self.record.story.append(sentence)
-            self.host.push(self)
-
-    def start(self, starts: list[Start]) -> None:
-        """Start all tasks of the gang."""
-        record = self.record
-        record.groups = {str(start.rank): list(start.groups) for start in starts}
-        record.memory = {str(start.rank): start.memory_mib for start in starts}
-        record.running_us = now_us()
-        record.save(self.host.folders.state)
-        for start in starts:
-            task = Task(self.host, self, start.rank)
-            self.tasks.append(task)
-            task.start(start)
-        self.preparing, self.at_us = False, record.running_us
-        self.host.push(self)
-
-    def adopt(self) -> None:
-        """Take over what an earlier agent started."""
-        self.preparing, self.at_us = False, self.record.running_us
-        if not self.active:
-            return
-        self.tasks = [Task(self.host, self, rank) for rank in self.record.ranks]
-        for task in self.tasks:
-            plain = self.record.done.get(str(task.rank))
-            if plain is not None:
-                task.end = End(Seen(plain[0]), plain[1], plain[2], Use(*plain[3]), plain[4])
-        for task in self.tasks:
-            if task.end is None:
-                task.adopt()
-        if self.record.stop is not None:
-            self._arm()
-        if all(task.end is not None for task in self.tasks):
-            self._conclude()
-
-    def stop(self, name: str, grace_us: int, why: str = "") -> None:
-        """Signal now, kill after the grace; a second stop may only shorten it."""
-        deadline = now_us() + grace_us
-        before = self.record.stop
-        if before is None or deadline < before["deadline_us"]:
-            self.record.stop = {"signal": name, "deadline_us": deadline, "why": why}
-            self.record.save(self.host.folders.state)
-            self._arm()
-        if before is None:
-            self._signal_until_sent(name)
-
-    def _signal_until_sent(self, name: str) -> None:
-        """A task that is just being started has no process yet that could take the signal."""
-        number = signal.Signals[name]
-        missed = [task for task in self.tasks if task.end is None and not task.signal(number, only_catching=False)]
-        if missed and self.active:
-            self.host.loop.later(0.02, lambda: self._signal_until_sent(name))
-
-    def _arm(self) -> None:
-        assert self.record.stop is not None
-        left_us = int(self.record.stop["deadline_us"]) - now_us()
-        self.host.loop.later(max(0, left_us) / 1e6, self._kill)
-
-    def _kill(self) -> None:
-        if self.active and self.record.stop is not None and now_us() >= self.record.stop["deadline_us"]:
-            living = [task for task in self.tasks if task.end is None]
-            for task in living:
-                task.kill()
-            if living:
-                self.host.loop.later(0.05, self._kill)
-
-    def warn(self, name: str) -> None:
-        """A warning reaches only those who listen: it must not end a shell that does not know the signal."""
-        for task in self.tasks:
-            if task.end is None:
-                task.signal(signal.Signals[name], only_catching=True)
-
-    def task_ended(self, task: Task) -> None:
-        """Take in one task's end; the first failure ends the gang."""
-        end = task.end
-        assert end is not None
-        self.record.done[str(task.rank)] = [end.seen.value, end.code, end.at_us, list(end.use.plain()), end.detail]
-        if all(other.end is not None for other in self.tasks):
-            self._conclude()
-            return
-        self.record.save(self.host.folders.state)
-        if end.seen is not Seen.EXITED or end.code != 0:
-            self.tell(f"Task {task.rank} ended with {end.code}: the others are told to end.")
-            if self.record.stop is None:
-                self.stop("SIGTERM", GANG_GRACE_US, f"task {task.rank} failed")
-
-    def _conclude(self) -> None:
-        """All tasks are gone."""
-        ends = [(task.end, task.rank) for task in self.tasks if task.end is not None]
-        bad = sorted(
-            ((end.at_us, rank, end) for end, rank in ends if end.seen is not Seen.EXITED or end.code != 0),
-            key=lambda item: item[:2],
-        )
-        never = [end for _at, _rank, end in bad if end.seen is not Seen.EXITED]
-        end = never[0] if never else bad[0][2] if bad else ends[0][0]
-        seen = end.seen
-        self.at_us = max(other.at_us for other, _rank in ends)
-        detail = f"task {bad[0][1]}: {end.detail}" if bad and end.detail and len(ends) > 1 else end.detail
-        self.finish(seen, end.code, detail, "node" if seen is Seen.LOST else "engine" if seen is Seen.FAILED else "job")
-
-    def finish(self, seen: Seen, code: int | None, detail: str, fault: str) -> None:
-        """The end, on disk before anybody hears of it."""
-        self.preparing = False
-        use = self.used()
-        self.record.end = {
-            "seen": seen.value, "at_us": self.at_us, "exit_code": code, "detail": detail, "fault": fault, "use": use,
-            "pid": self.pid(),
-        }  # fmt: skip
-        self.record.save(self.host.folders.state)
-        self.host.ended(self)
-        self.host.push(self)
-
-    def used(self) -> dict[str, int]:
-        uses = [task.use() for task in self.tasks]
-        if not uses:
-            return {}
-        return {"cpu_us": sum(use.cpu_us for use in uses), "memory_peak_mib": max(use.memory_peak_mib for use in uses)}
-
-    def pid(self) -> int | None:
-        first = self.tasks[0].who if self.tasks else None
-        return first.pid if first is not None else None
-
-    def observe(self, full: bool = True) -> Observation:
-        """What is seen of it now. `full` reads the meters too."""
-        record = self.record
-        common = {
-            "allocation_id": record.allocation_id,
-            "generation": record.generation,
-            "running_us": record.running_us or None,
-            "story": tuple(record.story),
-            "resumed_from": record.resumed_from,
-            "checkpoint_us": self._checkpoint_us() if full else None,
-        }
-        if record.end is not None:
-            return Observation(**common, **(record.end | {"seen": Seen(record.end["seen"])}))
-        seen = Seen.PREPARING if self.preparing else Seen.RUNNING
-        return Observation(**common, seen=seen, at_us=self.at_us, pid=self.pid(), use=self.used() if full else {})
-
-    def _checkpoint_us(self) -> int | None:
-        if not self.record.keep:
-            return None
-        from headframe.engines import checkpoints
-
-        with contextlib.suppress(OSError):
-            return checkpoints.newest_us(self.host.folders.job(self.record.job_id) / "checkpoints")
-        return None

@@ -55,8 +55,8 @@ class Writer(Protocol):
 def join_paths(folders: Sequence[str]) -> list[bytes]:
     """The files into which a fresh process writes `0` to join its group.
 
-    In v1 that is `tasks`, not `cgroup.procs`: moving a single thread spares the kernel's global lock (a process that has
-    just been forked has one thread only).
+    In v1 that is `tasks`, not `cgroup.procs`: moving a single thread spares the kernel's global lock (a process that
+    has just been forked has one thread only).
     """
     files = []
     for folder in folders:
@@ -162,7 +162,7 @@ def remove(folders: Sequence[str]) -> bool:
 
 
 def usable(tag: str, root: Path = ROOT, own: str | None = None) -> tuple[Writer | None, str]:
-    """The writer that works on this machine, and a sentence about it. `tag` names our group (one for each data folder)."""
+    """The writer that works on this machine, and a sentence about it. `tag` names our group: one for a data folder."""
     groups = _own_groups(own if own is not None else Path("/proc/self/cgroup").read_text())
     try:
         if (root / "cgroup.controllers").exists():

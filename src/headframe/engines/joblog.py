@@ -1,9 +1,10 @@
-"""The log of a job on disk: one logical run of bytes over all its attempts, tasks and streams. This is the writing side.
+"""The log of a job on disk, the writing side: one logical run of bytes over all its attempts, tasks and streams.
 
-In the log's folder lie segments: `<start offset, 20 digits>.raw` holds the bytes, `.idx` one fixed record for each piece:
-where it starts, when, whose it is. A piece reaches to the start of the next one, the last to the end of the bytes. The
-record is written before the bytes, and the kernel moves the bytes from the pipe into the file in one step (`splice`), so
-a writer that is killed anywhere leaves no gap, no duplicate and no byte without an owner, and there is nothing to repair.
+In the log's folder lie segments: `<start offset, 20 digits>.raw` holds the bytes, `.idx` one fixed record for each
+piece: where it starts, when, whose it is. A piece reaches to the start of the next one, the last to the end of the
+bytes. The record is written before the bytes, and the kernel moves the bytes from the pipe into the file in one step
+(`splice`), so a writer that is killed anywhere leaves no gap, no duplicate and no byte without an owner, and there is
+nothing to repair.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The log of a job on disk, the reading side: pieces by offset, without locks, beside the writer.
 
-What cannot be read (a cut middle, a damaged index, missing bytes) becomes a visible piece of the stream "system"; reading
-goes on behind it.
+What cannot be read (a cut middle, a damaged index, missing bytes) becomes a visible piece of the stream "system";
+reading goes on behind it.
 """
 
 from __future__ import annotations
@@ -102,6 +102,10 @@ class _Reading:
         self.owner = (0, 0, _SYSTEM)
         self.carried = b""  # the beginning of a character that the next piece of the same owner may complete
 
+    def wants_more(self) -> bool:
+        """A character that has only begun is worth going on for when nothing else was read."""
+        return self.budget > 0 or (bool(self.carried) and not self.pieces)
+
     def note(self, text: str, until: int) -> None:
         """Say something in the log's place from `position` to `until`."""
         self._flush()
@@ -154,12 +158,11 @@ def _unfinished(content: bytes) -> int:
 
 
 def _read_segment(reading: _Reading, segment: Segment) -> None:
-    while reading.position < segment.end and reading.budget > 0:
+    while reading.position < segment.end and reading.wants_more():
         mark, until, damaged = segment.run(reading.position)
-        if damaged:
-            # Said once, where the run begins, whatever offset the reader comes from.
-            if reading.position in (mark.offset, segment.start):
-                reading.note("the index of the log is damaged here: times and streams may be wrong", reading.position)
+        # Said once, where the run begins, whatever offset the reader comes from.
+        if damaged and reading.position in (mark.offset, segment.start):
+            reading.note("the index of the log is damaged here: times and streams may be wrong", reading.position)
         size = min(until - reading.position, max(reading.budget, 4096), PIECE_BYTES)
         content = os.pread(segment.raw, size, reading.position - segment.start)
         if not content:
@@ -176,7 +179,7 @@ def read_log(folder: Path, offset: int, limit: int) -> tuple[list[LogPiece], int
     for start, following in _segments(folder):
         if following is not None and following <= reading.position:
             continue
-        if reading.budget <= 0:
+        if not reading.wants_more():
             break
         segment = _open(folder, start)
         if segment is None:

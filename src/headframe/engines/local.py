@@ -180,7 +180,8 @@ class LocalEngine:
         while not self._closing:
             while self._queue and len(outgoing) < 1 << 20:
                 outgoing += agent_wire.encode(self._queue.popleft())
-            readable, writable, _ = select.select([wire, self._wake], [wire] if outgoing else [], [])
+            waiting: list[socket.socket | int] = [wire, self._wake]
+            readable, writable, _ = select.select(waiting, [wire] if outgoing else [], [])
             if self._wake in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake)

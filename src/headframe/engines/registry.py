@@ -7,9 +7,11 @@ from typing import Any
 
 from headframe.control.ports import Engine
 from headframe.engines.local import LocalEngine
+from headframe.engines.scripted import ScriptedEngine
 
 FACTORIES: dict[str, Callable[..., Engine]] = {
     LocalEngine.name: LocalEngine,
+    ScriptedEngine.name: ScriptedEngine,
 }
 
 

@@ -1,14 +1,13 @@
 """What a task sees of the machine: the arguments of bubblewrap, and what to do where it does not work.
 
-As root a task gets an own user number (200000 + the organization's), as anybody else a user namespace of ours. It sees a
-read-only system, private /tmp, /proc and /dev, and of the data folder only what is its own.
+As root a task gets an own user number (200000 + the organization's), as anybody else a user namespace of ours. It sees
+a read-only system, private /tmp, /proc and /dev, and of the data folder only what is its own.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,17 +18,17 @@ FIRST_UID = 200_000
 # Made by the agent for every task; the leader closes what the task must not have.
 ARGS_FD, STATUS_FD, ENDED_FD, HOLD_READ_FD, HOLD_WRITE_FD, ENV_FD = 3, 4, 5, 7, 8, 9
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# The leader outlives the task until its output is safe: without a holder the kernel would throw away what is left in the
-# pipes when a task ends while no agent runs. It writes the exit code and then waits to be killed.
+# The leader outlives the task until its output is safe: without a holder the kernel would throw away what is left in
+# the pipes when a task ends while no agent runs. It writes the exit code and then waits to be killed.
 _LEADER_END = (
     f'code=$?; echo "{{ \\"leader-code\\": $code }}" >&{STATUS_FD}; echo >&{ENDED_FD}; read -r rest <&{HOLD_READ_FD}'
 )
 _BOXED_LEADER = f'"$@" {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-; {_LEADER_END}'
 _PLAIN_LEADER = f'"$@" {ARGS_FD}<&- {STATUS_FD}>&- {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-; {_LEADER_END}'
 _ETC = (
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf", "ssl",
-    "ca-certificates", "pki", "localtime", "timezone", "alternatives", "mime.types", "protocols", "services", "OpenCL",
-    "vulkan", "profile",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf",
+    "ssl", "ca-certificates", "pki", "localtime", "timezone", "alternatives", "mime.types", "protocols", "services",
+    "OpenCL", "vulkan", "profile",
 )  # fmt: skip
 
 
@@ -172,17 +171,10 @@ def leader_command(sandbox: Sandbox, view: View, command: Sequence[str]) -> list
     return [*leader, sandbox.bwrap, "--args", str(ARGS_FD), "--json-status-fd", str(STATUS_FD), "--", *inside]
 
 
-# Waits for the command in the foreground and then ends, so that a program may save its work; and a task that was told to
-# end does not go on with its next line.
-_TRAPS = "".join(
-    f"trap 'exit {128 + number}' {name}\n" for name, number in (("TERM", signal.SIGTERM), ("INT", signal.SIGINT))
-)
-
-
 def script(setup: Sequence[str], run: str) -> str:
-    """The shell script of a task. Its environment comes through a descriptor: a dynamic linker's variable set by the job
-    must not reach bubblewrap or setpriv, which still run as root."""
-    lines = [f". /proc/self/fd/{ENV_FD}", f"exec {ENV_FD}<&-", _TRAPS.rstrip(), *setup, run]
+    """The shell script of a task. Its environment comes through a descriptor: a dynamic linker's variable set by the
+    job must not reach bubblewrap or setpriv, which still run as root."""
+    lines = [f". /proc/self/fd/{ENV_FD}", f"exec {ENV_FD}<&-", *setup, run]
     return "\n".join(lines) + "\n"
 
 

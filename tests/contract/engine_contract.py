@@ -1,0 +1,134 @@
+"""What the tests of engines share: a place to run an engine, and a memory of what it said."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headframe.engines.local import LocalEngine, LocalLogs
+from headframe.fleet.engine_words import Launch, Observation, Report, Seen, Stop
+from headframe.fleet.records import Share, Slice
+
+DEADLINE = 20.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+    """The first true answer of `condition`, asked again and again until a deadline."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := condition():
+            return answer
+        time.sleep(0.005)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+class Place:
+    """One data folder with an engine; `restart` is a server that dies and comes back."""
+
+    def __init__(self, data: Path, **settings: Any) -> None:
+        self.data, self.settings = data, settings
+        self.heard: list[Observation | Report] = []
+        self.news = threading.Condition()
+        self.engine = self._begin()
+        self.logs = LocalLogs(data, self.engine)
+
+    def _begin(self) -> LocalEngine:
+        engine = LocalEngine(self.data, **self.settings)
+        engine.start(self._hear)
+        self.wait_for(lambda seen: isinstance(seen, Report), "a first report")
+        return engine
+
+    def _hear(self, seen: Observation | Report) -> None:
+        with self.news:
+            self.heard.append(seen)
+            self.news.notify_all()
+
+    def wait_for(self, wanted: Callable[[Any], bool], what: str, after: int = 0, seconds: float = DEADLINE) -> Any:
+        end = time.monotonic() + seconds
+        with self.news:
+            while True:
+                for seen in self.heard[after:]:
+                    if wanted(seen):
+                        return seen
+                if not self.news.wait(max(0.0, end - time.monotonic())):
+                    raise AssertionError(f"not heard within {seconds} s: {what}; heard {self.heard[-3:]}")
+
+    def wait_seen(self, allocation_id: str, *states: Seen, after: int = 0, seconds: float = DEADLINE) -> Observation:
+        def matches(seen: Any) -> bool:
+            return isinstance(seen, Observation) and seen.allocation_id == allocation_id and seen.seen in states
+
+        found = self.wait_for(matches, f"{allocation_id} {states}", after, seconds)
+        assert isinstance(found, Observation)
+        return found
+
+    def report(self) -> Report:
+        before = len(self.heard)
+        self.engine.request_report()
+        found = self.wait_for(lambda seen: isinstance(seen, Report), "a report", before)
+        assert isinstance(found, Report)
+        return found
+
+    def run(self, name: str, run: str, **more: Any) -> Observation:
+        """Launch a job and wait for its end."""
+        self.engine.act([launch(name, run, **more)])
+        return self.wait_seen(f"alc_{name}", Seen.EXITED, Seen.FAILED, Seen.LOST)
+
+    def text(self, name: str, *streams: str) -> str:
+        pieces, _next = self.logs.read(f"job_{name}", 0, 1 << 30)
+        return "".join(piece.text for piece in pieces if not streams or piece.stream in streams)
+
+    def agent_pid(self) -> int:
+        return int(wait_until(lambda: self.engine.agent.get("pid"), "the agent's hello"))
+
+    def kill_agent(self) -> int:
+        """Kill it as hard as can be; returns the pid it had. The engine starts the next one."""
+        pid, before = self.agent_pid(), len(self.heard)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.engine.agent.get("pid") != pid, "another agent")
+        self.wait_for(lambda seen: isinstance(seen, Report), "the next agent's report", before)
+        return pid
+
+    def restart(self) -> None:
+        """The server goes and comes back; the agent stays."""
+        self.engine.close()
+        self.heard.clear()
+        self.engine = self._begin()
+        self.logs = LocalLogs(self.data, self.engine)
+
+    def end(self) -> None:
+        """End every allocation, then the agent."""
+        alive = [seen for seen in self.report().observations if seen.seen in (Seen.PREPARING, Seen.RUNNING)]
+        self.engine.act([Stop(seen.allocation_id, seen.generation, "test", "SIGKILL", 0) for seen in alive])
+        for seen in alive:
+            self.wait_seen(seen.allocation_id, Seen.EXITED, Seen.FAILED, Seen.LOST)
+        pid = self.agent_pid()
+        self.engine.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def launch(
+    name: str,
+    run: str,
+    *,
+    generation: int = 1,
+    tasks: int = 1,
+    organization: int = 1,
+    memory_mib: int = 256,
+    cpu_milli: int = 1000,
+    shares: tuple[Share, ...] = (),
+    env: dict[str, str] | None = None,
+    secrets: dict[str, str] | None = None,
+    **work: Any,
+) -> Launch:
+    slices = tuple(Slice(rank, "nod_x", cpu_milli, memory_mib, 0, shares) for rank in range(tasks))
+    return Launch(
+        f"alc_{name}", generation, f"job_{name}", name, f"org_{organization}", organization, "prj_x", slices,
+        {"run": run, **work}, env or {}, secrets or {},
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""Killing every one of our programs in mid-work: the job goes on, nothing is lost, doubled or told wrongly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.contract.engine_contract import Place, launch, wait_until
+
+from headframe.fleet.engine_words import Seen, Stop
+
+NUMBERS = (
+    "import sys\nfor n in range({count}): sys.stdout.write(f'{{n}} ääääääääääääääääääääääääääääääääääääääää\\n')\n"
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    try:
+        yield place
+    finally:
+        place.end()
+
+
+def test_the_server_comes_back_to_the_same_task(place: Place) -> None:
+    place.engine.act([launch("stays", "sleep 100")])
+    first = place.wait_seen("alc_stays", Seen.RUNNING)
+    agent = place.agent_pid()
+    place.restart()
+    assert place.agent_pid() == agent
+    (again,) = place.report().observations
+    assert (again.seen, again.pid, again.running_us) == (Seen.RUNNING, first.pid, first.running_us)
+
+
+def test_the_next_agent_takes_the_task_over(place: Place) -> None:
+    place.engine.act([launch("stays", "echo before; sleep 1; echo after; exit 5")])
+    first = place.wait_seen("alc_stays", Seen.RUNNING)
+    place.kill_agent()
+    (again,) = place.report().observations
+    assert (again.seen, again.pid, again.running_us) == (Seen.RUNNING, first.pid, first.running_us)
+    assert place.wait_seen("alc_stays", Seen.EXITED).exit_code == 5
+    assert place.text("stays") == "before\nafter\n"
+
+
+def test_everything_is_killed_while_the_task_ends(place: Place) -> None:
+    """With neither server nor agent there, the end is exact and the last words are kept."""
+    run = 'sleep 0.5; echo last words; date +%s.%N > "$HEADFRAME_OUTPUTS/end"; exit 6'
+    place.engine.act([launch("alone", run)])
+    running = place.wait_seen("alc_alone", Seen.RUNNING)
+    place.engine.close()
+    os.kill(place.agent_pid(), signal.SIGKILL)
+    ended = place.data / "jobs/job_alone/outputs/end"
+    wait_until(lambda: ended.exists() and ended.read_text().strip(), "the job's own record of its end")
+    wait_until(lambda: "leader-code" in _status(place, "alone"), "the exit code on disk")
+    time.sleep(0.3)  # so that a wrong end (the moment of finding out) would show
+    place.restart()
+    end = place.wait_for(lambda seen: getattr(seen, "observations", ()), "a report").observations[0]
+    if end.seen is not Seen.EXITED:
+        end = place.wait_seen("alc_alone", Seen.EXITED)
+    assert (end.seen, end.exit_code, end.running_us) == (Seen.EXITED, 6, running.running_us)
+    assert abs(end.at_us - float(ended.read_text()) * 1e6) < 200_000
+    assert place.text("alone") == "last words\n"
+
+
+def _status(place: Place, name: str) -> str:
+    return (place.data / f"jobs/job_{name}/attempts/1/0/run/status").read_text()
+
+
+def test_no_line_is_lost_or_doubled_when_the_agent_dies_in_mid_stream(place: Place) -> None:
+    count = 400_000
+    place.engine.act([launch("stream", f'python3 -c "{NUMBERS.format(count=count)}"')])
+    for part in (1, 2, 3):
+        wait_until(lambda part=part: place.logs.end("job_stream") > part << 20, "the stream flows")  # type: ignore[misc]
+        place.kill_agent()
+    assert place.wait_seen("alc_stream", Seen.EXITED, seconds=60).exit_code == 0
+    lines = place.text("stream").splitlines()
+    assert len(lines) == count
+    assert all(line.startswith(f"{number} ä") for number, line in enumerate(lines))
+
+
+def test_a_stop_goes_on_after_the_agent_died(place: Place) -> None:
+    place.engine.act([launch("deaf", "trap '' TERM; echo ready; sleep 100; sleep 100")])
+    wait_until(lambda: "ready" in place.text("deaf"), "the job is ready")
+    place.engine.act([Stop("alc_deaf", 1, "user", grace_us=700_000)])
+    wait_until(lambda: '"stop": {' in (place.data / "agent/state/alc_deaf.json").read_text(), "the stop on disk")
+    place.kill_agent()
+    assert place.wait_seen("alc_deaf", Seen.EXITED).exit_code == 128 + signal.SIGKILL
+
+
+def test_a_gang_is_taken_over_whole(place: Place) -> None:
+    place.engine.act([launch("gang", 'sleep 0.$((RANK * 5)); exit "$RANK"', tasks=2)])
+    place.wait_seen("alc_gang", Seen.RUNNING)
+    place.kill_agent()
+    assert place.wait_seen("alc_gang", Seen.EXITED).exit_code == 1
+
+
+def test_a_task_without_a_trace_is_lost(place: Place) -> None:
+    place.engine.act([launch("lost", "sleep 100")])
+    running = place.wait_seen("alc_lost", Seen.RUNNING)
+    place.engine.close()
+    os.kill(place.agent_pid(), signal.SIGKILL)
+    run = place.data / "jobs/job_lost/attempts/1/0/run"
+    words = (run / "pid").read_text().split()
+    (run / "pid").write_text(" ".join([words[0], words[1], "another-boot", words[3]]))
+    os.kill(int(words[0]), signal.SIGKILL)
+    place.restart()
+    end = place.wait_for(lambda seen: getattr(seen, "observations", ()), "a report").observations[0]
+    end = end if end.seen is Seen.LOST else place.wait_seen("alc_lost", Seen.LOST)
+    assert end.fault == "node"
+    assert running.running_us is not None
+    assert running.running_us <= end.at_us <= time.time_ns() // 1000
+
+
+def test_an_end_is_remembered_until_it_is_forgotten(place: Place) -> None:
+    before = place.run("ended", "exit 3")
+    place.kill_agent()
+    assert place.report().observations == (before,)
+
+
+def test_a_task_killed_from_outside_is_told_with_its_signal(place: Place) -> None:
+    place.engine.act([launch("shot", "sleep 100")])
+    pid = place.wait_seen("alc_shot", Seen.RUNNING).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert place.wait_seen("alc_shot", Seen.EXITED).exit_code == 128 + signal.SIGKILL
+
+
+def test_a_data_folder_may_have_a_long_path(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    place = Place(deep)
+    try:
+        assert place.run("deep", "echo here").exit_code == 0
+    finally:
+        place.end()

@@ -1,0 +1,113 @@
+"""Finding hardware: names, pretended devices, and the driver's library played by one that we compile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headframe.base.errors import Invalid
+from headframe.engines.cgroups import V2, Limits, Use
+from headframe.engines.machine import discover, kind_of
+
+NVML = r"""
+#include <stdio.h>
+#include <string.h>
+#include <stdlib.h>
+typedef struct { unsigned long long total, free, used; } memory_t;
+static int lost(void *device) { char *text = getenv("STUB_LOST"); return text && (long)device == atoi(text) + 1; }
+int nvmlInitWithFlags(unsigned flags) { return 0; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+const char *nvmlErrorString(int code) { return "stub"; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+  *device = (void *)(long)(index + 1); return lost(*device) ? 15 : 0; }
+int nvmlDeviceGetName(void *device, char *name, unsigned size) {
+  strncpy(name, "NVIDIA H100 80GB HBM3", size); return 0; }
+int nvmlDeviceGetUUID(void *device, char *name, unsigned size) {
+  snprintf(name, size, "GPU-%ld", (long)device); return 0; }
+int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
+  memory->total = 81559ULL << 20; memory->free = memory->total; memory->used = 0; return 0; }
+int nvmlDeviceGetMinorNumber(void *device, unsigned *number) { *number = 7 + (unsigned)(long)device; return 0; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA GeForce RTX 4090", "RTX4090"),
+        ("NVIDIA L40S", "L40S"),
+        ("", "GPU"),
+    ],
+)
+def test_names_become_kinds(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_pretended_devices_are_marked(tmp_path: Path) -> None:
+    found = discover(tmp_path, "H100:2, A100:1")
+    fakes = [card for card in found.accelerators if card.fake]
+    assert [(card.kind, card.nominal_gib) for card in fakes] == [("H100", 80), ("H100", 80), ("A100", 80)]
+    assert len({card.id for card in found.accelerators}) == len(found.accelerators)
+    assert found.node.fake
+    assert found.node.cpu_milli > 0
+    assert found.node.memory_mib > 0
+
+
+@pytest.mark.parametrize("text", ["H100", "H100:0", "H100:x", ":3", "H100:99999"])
+def test_a_wrong_wish_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Invalid, match="fake-gpus"):
+        discover(tmp_path, text)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the pretended driver")
+@pytest.mark.parametrize("lost", ["", "1"])
+def test_nvidia_devices_are_read_from_the_driver(tmp_path: Path, lost: str) -> None:
+    (tmp_path / "stub.c").write_text(NVML)
+    library = tmp_path / "libnvidia-ml.so.1"
+    build = [
+        "cc",
+        "-shared",
+        "-fPIC",
+        "-w",
+        f"-Wl,-soname,{library.name}",
+        "-o",
+        str(library),
+        str(tmp_path / "stub.c"),
+    ]
+    subprocess.run(build, check=True)
+    script = (
+        "from pathlib import Path; from headframe.engines.machine import discover; f = discover(Path('.'))\n"
+        "for c in f.accelerators: print(c.kind, c.nominal_gib, c.uuid or '-', c.healthy, f.devices[c.id]['nodes'][-1])"
+    )
+    env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)} | ({"STUB_LOST": lost} if lost else {})
+    run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    lines = run.stdout.splitlines()
+    assert lines[0] == "H100 80 GPU-1 True /dev/nvidia8", run.stderr
+    assert lines[1].split()[3] == ("False" if lost else "True")
+
+
+def test_v2_groups_get_their_limits_and_tell_their_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a pretended tree: a folder with the files that the kernel would make."""
+    group = tmp_path / "task"
+    group.mkdir()
+    for name in ("memory.max", "memory.swap.max", "cpu.max", "pids.max", "cgroup.procs", "cgroup.events"):
+        (group / name).touch()
+    (group / "cpu.stat").write_text("usage_usec 1234\nuser_usec 1000\n")
+    (group / "memory.peak").write_text(str(77 << 20))
+    (group / "memory.events").write_text("low 0\noom 1\noom_kill 2\n")
+    writer = V2(tmp_path)
+    folders = writer.make("task", Limits(memory_mib=64, cpu_milli=50, cpu_max_milli=None))
+    assert (group / "memory.max").read_text() == str(64 << 20)
+    assert (group / "memory.swap.max").read_text() == "0"
+    assert (group / "cpu.max").read_text() == "10000 100000"
+    assert (group / "pids.max").read_text() == "4096"
+    assert writer.use(folders) == Use(1234, 77, 2)
