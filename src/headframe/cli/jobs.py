@@ -35,7 +35,7 @@ COLUMNS = (
     Column("RAN", lambda job: printing.lasted(job["started_us"], job["ended_us"])),
     Column("TRY", lambda job: job["attempt"] or "", right=True),
     Column("EXIT", lambda job: "" if job["exit_code"] is None else job["exit_code"], right=True),
-    Column("REASON", lambda job: job["reason"]),
+    Column("REASON", lambda job: job["reason"] if job["reason"] != job["state"] else ""),
 )
 
 

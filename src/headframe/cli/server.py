@@ -67,7 +67,7 @@ def migrate(**options: Any) -> int:
 @click.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    epilog="\b\nExample:\n  headframe sim --seed 1 --scenario steady",
+    epilog="\b\nExample:\n  headframe sim --seed 1 --scenario storm",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sim(arguments: tuple[str, ...]) -> int:
