@@ -102,9 +102,10 @@ def test_a_gang_is_taken_over_whole(place: Place) -> None:
 def test_a_task_without_a_trace_is_lost(place: Place) -> None:
     place.engine.act([launch("lost", "sleep 100")])
     running = place.wait_seen("alc_lost", Seen.RUNNING)
+    run = place.data / "jobs/job_lost/attempts/1/0/run"
+    wait_until((run / "pid").exists, "the task says who it is")
     place.engine.close()
     os.kill(place.agent_pid(), signal.SIGKILL)
-    run = place.data / "jobs/job_lost/attempts/1/0/run"
     words = (run / "pid").read_text().split()
     (run / "pid").write_text(" ".join([words[0], words[1], "another-boot", words[3]]))
     os.kill(int(words[0]), signal.SIGKILL)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TAKE_BYTES = 256 << 10  # from one pipe in one round, so that a chatty task leaves room for the others
 LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
+CLAIM_TRIES = 20  # times 50 ms
 LINGER_SECONDS = 0.02  # how often it is looked after what outlives a stopped task's shell
 DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes that escaped a plain group)
 KILLED = 128 + signal.SIGKILL
@@ -110,9 +111,14 @@ class Task:
 
     def adopt(self) -> None:
         """Take over a task that an earlier agent started, or find out how it ended."""
-        who = identity(self.run)
-        self.who = who
         self._open_pipes()
+        self._take_over(CLAIM_TRIES)
+
+    def _take_over(self, tries: int) -> None:
+        who = self.who = identity(self.run)
+        if who is None and tries:  # forked just before the agent died: it is about to write down who it is
+            self.host.loop.later(0.05, lambda: self._take_over(tries - 1))
+            return
         if who is not None and who.alive():
             try:
                 self._watch(who.pid)
