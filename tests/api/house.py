@@ -169,7 +169,7 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
     node = Node("nod_1", "cls_1", "node-1", 64_000, 512 * 1024, 1 << 20, fake=True)
     devices = [Accelerator(f"acc_{n}", "nod_1", n, "H100", "nvidia", 81_559, fake=True) for n in range(GPUS)]
     engine = ScriptedEngine(
-        "scripted", [node], devices, true_us=clock.now_us, stamp_us=clock.now_us, rng=SeededRng(1)
+        [node], devices, true_us=clock.now_us, stamp_us=clock.now_us, rng=SeededRng(1)
     )  # fmt: skip
     engines = {"cls_1": engine}
     loop = Loop(store, engines, ids, vault, blobs, clock.now_us())  # type: ignore[arg-type]
