@@ -108,9 +108,10 @@ class ScriptedEngine:
     that observations carry. Nothing happens on its own: whoever drives the time calls `advance`.
     """
 
+    name = "scripted"
+
     def __init__(
         self,
-        name: str,
         nodes: Sequence[Node],
         accelerators: Sequence[Accelerator],
         *,
@@ -119,7 +120,6 @@ class ScriptedEngine:
         rng: Rng,
         temper: Temper | None = None,
     ) -> None:
-        self.name = name
         self.temper = temper or Temper()
         self.violations: list[str] = []
         self.launches = 0

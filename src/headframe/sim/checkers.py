@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from headframe.base.changes import Changes
@@ -18,7 +18,7 @@ from headframe.control.ports import Store
 from headframe.control.world import WARM, World
 from headframe.engines.scripted import ScriptedEngine
 from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node
-from headframe.jobs.records import ENDED, Attempt, Job, JobState
+from headframe.jobs.records import Attempt, Job, JobState
 from headframe.jobs.states import MOVES
 from headframe.ledger.records import Invoice, Transfer
 from headframe.metering.records import UsageRecord
@@ -48,6 +48,7 @@ class Scene:
     engines: Mapping[str, ScriptedEngine]
     committed: Sequence[Changes]
     last: bool = False  # the world has ended: nothing more will come
+    waiting: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)  # job -> why, at the end
 
     def rows(self, *kinds: type[Any]) -> Iterable[Any]:
         """The committed rows of some classes, in order."""
@@ -394,12 +395,19 @@ class Ends:
         attempts = sorted(scene.world.all(Attempt))
         if attempts:
             raise Violation("Ends", f"{scene.world.get(Attempt, attempts[0])} never ended")
-        parents = {job.parent_id for job in scene.world.all(Job).values()}
-        for name, job in sorted(scene.world.all(Job).items()):
-            assert job.state not in ENDED
-            waits = job.state in (JobState.PENDING, JobState.QUEUED) and bool(job.reason)
-            if not waits and not (job.parent and name in parents):
+        jobs = scene.world.all(Job)
+        parents = {job.parent_id for job in jobs.values()}
+        for name, job in sorted(jobs.items()):
+            if job.parent and name in parents:
+                continue
+            if job.state not in (JobState.PENDING, JobState.QUEUED):
                 raise Violation("Ends", f"{name} is still {job.state} ({job.reason})")
+            if job.state is JobState.PENDING and not any(other in jobs for other in job.after):
+                raise Violation("Ends", f"{name} is still pending ({job.reason}), though it waits for no job")
+            why = scene.waiting.get(name)
+            # All nodes are up and nothing is held, so that room is no reason.
+            if not why or not why["text"] or why["reason"] in ("placed", "no_capacity", "parallel"):
+                raise Violation("Ends", f"{name} is still {job.state} ({job.reason}), and the reason told is {why}")
 
 
 CHECKERS: tuple[type[Checker], ...] = (

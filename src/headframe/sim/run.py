@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from headframe.base.errors import HeadframeError, NotFound, OurError, StoreFaile
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
 from headframe.control.loop import Loop
 from headframe.control.ports import Reads
+from headframe.control.queries import story
 from headframe.control.steady import Steady, on_record_us
 from headframe.engines.scripted import ScriptedEngine, Temper
 from headframe.fleet.records import Allocation
@@ -101,7 +102,7 @@ class Simulation:
         places = fleet(self.scenario, rng.fork("fleet"))
         self.engines = {
             cluster.id: ScriptedEngine(
-                cluster.name, nodes, devices, true_us=lambda: self.clock.true_us, stamp_us=self.clock.machine_us,
+                nodes, devices, true_us=lambda: self.clock.true_us, stamp_us=self.clock.machine_us,
                 rng=rng.fork(cluster.id),
             )
             for _, cluster, nodes, devices in places
@@ -162,7 +163,14 @@ class Simulation:
                 break
             if self.clock.true_us > limit_us:
                 break
-        self._look(last=self._ticks_left is None)
+        if self._ticks_left is None:
+            self._end()
+
+    def _end(self) -> None:
+        """One more tick, in which everything that still waits has to say why; then the last look."""
+        answers = {name: self._ask(story, self.people.operator, name) for name in sorted(self.loop.world.all(Job))}
+        self._tick()
+        self._look({name: answer.result()["waiting"] for name, answer in answers.items()})
 
     def _busy(self) -> bool:
         world = self.loop.world
@@ -222,7 +230,7 @@ class Simulation:
             self.loop.tick(self._steady.now_us())
         except Killed:
             self._boot()
-            self._look_engines()
+            self._look()  # the orders may not have gone out; all else must hold at once
             return
         self._look()
         self._fruitless = self._fruitless + 1 if timer and self.store.commits == written else 0
@@ -249,7 +257,7 @@ class Simulation:
 
     # What checkers see.
 
-    def _look(self, last: bool = False) -> None:
+    def _look(self, waiting: Mapping[str, Any] | None = None) -> None:
         if self._defects:
             raise Violation("Defects", f"{type(self._defects[0]).__name__}: {self._defects[0]}") from self._defects[0]
         if self._stale:
@@ -257,14 +265,11 @@ class Simulation:
         committed = self.store.committed[self._looked :]
         self._looked = len(self.store.committed)
         scene = Scene(
-            self._ticks, self._steady.now_us(), self.loop.world, self.inner_store, self.engines, committed, last
-        )
+            self._ticks, self._steady.now_us(), self.loop.world, self.inner_store, self.engines, committed,
+            waiting is not None, waiting or {},
+        )  # fmt: skip
         for checker in self.checkers:
             checker.look(scene)
-
-    def _look_engines(self) -> None:
-        """After a death the orders may not have gone out; all else must hold at once."""
-        self._look()
 
     # Plans.
 
