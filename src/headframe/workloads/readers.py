@@ -22,6 +22,7 @@ MAX_NODES = 10_000
 MAX_ARRAY = 100_000
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 REFERENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")  # a name, or an id such as job_0cz3k5
+SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 RESERVED_VARIABLES = frozenset(
     {
@@ -108,6 +109,7 @@ def listed(read_one: Reader, *, most: int, unique: bool = True) -> Reader:
 
 name = matching(NAME, "lowercase letters, digits, '.', '-' and '_', up to 63, letters or digits at both ends")
 reference = matching(REFERENCE, "the name or the id of a job")
+secret = matching(SECRET, "the name of a secret: letters, digits, '_' and '-', up to 63, not a digit first")
 image = matching(_IMAGE, "an image such as docker.io/library/python:3.12")
 package = matching(_PACKAGE, "a requirement such as torch, torch==2.5.1 or name @ https://host/file.whl")
 cluster = matching(_LABEL, "any, the name of a cluster or region, or label=value")

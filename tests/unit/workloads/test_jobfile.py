@@ -334,6 +334,10 @@ def test_yaml_bombs_are_refused(text: str) -> None:
     assert refused(text).next_step
 
 
+def test_secrets_may_have_the_names_that_variables_have() -> None:
+    assert jobfile.parse({"run": "x", "secrets": ["HF_TOKEN", "wandb-key"]}).secrets == ("HF_TOKEN", "wandb-key")
+
+
 def test_values_given_at_submit_go_before_the_file() -> None:
     found = jobfile.parse({"run": "x", "env": {"A": "file", "B": None}}, env={"A": "given", "B": "b", "C": "c"})
     assert found.env == {"A": "given", "B": "b", "C": "c"}
