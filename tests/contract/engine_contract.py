@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headframe.engines import agent_wire
 from headframe.engines.local import LocalEngine, LocalLogs
 from headframe.fleet.engine_words import Launch, Observation, Report, Seen, Stop
 from headframe.fleet.records import Share, Slice
@@ -109,8 +109,9 @@ class Place:
             self.wait_seen(seen.allocation_id, Seen.EXITED, Seen.FAILED, Seen.LOST)
         pid = self.agent_pid()
         self.engine.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        with agent_wire.connect(self.data / "agent") as wire:
+            wire.sendall(agent_wire.encode({"leave": {}}))
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the agent's end")
 
 
 def launch(

@@ -356,6 +356,8 @@ class Agent:
         self.loop.watch(server.fileno(), lambda: self._accept(server))
         self._touch_alive()
         self.loop.run()
+        if self.groups is not None:
+            self.groups.leave()
 
     def _accept(self, server: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

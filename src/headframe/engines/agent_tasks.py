@@ -76,6 +76,16 @@ def _catches(pid: int, number: int) -> bool:
     return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
 
 
+def _is_copy_of_parent(pid: int) -> bool:
+    """Whether a process is a fork that has not become a program of its own: its parent hears the signal already, and
+    handlers that it has only until it becomes one must not be trusted."""
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == Path(f"/proc/{parent}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
 def _session_of(pid: int) -> int:
     try:
         return os.getsid(pid)
@@ -216,7 +226,7 @@ class Task:
     def warn(self, number: int) -> None:
         """Send a signal to those who listen: it must not end a shell that does not know it."""
         for pid in self._inside():
-            if _catches(pid, number):
+            if _catches(pid, number) and not _is_copy_of_parent(pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
 

@@ -51,6 +51,10 @@ class Writer(Protocol):
 
     def use(self, folders: Sequence[str]) -> Use: ...
 
+    def leave(self) -> None:
+        """Remove our own group when no task is left in it."""
+        ...
+
 
 def join_paths(folders: Sequence[str]) -> list[bytes]:
     """The files into which a fresh process writes `0` to join its group.
@@ -91,6 +95,9 @@ class V2:
             _keyed(group / "memory.events").get("oom_kill", 0),
         )
 
+    def leave(self) -> None:
+        remove([str(self.base)])
+
 
 class V1:
     """The separate trees. `bases` maps controllers to groups under which tasks get theirs."""
@@ -123,6 +130,9 @@ class V1:
             if (folder / "cpuacct.usage").exists():
                 cpu = _number(folder / "cpuacct.usage") // 1000
         return Use(cpu, peak, killed)
+
+    def leave(self) -> None:
+        remove([str(base) for base in self.bases.values()])
 
 
 def members(folders: Sequence[str]) -> list[int]:
