@@ -90,7 +90,15 @@ class Simulation:
     on top of what the scenario's weather brings.
     """
 
-    def __init__(self, seed: int, name: str, *, ticks: int | None = None, deaths: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        seed: int,
+        name: str,
+        *,
+        ticks: int | None = None,
+        deaths: Sequence[int] = (),
+        checkers: Sequence[type[Checker]] = CHECKERS,
+    ) -> None:
         self.seed, self.name, self.scenario = seed, name, SCENARIOS[name]
         self.clock = VirtualClock()
         self.doom = Doom()
@@ -107,7 +115,7 @@ class Simulation:
             )
             for _, cluster, nodes, devices in places
         }  # fmt: skip
-        self.checkers: list[Checker] = [make() for make in CHECKERS]
+        self.checkers: list[Checker] = [make() for make in checkers]
         self.refused: Counter[str] = Counter()
         self._ticks_left = ticks
         self._planned_deaths = sorted(deaths, reverse=True)
