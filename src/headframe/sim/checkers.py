@@ -259,17 +259,26 @@ class Quotas:
             for one in begun:
                 for quota in self._quotas.values():
                     if quota.scope_id in _owners(one):
-                        self._check(quota)
+                        self._check(quota, one)
 
-    def _check(self, quota: Quota) -> None:
-        parts = [part for one in self._held.values() if quota.scope_id in _owners(one) for part in one.slices]
-        for name, held, limit in (
-            ("gpu_milli", sum(share.milli for part in parts for share in part.shares), quota.gpu_milli),
-            ("cpu_milli", sum(part.cpu_milli for part in parts), quota.cpu_milli),
-            ("memory_mib", sum(part.memory_mib for part in parts), quota.memory_mib),
-        ):
-            if limit is not None and held > limit:
-                raise Violation("Quotas", f"{quota.scope_id} holds {name} {held} of {limit}")
+    def _check(self, quota: Quota, begun: Allocation) -> None:
+        """A quota may have been lowered below what is held: it keeps out what would hold more of that meter."""
+        asked = _amounts([begun])
+        held = _amounts(one for one in self._held.values() if quota.scope_id in _owners(one))
+        limits = (quota.gpu_milli, quota.cpu_milli, quota.memory_mib)
+        for name, limit, more, all_of_it in zip(("gpu", "cpu", "memory"), limits, asked, held, strict=True):
+            if limit is not None and more and all_of_it > limit:
+                raise Violation("Quotas", f"{quota.scope_id} holds {name} {all_of_it} of {limit} with {begun.id}")
+
+
+def _amounts(allocations: Iterable[Allocation]) -> tuple[int, int, int]:
+    """GPU and CPU in thousandths, and memory in MiB, of all of them."""
+    parts = [part for one in allocations for part in one.slices]
+    return (
+        sum(share.milli for part in parts for share in part.shares),
+        sum(part.cpu_milli for part in parts),
+        sum(part.memory_mib for part in parts),
+    )
 
 
 def _owners(allocation: Allocation) -> tuple[str, str, str]:
