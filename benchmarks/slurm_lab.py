@@ -58,7 +58,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def measure(launches: int, jobs: int) -> dict[str, float] | None:
-    """{"p50_ms": sbatch to first line, "jobs_per_second": separate sbatch, submit to all done}; None where it can't be."""
+    """{"p50_ms": sbatch to first line, "jobs_per_second": separate sbatch to all done}; None without root or Slurm."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     if os.geteuid() != 0 or any(shutil.which(program, path=path) is None for program in PROGRAMS):
         return None
@@ -89,15 +89,18 @@ def _start(folder: Path, environment: dict[str, str]) -> None:
     )
     (folder / "etc/slurm.conf").write_text(text)
     munge = folder / "run/munge"
-    run = {"env": environment, "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    def run(*command: str) -> None:
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     options = [f"--{name}={path}" for name, path in (
         ("socket", munge / "munge.socket.2"), ("key-file", key), ("pid-file", munge / "munged.pid"),
         ("log-file", folder / "munge/munged.log"), ("seed-file", folder / "munge/munged.seed"),
     )]  # fmt: skip
-    subprocess.run(["runuser", "-u", "munge", "--", "munged", "--num-threads=10", *options], **run)
-    subprocess.run(["slurmctld"], **run)
+    run("runuser", "-u", "munge", "--", "munged", "--num-threads=10", *options)
+    run("slurmctld")
     for node in ("h1", "h2", "h3", "h4"):
-        subprocess.run(["slurmd", "-N", node], **run)
+        run("slurmd", "-N", node)
     _until(lambda: _output(["sinfo", "-h", "-o", "%T %D"], environment).split() == ["idle", "4"], 30)
 
 

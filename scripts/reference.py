@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def job_file() -> str:
     from headframe.workloads.registry import fields as job_fields
 
     rows = [
-        (f"`{one.name}`", one.form, one.default or ("required" if one.required else ""), one.meaning, f"`{one.example}`")
+        (f"`{one.name}`", one.form, "required" if one.required else one.default, one.meaning, f"`{one.example}`")
         for one in job_fields()
     ]  # fmt: skip
     intro = (
@@ -97,12 +97,9 @@ def http_api() -> str:
 
 
 def settings() -> str:
-    from headframe.settings import Settings
+    from headframe.settings import Settings, meanings
 
-    rows = [
-        (f"`--{one.name.replace('_', '-')}`", str(one.default) if one.default is not MISSING else "", one.metadata["meaning"])
-        for one in fields(Settings)
-    ]  # fmt: skip
+    rows = [(f"`--{one.name.replace('_', '-')}`", str(one.default), meanings()[one.name]) for one in fields(Settings)]
     return "# Settings of the server\n\nOptions of `headframe serve`.\n\n" + table(
         ("option", "default", "meaning"), rows
     )

@@ -181,7 +181,7 @@ def serve(options: Mapping[str, Any]) -> int:
     """Run a server until SIGTERM or SIGINT. Prints its address and, the very first time, the operator's key."""
     import uvicorn
 
-    from headframe.api.app import create_app
+    from headframe.api.app import Server, create_app
 
     settings = from_options(options)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -196,7 +196,7 @@ def serve(options: Mapping[str, Any]) -> int:
         _announce(running, listener.getsockname()[1], known)
         gc.collect()
         gc.freeze()  # what start-up made stays: collecting it again and again costs
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
     return 0
 
 

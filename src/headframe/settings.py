@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 from headframe.base.errors import Invalid
 from headframe.base.quantities import parse_mib
@@ -13,28 +13,34 @@ from headframe.base.quantities import parse_mib
 DEFAULT_PORT = 8470
 
 
-def _knob(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"meaning": meaning})
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one server runs. The reference page of settings is made from these fields."""
 
-    data: Path = _knob(Path("~/.headframe"), "The data folder: store, logs, files and environments lie there.")
-    store_url: str = _knob("", "A database URL, such as postgresql://user@host/name; empty: SQLite in the data folder.")
-    host: str = _knob("127.0.0.1", "The address to listen on. Put a proxy with TLS before any other than loopback.")
-    port: int = _knob(DEFAULT_PORT, "The port to listen on; 0 takes a free one.")
-    fake_gpus: str = _knob("", "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere.")
-    log_limit_mib: int = _knob(64, "The most that one job's log may hold, in MiB; the middle is cut beyond that.")
-    isolation: str = _knob(
-        "preferred", "preferred: jobs run with a warning where no sandbox works; required: they fail."
+    data: Annotated[Path, "The data folder: store, logs, files and environments lie there."] = Path("~/.headframe")
+    store_url: Annotated[
+        str, "A database URL, such as postgresql://user@host/name; empty: SQLite in the data folder."
+    ] = ""
+    host: Annotated[str, "The address to listen on. Put a proxy with TLS before any other than loopback."] = "127.0.0.1"
+    port: Annotated[int, "The port to listen on; 0 takes a free one."] = DEFAULT_PORT
+    fake_gpus: Annotated[
+        str, "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere."
+    ] = ""
+    log_limit_mib: Annotated[int, "The most that one job's log may hold, in MiB; the middle is cut beyond that."] = 64
+    isolation: Annotated[str, "preferred: jobs run with a warning where no sandbox works; required: they fail."] = (
+        "preferred"
     )
 
     @property
     def url(self) -> str:
         """The URL of the store."""
         return self.store_url or f"sqlite:///{self.data / 'headframe.db'}"
+
+
+def meanings() -> dict[str, str]:
+    """What each knob is for, by its name."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {one.name: hints[one.name].__metadata__[0] for one in fields(Settings)}
 
 
 def from_options(options: Mapping[str, Any]) -> Settings:

@@ -11,7 +11,7 @@ from headframe.control.spending import Spending
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Handed to every command `(world, context, ...) -> (Changes, result)` and question `(world, context, ...) -> result`."""
+    """Handed to every command `(world, context, ...) -> (Changes, result)` and question `(...) -> result`."""
 
     now_us: int
     ids: Ids

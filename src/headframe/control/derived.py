@@ -24,10 +24,11 @@ def _holds(allocation: Allocation | None) -> bool:
 class Derived:
     """The queue, who holds what, families of jobs and timers.
 
-    `held` is the open allocation of a job, by job id; `attempt` the attempt under way, by allocation id; `children` are
-    the ids of a parent's children that have not ended, `running_children` counts those that hold something;
-    `dependents` are ids of jobs that wait for a job, by its id; `timers` is a heap of (moment, job id) at which time
-    alone may change something, with repeats and leftovers; `parallel` is the bound that an array sets on its running children; `quotas` are by the id of what they limit.
+    `held` is the open allocation of a job, by job id; `attempt` the attempt under way, by allocation id; `children`
+    are the ids of a parent's children that have not ended, `running_children` counts those that hold something;
+    `dependents` are ids of jobs that wait for a job, by its id; `timers` is a heap of (moment, job id) at which
+    time alone may change something, with repeats and leftovers; `parallel` is the bound that an array sets on its
+    running children; `quotas` are by the id of what they limit.
     """
 
     def __init__(self, tables: dict[type[Any], dict[str, Any]]) -> None:

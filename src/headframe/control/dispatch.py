@@ -15,6 +15,7 @@ from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Sign
 from headframe.fleet.records import Allocation, HoldState
 from headframe.jobs.life import DEFAULT_GRACE_US
 from headframe.jobs.records import Job
+from headframe.tenants.names import variable_of
 from headframe.tenants.records import Organization, Project, Secret
 from headframe.workloads.records import Dataset
 from headframe.workloads.spec import Spec
@@ -112,7 +113,7 @@ class Dispatch:
             slices=allocation.slices,
             work=work,
             env=env,
-            secrets={name: self._secret(job, name) for name in spec.secrets},
+            secrets={variable_of(name): self._secret(job, name) for name in spec.secrets},
             datasets=tuple((alias, self._dataset(job, name, number)) for alias, name, number in spec.datasets),
         )
 

@@ -92,7 +92,11 @@ class Control:
         while not self._closing:
             self._wake.clear()
             now_us = self._clock.now_us()
-            self._loop.tick(now_us)
+            try:
+                self._loop.tick(now_us)
+            except Exception as error:  # the loop mends itself; its thread must not end
+                self._loop.complain(error)
+                self._wake.wait(1.0)
             self.beat_us = self._clock.now_us()
             due_us = self._loop.next_wake_us(self.beat_us)
             wait_s = None if due_us is None else max(due_us - self.beat_us, 0) / 1_000_000

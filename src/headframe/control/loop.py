@@ -246,7 +246,11 @@ class Loop:
             self._retry_us = now_us + RETRY_US
             self.complain(error)
             return
-        self._load(now_us)
+        try:
+            self._load(now_us)
+        except HeadframeError as worse:
+            self._recover(asked, said, StoreFailed(str(worse)), now_us)
+            return
         if isinstance(error, Conflict) and waiting:
             self._heard.extendleft(reversed(said))
             self._one_by_one(waiting, now_us)

@@ -77,8 +77,8 @@ class Forget:
 class Observation:
     """What an engine sees now of one allocation.
 
-    `at_us` is when that state began (for EXITED the exact end). `running_us` is when the tasks began to run, repeated in
-    every later observation, so that a lost RUNNING costs nothing. `exit_code` is 0..255, or 128 + signal. `fault` is
+    `at_us` is when that state began (for EXITED the exact end). `running_us` is when the tasks began to run, repeated
+    in every later observation, so that a lost RUNNING costs nothing. `exit_code` is 0..255, or 128 + signal. `fault` is
     "job", "node" or "engine": whose failure a FAILED or LOST is. `story` are sentences worth telling (warnings such
     as a missing sandbox, an environment built, a checkpoint passed over), in order; an engine repeats them until
     the allocation is forgotten and the loop records each once.

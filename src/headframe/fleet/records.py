@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+# Sizes that accelerators are sold with, from the makers' data sheets: a driver reports a little less.
+SOLD_GB = (2, 3, 4, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 94, 96, 128, 141, 144, 180, 186, 192, 256, 288)
+
 
 class NodeState(StrEnum):
     READY = "ready"
@@ -60,7 +63,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One device. `index` is its number on the node; `links` groups devices with a fast link (such as an NVLink domain)."""
+    """One device. `index` is its number on the node; `links` groups those with a fast link (NVLink domain)."""
 
     id: str
     node_id: str
@@ -77,8 +80,9 @@ class Accelerator:
 
     @property
     def nominal_gib(self) -> int:
-        """Memory as the data sheet says it: 81,559 MiB is an 80 GB card."""
-        return -(-self.memory_mib // 1024)
+        """Memory as the data sheet says it: 81,559 MiB is an 80 GB card, 46,068 MiB a 48 GB one."""
+        whole = -(-self.memory_mib // 1024)
+        return next((size for size in SOLD_GB if whole <= size <= whole * 1.08), whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,8 @@ class Allocation:
     `generation` is the job's attempt number: an engine refuses an older one. `running_us` is the moment from which
     time is charged. Its job is in `job_id`; owners are kept here so that money need not know jobs. `faulted` says
     that it ended through our fault (node failure), so that no minimum is charged. `metered_us` is how far usage
-    records reach, `records` how many there are, `running_metered_us` how much running time they cover; `settled` that all
-    of it is metered and charged, so that the loop need not keep it warm.
+    records reach, `records` how many there are, `running_metered_us` how much running time they cover; `settled` that
+    all of it is metered and charged, so that the loop need not keep it warm.
     """
 
     id: str

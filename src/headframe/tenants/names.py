@@ -38,3 +38,8 @@ def secret_name(text: str, *, field: str) -> str:
             field=field, value=text, allowed="1 to 63 letters, digits, _ and -, not beginning with a digit or -",
         )  # fmt: skip
     return text
+
+
+def variable_of(secret: str) -> str:
+    """The environment variable in which jobs find a secret: `hf-token` is in $HF_TOKEN."""
+    return secret.replace("-", "_").upper()

@@ -97,7 +97,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Money that a scope may spend in a calendar month (UTC). Warns at `warn_percent`, stops jobs at the limit if `stops`."""
+    """Money that a scope may spend in a month (UTC). Warns at `warn_percent`, stops jobs at the limit if `stops`."""
 
     id: str
     organization_id: str
