@@ -27,7 +27,7 @@ from headframe.control.context import Context
 from headframe.control.driver import Control
 from headframe.control.loop import Loop
 from headframe.control.ports import Engine
-from headframe.control.steady import Steady
+from headframe.control.steady import Steady, on_record_us
 from headframe.control.world import World
 from headframe.engines.blobs import Blobs
 from headframe.engines.local import LocalEngine, LocalLogs
@@ -97,8 +97,8 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
         migrate_store(settings.url)
         store = SqlStore(settings.url)
         try:
-            newest = store.events(after=store.last_event_seq() - 1, limit=1)
-            clock = Steady(machine_us, newest[0].at_us if newest else 0)
+            store.claim()
+            clock = Steady(machine_us, on_record_us(store))
             ids = MachineIds()
             engine = LocalEngine(
                 settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20

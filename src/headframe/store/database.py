@@ -15,6 +15,7 @@ from headframe.base.errors import HeadframeError, Invalid, StoreFailed
 LOCK_WAIT_MS = 5_000  # how long to wait for a lock that somebody else holds before giving up
 _CONNECT_SECONDS = 10
 _READERS = 8  # connections that stay open
+_CLAIM = 0x68656164  # the number of the advisory lock that a server holds: "head"
 _MORE_READERS = 32  # and that are opened besides when many ask at once
 
 _PRAGMAS = (
@@ -95,6 +96,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
         self._lock = threading.RLock() if self.in_memory else None
+        self._claim: Connection | None = None
         if self.in_memory:
             shared = _engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
             _prepare_sqlite(shared, lock_wait_ms, writes=True)
@@ -131,7 +133,20 @@ class Database:
         with explained(), self._held(), self._reader.connect() as connection:
             yield connection
 
+    def claim(self) -> bool:
+        """Keep other servers off a database on a server, until `close`; False when another one holds it.
+
+        A session's advisory lock, so that it ends with its holder however that ends. Files are guarded by their folder.
+        """
+        if self.is_sqlite:
+            return True
+        with explained():
+            self._claim = self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
+            return bool(self._claim.exec_driver_sql(f"SELECT pg_try_advisory_lock({_CLAIM})").scalar())
+
     def close(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
         self._reader.dispose()
         self._writer.dispose()
 

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from sqlalchemy import Connection, exc, func, literal, select, union_all
 
 from headframe.base.changes import Changes, Event
-from headframe.base.errors import Conflict, Invalid, StoreFailed, VersionConflict
+from headframe.base.errors import AlreadyRunning, Conflict, Invalid, StoreFailed, VersionConflict
 from headframe.control.world import WARM
 from headframe.ledger.records import Invoice, Transfer
 from headframe.store import schema
@@ -130,6 +130,13 @@ class SqlStore(SqlReads):
         except BaseException:
             self.close()
             raise
+
+    def claim(self) -> None:
+        """Be the one server on this store; raises `AlreadyRunning` when another one is."""
+        if not self._database.claim():
+            raise AlreadyRunning(
+                "Another Headframe runs on this database.", next_step="Use that one, or stop it first."
+            )
 
     def close(self) -> None:
         """Let go of all connections."""
