@@ -33,8 +33,8 @@ COLUMNS = (
     Column("GPU", gpus_of),
     Column("SUBMITTED", lambda job: printing.age(job["submitted_us"])),
     Column("RAN", lambda job: printing.lasted(job["started_us"], job["ended_us"])),
-    Column("TRY", lambda job: job["attempt"] or "", right=True),
-    Column("EXIT", lambda job: "" if job["exit_code"] is None else job["exit_code"], right=True),
+    Column("TRY", lambda job: job["attempt"] or "", right=True, spare=True),
+    Column("EXIT", lambda job: "" if job["exit_code"] is None else job["exit_code"], right=True, spare=True),
     Column("REASON", lambda job: job["reason"] if job["reason"] != job["state"] else ""),
 )
 
@@ -50,6 +50,8 @@ COLUMNS = (
 def jobs(session: Session, state: tuple[str, ...], limit: int, everything: bool, **query: str | None) -> None:
     """List jobs, newest first."""
     many = None if everything else limit
+    if query.get("parent"):
+        query["parent"] = session.client.job(str(query["parent"]))["id"]
     found = session.client.jobs(limit=many, state=list(state) or None, **query)
     session.rows(found, COLUMNS, "No jobs. Submit one: headframe submit -- echo hello")
     if not session.json and not session.quiet and many is not None and len(found) == many:

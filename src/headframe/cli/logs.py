@@ -17,7 +17,7 @@ EVENTS = (
     Column("TIME", lambda event: printing.moment(event["at_us"]), whole=True),
     Column("EVENT", lambda event: event["kind"], whole=True),
     Column("SUBJECT", lambda event: event["subject"], whole=True),
-    Column("REASON", lambda event: event["reason"]),
+    Column("REASON", lambda event: event["reason"], wrap=True),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from headframe import __version__
-from headframe.base.errors import HeadframeError
+from headframe.base.errors import HeadframeError, Unauthenticated
 from headframe.cli import exits, printing
 from headframe.cli.options import SETTINGS
 
@@ -110,8 +110,11 @@ def _tell(error: HeadframeError) -> None:
     file, line = error.details.get("file"), error.details.get("line")
     place = f"{file or 'job file'}:{line}: " if line else f"{file}: " if file else ""
     printing.note(f"{printing.style('Error:', 'red', sys.stderr)} {printing.safe(place + error.message)}")
-    if error.next_step:
-        printing.note(f"{printing.style('Next:', 'bold', sys.stderr)}  {printing.safe(error.next_step)}")
+    next_step = error.next_step
+    if isinstance(error, Unauthenticated):
+        next_step = "Sign in with `headframe login`, or set HEADFRAME_URL and HEADFRAME_KEY."
+    if next_step:
+        printing.note(f"{printing.style('Next:', 'bold', sys.stderr)}  {printing.safe(next_step)}")
 
 
 if __name__ == "__main__":

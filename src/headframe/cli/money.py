@@ -19,10 +19,10 @@ PRICES = (
     Column("PER HOUR", lambda row: printing.money(row["per_hour_nano"], row["currency"]), whole=True, right=True),
     Column("PURCHASE", lambda row: row["purchase"]),
     Column("REGION", lambda row: row["region_id"]),
-    Column("FROM", lambda row: printing.moment(row["from_us"])),
+    Column("FROM", lambda row: printing.moment(row["from_us"]), whole=True),
     Column("TO", lambda row: printing.moment(row["to_us"])),
     Column("MINIMUM", lambda row: format_span(row["minimum_us"])),
-    Column("ID", lambda row: row["id"]),
+    Column("ID", lambda row: row["id"], spare=True),
 )
 BUDGETS = (
     Column("SCOPE", lambda row: row["budget"]["scope"]),
@@ -211,7 +211,7 @@ def _print_invoice(row: Mapping[str, Any], title: str) -> None:
         Column("PROJECT", lambda line: line["project_id"]),
         Column("METER", lambda line: line["meter"], whole=True),
         Column("KIND", lambda line: line["kind"]),
-        Column("QUANTITY", _quantity, right=True),
+        Column("QUANTITY", _quantity, whole=True, right=True),
         Column("PER HOUR", lambda line: _money(row, line["per_hour_nano"]), right=True),
         Column("AMOUNT", lambda line: _money(row, line["amount_nano"]), whole=True, right=True),
     )

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,16 +24,23 @@ STATES = {
     "stopping": "yellow", "ready": "green", "down": "red", "draining": "yellow",
 }  # fmt: skip
 _LEAST_WIDTH = 8
+_READABLE_WIDTH = 12
+_UNITS = ("_us", "_nano", "_mib", "_milli", "_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its head, how a row gives its cell, whether the cell stays whole however narrow the terminal is."""
+    """A column: its head, how a row gives its cell, whether the cell stays whole however narrow the terminal is.
+
+    `spare` may be left out of a terminal that is too narrow; `wrap`, for the last column, goes on in the next line.
+    """
 
     head: str
     cell: Callable[[Mapping[str, Any]], object]
     whole: bool = False
     right: bool = False
+    spare: bool = False
+    wrap: bool = False
 
 
 def now_us() -> int:
@@ -69,14 +77,44 @@ def as_json(value: object) -> None:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table as wide as the terminal at most; into a file or pipe nothing is shortened."""
+    """A table as wide as the terminal at most, without empty columns; into a file or pipe goes all, in full."""
     cells = [[safe(column.cell(row)) for column in columns] for row in rows]
     widths = [max([len(column.head), *(len(line[place]) for line in cells)]) for place, column in enumerate(columns)]
     if sys.stdout.isatty():
-        _shrink(widths, columns, shutil.get_terminal_size().columns)
+        width = shutil.get_terminal_size().columns
+        kept = _kept(columns, cells, widths, width)
+        columns, widths = [columns[place] for place in kept], [widths[place] for place in kept]
+        cells = [[line[place] for place in kept] for line in cells]
+        _shrink(widths, columns, width)
+        cells = [part for line in cells for part in _wrapped(line, widths, columns)]
     lines = [style(_line([column.head for column in columns], widths, columns), "bold")]
     lines += [_line(line, widths, columns, paint=True) for line in cells]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _kept(columns: Sequence[Column], cells: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> list[int]:
+    """The columns that say something; while they cannot fit, the rightmost spare one is left out."""
+    kept = [place for place in range(len(columns)) if any(line[place] not in ("", "-") for line in cells)]
+    kept = kept or list(range(len(columns)))
+    while sum(_least(columns[place], widths[place]) for place in kept) + 2 * (len(kept) - 1) > width:
+        spare = [place for place in kept if columns[place].spare]
+        if not spare:
+            break
+        kept.remove(spare[-1])
+    return kept
+
+
+def _least(column: Column, width: int) -> int:
+    """How wide a column should stay, if the terminal allows."""
+    return width if column.whole else min(width, max(_READABLE_WIDTH, len(column.head)))
+
+
+def _wrapped(line: list[str], widths: Sequence[int], columns: Sequence[Column]) -> list[list[str]]:
+    """The line, or several when its last cell may wrap and is too long."""
+    if not columns[-1].wrap or len(line[-1]) <= widths[-1]:
+        return [line]
+    parts = textwrap.wrap(line[-1], widths[-1])
+    return [[*(line[:-1] if place == 0 else [""] * (len(line) - 1)), part] for place, part in enumerate(parts)]
 
 
 def _shrink(widths: list[int], columns: Sequence[Column], width: int) -> None:
@@ -102,8 +140,12 @@ def facts(rows: Sequence[tuple[str, object]]) -> None:
     """Names and values, one to a line; what is None or "" is left out."""
     shown = [(name, safe(value)) for name, value in rows if value is not None and value != ""]
     width = max((len(name) for name, _ in shown), default=0)
+    room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
     for name, value in shown:
-        print(f"{style(name.ljust(width), 'dim')}  {style(value, STATES.get(value, ''))}")
+        lines = textwrap.wrap(value, room, break_on_hyphens=False) if _LEAST_WIDTH < room < len(value) else [value]
+        print(f"{style(name.ljust(width), 'dim')}  {style(lines[0], STATES.get(value, ''))}")
+        for line in lines[1:]:
+            print(f"{' ' * width}  {line}")
 
 
 def heading(text: str) -> None:
@@ -176,20 +218,21 @@ def progress() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def by_unit(name: str, value: object, currency: object = "USD") -> str:
-    """A value for people, by the unit that stands last in its name."""
+    """A value for people, by the unit in its name."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        if name.endswith("_us"):
-            return moment(value) if value > 10**15 else format_span(value)
-        if name.endswith("_nano"):
-            return money(value, currency)
-        if name.endswith("_mib"):
-            return format_mib(value)
-        if name.endswith("_milli"):
-            return milli(value)
-        if name.endswith("_bytes"):
-            return size(value)
+        match next((unit for unit in _UNITS if f"{unit}_" in f"{name}_"), ""):
+            case "_us":
+                return moment(value) if value > 10**15 else format_span(value)
+            case "_nano":
+                return money(value, currency)
+            case "_mib":
+                return format_mib(value)
+            case "_milli":
+                return milli(value)
+            case "_bytes":
+                return size(value)
     if isinstance(value, list | tuple):
         return ", ".join(by_unit(name, item, currency) for item in value)
     if isinstance(value, Mapping):
@@ -221,6 +264,7 @@ def document(value: Mapping[str, Any], leave_out: Sequence[str] = ()) -> None:
 
 def _words(name: str) -> str:
     """`most_memory_mib_on_a_node` as it is read: without the unit, with spaces."""
-    for unit in ("_us", "_nano", "_mib", "_milli", "_bytes"):
-        name = name.removesuffix(unit)
-    return name.replace("_", " ")
+    text = f"{name}_"
+    for unit in _UNITS:
+        text = text.replace(f"{unit}_", "_")
+    return text.strip("_").replace("_", " ")

@@ -19,11 +19,11 @@ ATTEMPTS = (
     Column("BEGAN", lambda row: printing.moment(row["started_us"]), whole=True),
     Column("RAN", lambda row: printing.lasted(row["running_us"], row["ended_us"])),
     Column("EXIT", lambda row: "" if row["exit_code"] is None else row["exit_code"], right=True),
-    Column("PID", lambda row: row["pid"] or "", right=True),
     Column("CPU", lambda row: format_span(row["cpu_us"]) if row["cpu_us"] else ""),
     Column("MEMORY", lambda row: format_mib(row["memory_peak_mib"]) if row["memory_peak_mib"] else ""),
-    Column("RESUMED FROM", lambda row: row["resumed_from"]),
-    Column("DETAIL", lambda row: row["detail"]),
+    Column("PID", lambda row: row["pid"] or "", right=True, spare=True),
+    Column("RESUMED FROM", lambda row: (row["resumed_from"] or "").rpartition("/")[2]),
+    Column("DETAIL", lambda row: "" if row["detail"] == f"exit code {row['exit_code']}" else row["detail"], wrap=True),
 )
 ALLOCATIONS = (
     Column("ALLOCATION", lambda row: row["id"], whole=True),
@@ -36,7 +36,7 @@ ALLOCATIONS = (
 EVENTS = (
     Column("TIME", lambda row: printing.moment(row["at_us"]), whole=True),
     Column("EVENT", lambda row: row["kind"], whole=True),
-    Column("REASON", lambda row: row["reason"]),
+    Column("REASON", lambda row: row["reason"], wrap=True),
 )
 
 
@@ -72,7 +72,7 @@ def _head(job: Mapping[str, Any]) -> None:
             ("job", job["id"]),
             ("name", job["name"]),
             ("state", job["state"]),
-            ("reason", job["reason"]),
+            ("reason", job["reason"] if job["reason"] != job["state"] else ""),
             ("project", job["project_id"]),
             ("parent", job["parent_id"]),
             ("array index", job["array_index"]),
@@ -84,9 +84,15 @@ def _head(job: Mapping[str, Any]) -> None:
             ("ran", printing.lasted(job["started_us"], job["ended_us"])),
             ("exit code", job["exit_code"]),
             ("told to stop", job["stop_reason"]),
-            ("run", spec["run"].strip()[:300]),
+            ("run", _first_line(spec["run"])),
         ]
     )
+
+
+def _first_line(text: str) -> str:
+    """The first line of a command, and how many follow."""
+    first, _, rest = text.strip().partition("\n")
+    return f"{first} … ({rest.count(chr(10)) + 1} more lines)" if rest else first
 
 
 def _waiting(waiting: Any) -> None:

@@ -187,8 +187,8 @@ def _tell_events(session: Session, job: str) -> None:
 
     try:
         for event in session.client.follow_events(after=0, subject=job):
-            text = f"{event['kind'].replace('_', ' ')}: {event['reason']}" if event["reason"] else event["kind"]
-            printing.note(printing.style(f"· {printing.safe(text)}", "dim", sys.stderr))
+            if event["reason"]:
+                printing.note(printing.style(f"· {printing.safe(event['reason'])}", "dim", sys.stderr))
             if event["kind"] == "job_running":
                 return
     except (HeadframeError, RuntimeError):

@@ -141,7 +141,8 @@ def add_member(session: Session, name: str, role: str, organization: str | None)
     row = session.client.create_member(name=name, role=role, organization=organization)
     session.done(row, f"Added {printing.safe(row['name'])} ({row['id']}) as {row['role']}.")
     if not session.json and not session.quiet:
-        printing.note(f"Next: headframe keys create KEYNAME --member {row['id']}")
+        whose = f" --org {organization}" if organization else ""
+        printing.note(f"Next: headframe keys create KEYNAME --member {printing.safe(row['name'])}{whose}")
 
 
 @part(members, "edit", "headframe members edit ada@acme.example --disable")
@@ -175,14 +176,21 @@ def list_keys(session: Session, organization: str | None) -> None:
 
 @part(keys, "create", "headframe keys create ci --expires 90d --scope jobs:write --scope files:write")
 @click.argument("name")
-@click.option("--member", metavar="ID", help="Whose key, when it is not your own.")
+@click.option("--member", metavar="NAME", help="Whose key, when it is not your own.")
+@_ORGANIZATION
 @click.option("--project", help="Narrow it to one project.")
 @click.option("--scope", "scopes", multiple=True, metavar="RIGHT", help="Narrow it to rights such as jobs:read.")
 @click.option("--expires", "expires_in", metavar="TIME", help="When it ends, such as 90d.")
 @common
-def create_key(session: Session, scopes: tuple[str, ...], **fields: Any) -> None:
+def create_key(
+    session: Session, scopes: tuple[str, ...], member: str | None, organization: str | None, **fields: Any
+) -> None:
     """Make a key and print it: this once."""
-    row = session.client.create_key(scopes=list(scopes), **fields)
+    if organization is not None and member is None:
+        raise click.UsageError("A key belongs to a member: name one with --member.")
+    if member is not None:
+        member = named(session.client.members(organization=organization), member, "member")["id"]
+    row = session.client.create_key(scopes=list(scopes), member=member, **fields)
     if session.json:
         printing.as_json(row)
         return

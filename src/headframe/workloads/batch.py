@@ -34,7 +34,7 @@ def _words(words: tuple[str, ...]) -> dict[str, Any]:
 
 FIELDS: tuple[Field, ...] = (
     Field("name", "name", "What the job is called; the newest job of a name is meant by it.", "pretrain-7b",
-          readers.name, {**_TEXT, "maxLength": 63}, "made from the command"),
+          readers.name, {**_TEXT, "maxLength": 63}, "batch- and the end of its id"),
     Field("type", "word", "The kind of workload.", "batch", readers.one_of((NAME,)), _words((NAME,)), "batch"),
     Field("project", "name", "The project that the job belongs to and is charged to.", "research",
           readers.name, _TEXT, "the key's project"),

@@ -131,6 +131,52 @@ def test_a_table_fits_the_terminal_and_keeps_ids_whole(
     assert lines[1].endswith("…")
 
 
+def test_a_narrow_table_leaves_out_what_is_empty_or_spare_and_wraps_reasons(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    columns = (
+        printing.Column("JOB", lambda row: row["id"], whole=True),
+        printing.Column("GPU", lambda row: "-"),
+        printing.Column("TRY", lambda row: 1, right=True, spare=True),
+        printing.Column("REASON", lambda row: row["reason"], wrap=True),
+    )
+    rows = [{"id": "job_0cz3k5x8v1m2n4pq", "reason": "nobody has a GPU that is free just now"}]
+    monkeypatch.setenv("COLUMNS", "36")
+    printing.table(columns, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["JOB", "REASON"]
+    assert max(map(len, lines)) <= 36
+    assert " ".join(line[22:].strip() for line in lines[1:]) == rows[0]["reason"]
+    monkeypatch.setenv("COLUMNS", "120")
+    printing.table(columns, rows)
+    assert capsys.readouterr().out.splitlines()[0].split() == ["JOB", "TRY", "REASON"]
+
+
+def test_the_jobs_of_a_parent_are_found_by_its_name(cloud: Cloud) -> None:
+    cloud.answers["GET", "/v1/jobs/sweep"] = _job(name="sweep")
+    cloud.page("/v1/jobs", _job())
+    assert main(["jobs", "--parent", "sweep"]) == 0
+    assert cloud.asked[-1].url.params["parent"] == "job_0cz3k5x8v1m2n4pq"
+
+
+def test_a_key_is_made_for_a_member_by_name(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud.page("/v1/members", {"id": "mem_7", "name": "ada@acme.example"})
+    cloud.answers["POST", "/v1/keys"] = {"id": "key_1", "name": "laptop", "key": "hf_1_2"}
+    assert main(["keys", "create", "laptop", "--org", "acme", "--member", "ada@acme.example"]) == 0
+    assert capsys.readouterr().out == "hf_1_2\n"
+    assert cloud.asked[-2].url.params["organization"] == "acme"
+    assert json.loads(cloud.asked[-1].content)["member"] == "mem_7"
+
+
+def test_without_a_key_the_next_step_is_to_sign_in(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = {"code": "unauthenticated", "detail": "The request carries no API key.", "next_step": "Send a header."}
+    cloud.answers["GET", "/v1/jobs"] = httpx.Response(401, json=problem)
+    assert main(["jobs"]) == 4
+    assert "headframe login" in capsys.readouterr().err
+
+
 def test_what_others_wrote_cannot_steer_the_terminal(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     cloud.page("/v1/jobs", _job(name="evil\x1b]0;title\x07\x9b31m\nx", reason="\u202etxt"))
     assert main(["jobs"]) == 0
@@ -254,10 +300,12 @@ def test_logs_keep_the_streams_apart(cloud: Cloud, capsys: pytest.CaptureFixture
 
 
 def test_show_tells_why_a_job_waits_with_numbers(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
-    waiting = {"reason": "no_capacity", "text": "No room: 3 of 8 GPUs are free.", "ahead": 2, "free": {"gpus_free": 3}}
+    waiting = {"reason": "no_capacity", "text": "No room: 3 of 8 GPUs are free.", "ahead": 2}
+    waiting["free"] = {"gpus_free": 3, "most_memory_mib_on_a_node": 2048}
     attempt = {
         "number": 1, "outcome": "node_failure", "started_us": US, "running_us": US, "ended_us": US + 5_000_000,
-        "exit_code": None, "pid": 77, "cpu_us": 3_000_000, "memory_peak_mib": 512, "resumed_from": "ckpt/5",
+        "exit_code": None, "pid": 77, "cpu_us": 3_000_000, "memory_peak_mib": 512,
+        "resumed_from": "/data/jobs/job_1/checkpoints/epoch-5",
         "detail": "",
     }  # fmt: skip
     cost = {"total_nano": 1_500_000_001, "currency": "USD", "unpriced": []}
@@ -272,8 +320,9 @@ def test_show_tells_why_a_job_waits_with_numbers(cloud: Cloud, capsys: pytest.Ca
     for text in (
         "No room: 3 of 8 GPUs are free.",
         "free: gpus free",
+        "free: most memory on a node  2 GiB",
         "node_failure",
-        "ckpt/5",
+        " epoch-5",
         "1.500000001 USD",
         "job_queued",
     ):
