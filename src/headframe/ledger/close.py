@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
 from headframe.base.money import payable
+from headframe.base.quantities import month_bounds_us
+from headframe.base.quantities import month_of as calendar_month
 from headframe.ledger.post import receivable
 from headframe.ledger.records import Invoice, InvoiceLine, Transfer
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def month_of(at_us: int) -> str:
@@ -18,15 +17,12 @@ def month_of(at_us: int) -> str:
     Use falls due at its end, so the last piece of a month is due at the very moment at which the next begins: that
     moment itself still belongs to the month that it ends.
     """
-    return (_EPOCH + timedelta(microseconds=at_us - 1)).strftime("%Y-%m")
+    return calendar_month(at_us - 1)
 
 
 def month_span_us(month: str) -> tuple[int, int]:
     """When a month begins and ends, in microseconds (UTC); charges with begin < at_us <= end belong to it."""
-    year, number = int(month[:4]), int(month[5:7])
-    begin = datetime(year, number, 1, tzinfo=UTC)
-    end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
-    return (begin - _EPOCH) // timedelta(microseconds=1), (end - _EPOCH) // timedelta(microseconds=1)
+    return month_bounds_us(month)
 
 
 def next_month(month: str) -> str:
