@@ -23,7 +23,9 @@ def gpus_of(job: Mapping[str, Any]) -> str:
         memory = "" if low is None and high is None else f":{low or ''}..{high or ''}GB" if low != high else f":{low}GB"
         found.append(f"{one['kind'] or 'any'}{memory}:{count}")
     nodes = job["spec"]["nodes_min"]
-    return (f"{nodes}x " if nodes > 1 else "") + (" or ".join(found) or "-")
+    if not found:
+        return f"{nodes} tasks" if nodes > 1 else "-"
+    return (f"{nodes}x " if nodes > 1 else "") + " or ".join(found)
 
 
 COLUMNS = (

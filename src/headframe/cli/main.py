@@ -23,7 +23,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "wait": "jobs", "events": "logs", "metrics": "logs", "outputs": "files", "datasets": "files",
     },
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet"},
-    "Money": {"prices": "money", "usage": "money", "budget": "money", "credits": "money", "invoices": "money"},
+    "Money": {"prices": "money", "usage": "money", "charges": "money", "budget": "money", "credits": "money",
+              "invoices": "money"},
     "Tenants": {
         "orgs": "tenancy", "projects": "tenancy", "members": "tenancy", "keys": "tenancy", "quotas": "limits",
         "secrets": "limits",

@@ -43,6 +43,14 @@ INVOICES = (
     Column("CLOSED", lambda row: printing.moment(row["closed_us"])),
     Column("ID", lambda row: row["id"], whole=True),
 )
+CHARGES = (
+    Column("JOB", lambda row: row["job_id"], whole=True),
+    Column("METER", lambda row: row["meter"], whole=True),
+    Column("KIND", lambda row: row["kind"], whole=True),
+    Column("QUANTITY", lambda row: row["quantity"], whole=True, right=True, spare=True),
+    Column("PER HOUR", lambda row: _money(row, row["per_hour_nano"]), right=True, spare=True),
+    Column("AMOUNT", lambda row: _money(row, row["amount_nano"]), whole=True, right=True),
+)
 _ORGANIZATION = click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
 
 
@@ -102,6 +110,20 @@ def usage(session: Session, start: str | None, end: str | None, by: str, organiz
         printing.note(
             f"In all {_money(found, total)}; running and not yet charged {_money(found, found['accrued_nano'])}."
         )
+
+
+@command("headframe charges train-7b", "headframe charges --json")
+@click.argument("job", required=False)
+@_ORGANIZATION
+@common
+def charges(session: Session, job: str | None, organization: str | None) -> None:
+    """Print each charge, of one job or of all: what the invoice sums.
+
+    QUANTITY is thousandths (gpu, cpu) or MiB (memory, disk) times microseconds.
+    """
+    found = session.client.job(job)["id"] if job else None
+    rows = session.client.charges(found, organization=organization)
+    session.rows(rows, CHARGES[1:] if job else CHARGES, "Nothing was charged.")
 
 
 def _quantity(row: Mapping[str, Any]) -> str:

@@ -28,9 +28,9 @@ ATTEMPTS = (
 ALLOCATIONS = (
     Column("ALLOCATION", lambda row: row["id"], whole=True),
     Column("STATE", lambda row: row["state"]),
-    Column("NODES", lambda row: ", ".join(dict.fromkeys(part["node_id"] for part in row["slices"]))),
+    Column("NODES", lambda row: ", ".join(dict.fromkeys(part["node_id"] for part in row["slices"])), spare=True),
     Column("HOLDS", lambda row: _held(row["slices"])),
-    Column("FROM", lambda row: printing.moment(row["held_us"]), whole=True),
+    Column("FROM", lambda row: printing.moment(row["held_us"]), whole=True, spare=True),
     Column("HELD", lambda row: printing.lasted(row["held_us"], row["released_us"])),
 )
 EVENTS = (

@@ -370,6 +370,19 @@ def test_invoices_are_exact(cloud: Cloud, capsys: pytest.CaptureFixture[str]) ->
         assert text in out
 
 
+def test_charges_are_exact(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud.answers["GET", "/v1/jobs/a"] = _job()
+    charge = {
+        "id": "use_1.cpu.0", "job_id": "job_1", "meter": "cpu", "kind": "usage", "quantity": 874_180_000,
+        "per_hour_nano": 21_800_000, "amount_nano": 5_294, "currency": "USD",
+    }  # fmt: skip
+    cloud.page("/v1/charges", charge)
+    assert main(["charges", "a"]) == 0
+    cells = capsys.readouterr().out.splitlines()[1].split()
+    assert cells == ["cpu", "usage", "874180000", "0.0218", "USD", "0.000005294", "USD"]
+    assert cloud.asked[-1].url.params["job"] == "job_0cz3k5x8v1m2n4pq"
+
+
 def test_a_secret_is_read_and_never_printed(
     cloud: Cloud, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
