@@ -47,15 +47,18 @@ def next_timer_us(world: World) -> int | None:
     return world.derived.timers[0][0] if world.derived.timers else None
 
 
-def ended(world: World, job: Job, now_us: int) -> Iterator[Changes]:
-    """What the end of a job means for those that wait for it, and for its parent."""
+def ended(world: World, job: Job, untold: int, now_us: int) -> Iterator[Changes]:
+    """What the end of a job means for those that wait for it, and for its parent.
+
+    `untold` is how many children of the same parent have ended too and are yet to be told: the last one told ends it.
+    """
     for waiting_id in list(world.derived.dependents.get(job.id, ())):
         waiting: Job | None = world.get(Job, waiting_id)
         if waiting is not None:
             yield dependency_ended(waiting, job, now_us)
     parent: Job | None = world.get(Job, job.parent_id) if job.parent_id else None
     if parent is not None:
-        yield child_ended(parent, job, len(world.derived.children.get(parent.id, ())))
+        yield child_ended(parent, job, len(world.derived.children.get(parent.id, ())) + untold)
 
 
 def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, grace_us: int) -> Iterator[Changes]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from headframe.base.errors import HeadframeError, NotFound
+from headframe.base.errors import CallerError, EngineError, NotFound, StoreFailed
 from headframe.control.ports import Engine, Reads, Vault
 from headframe.control.world import World
 from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Signal, Stop
@@ -59,7 +59,7 @@ class Dispatch:
             return
         try:
             self._orders[allocation.cluster_id].append(self._launch(world, job, allocation))
-        except HeadframeError as error:
+        except (CallerError, EngineError) as error:  # what the store cannot say now, it may say later
             seen = Observation(allocation.id, allocation.generation, Seen.FAILED, now_us, detail=str(error))
             self.failed.append((allocation.cluster_id, seen))
 
@@ -121,7 +121,10 @@ class Dispatch:
         found = self._reads.find(Secret, project_id=job.project_id, name=name, deleted_us=None, limit=1)
         if not found:
             raise NotFound(f"The secret {name!r} is gone.", next_step="Set it again with `headframe secrets set`.")
-        return self._vault.unseal(found[0].sealed)
+        try:
+            return self._vault.unseal(found[0].sealed)
+        except StoreFailed as error:  # with this key, never
+            raise EngineError(f"The secret {name!r} cannot be opened.", next_step=error.next_step) from error
 
     def _dataset(self, job: Job, name: str, number: str) -> str:
         owner = job.organization_id

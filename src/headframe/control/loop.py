@@ -7,14 +7,14 @@ not on record. Whatever goes wrong, the next tick starts from what the store say
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headframe.base.changes import Changes, Event, gather
-from headframe.base.errors import Conflict, HeadframeError, OurError, StoreFailed, TooBusy
+from headframe.base.errors import CallerError, HeadframeError, OurError, StoreFailed, TooBusy
 from headframe.base.ports import Ids
 from headframe.base.quantities import HOUR_US
 from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
@@ -64,6 +64,7 @@ class Loop:
         self._inquired_us: dict[str, int] = {}
         self._pending: list[Changes] = []
         self._ended: list[Job] = []
+        self._open_ends: Counter[str] = Counter()  # of those, by parent
         self._written = Changes()
         self._dispatch = Dispatch(engines, store, vault, isolation)
         self._retry_us: int | None = None
@@ -100,6 +101,8 @@ class Loop:
     def tick(self, now_us: int) -> None:
         """One turn of everything. Raises nothing for what callers did wrong; `complain` hears of our own defects."""
         self.ticks += 1
+        if self._retry_us is not None and now_us < self._retry_us and not self._asked:
+            return  # what was heard waits until the store is tried again
         asked = [self._asked.popleft() for _ in range(len(self._asked))]
         said = [self._heard.popleft() for _ in range(len(self._heard))]
         if self._retry_us is not None and not self._mend(asked, said, now_us):
@@ -111,10 +114,14 @@ class Loop:
 
     def next_wake_us(self, now_us: int) -> int | None:
         """When the next tick is due though nobody nudges; None: never."""
-        if self._asked or self._heard:
+        if self._asked:
+            return now_us
+        if self._retry_us is not None:
+            return max(self._retry_us, now_us)
+        if self._heard:
             return now_us
         report_us = min(self._inquired_us.values(), default=now_us) + REPORT_US
-        return first_of((self._retry_us, next_timer_us(self.world), self.spending.next_us(now_us), report_us))
+        return first_of((next_timer_us(self.world), self.spending.next_us(now_us), report_us))
 
     def _turn(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
         answers = [(one, self._answer(one, now_us)) for one in asked]
@@ -166,8 +173,12 @@ class Loop:
     def _react(self, now_us: int) -> None:
         """Ends of jobs bring about more, until they do not."""
         while self._ended:
-            for changes in ended(self.world, self._ended.pop(), now_us):
+            job = self._ended.pop()
+            family = job.parent_id or ""
+            self._open_ends[family] -= 1
+            for changes in ended(self.world, job, self._open_ends[family], now_us):
                 self._take(changes)
+        self._open_ends.clear()
         for changes in due(self.world, self._ids, now_us):
             self._take(changes)
 
@@ -209,7 +220,10 @@ class Loop:
         seq = self.world.last_event_seq
         events = tuple(replace(one, seq=seq + number) for number, one in enumerate(changes.events, 1))
         changes = Changes(changes.rows, events, changes.actions)
-        self._ended += [row for row in changes.rows if isinstance(row, Job) and row.state in ENDED]
+        for row in changes.rows:
+            if isinstance(row, Job) and row.state in ENDED:
+                self._ended.append(row)
+                self._open_ends[row.parent_id or ""] += 1
         self.world.apply(changes)
         self.spending.apply(self.world, changes)
         self._pending.append(changes)
@@ -237,32 +251,22 @@ class Loop:
     def _recover(
         self, asked: list[Asked], said: list[tuple[str, Observation | Report]], error: Exception, now_us: int
     ) -> None:
-        """Go back to what the store says; then try again one by one, or later, or tell the caller."""
+        """Go back to what the store says; then let each caller have a turn alone, or try again later."""
         waiting = [one for one in asked if not one.answer.done()]
         self._drop()
-        if isinstance(error, StoreFailed):
-            self._fail(waiting, error)
-            self._heard.extendleft(reversed(said))
-            self._retry_us = now_us + RETRY_US
+        loaded = self._reload(now_us)
+        if isinstance(error, StoreFailed) or not loaded:
             self.complain(error)
-            return
-        try:
-            self._load(now_us)
-        except HeadframeError as worse:
-            self._recover(asked, said, StoreFailed(str(worse)), now_us)
-            return
-        if isinstance(error, Conflict) and waiting:
-            self._heard.extendleft(reversed(said))
-            self._one_by_one(waiting, now_us)
-            return
-        self.complain(error)
-        self._fail(waiting, error)
-        for engine in self._engines.values():
-            engine.request_report()
+            self._fail(waiting, error)
+            self._wait(said, now_us)
+        elif waiting:
+            self._one_by_one(waiting, said, now_us)
+        else:
+            self._give_up(error, now_us)
 
-    def _one_by_one(self, waiting: list[Asked], now_us: int) -> None:
-        """Commands that cannot all stand together: each in a transaction of its own, so that only the guilty fails."""
-        for one in waiting:
+    def _one_by_one(self, waiting: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
+        """What cannot stand together: each caller in a transaction of its own, so that only the guilty fails."""
+        for number, one in enumerate(waiting):
             try:
                 ok, result = self._answer(one, now_us)
                 self._commit()
@@ -270,21 +274,55 @@ class Loop:
                 self._tell(now_us)
             except Exception as error:
                 self._drop()
-                self._load(now_us)
+                if not isinstance(error, CallerError):
+                    self.complain(error)
                 _settle(one.answer, False, error)
-        self.nudge()
+                if not self._reload(now_us):
+                    self._fail(waiting[number:], error)
+                    self._wait(said, now_us)
+                    return
+        try:
+            self._turn([], said, now_us)
+        except StoreFailed as error:
+            self._drop()
+            self._reload(now_us)
+            self.complain(error)
+            self._wait(said, now_us)
+        except Exception as error:
+            self._drop()
+            self._reload(now_us)
+            self._give_up(error, now_us)
+
+    def _wait(self, said: list[tuple[str, Observation | Report]], now_us: int) -> None:
+        """The store does not work: keep what was heard, and try again later."""
+        self._heard.extendleft(reversed(said))
+        self._retry_us = now_us + RETRY_US
+
+    def _give_up(self, error: Exception, now_us: int) -> None:
+        """A defect of ours in what was heard or in what time brings: leave it out, and ask engines how things are."""
+        self.complain(error)
+        self._retry_us = now_us + RETRY_US
+        for engine in self._engines.values():
+            engine.request_report()
 
     def _mend(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> bool:
         """After the store failed: load anew, or keep waiting. True when work can go on."""
-        try:
-            self._load(now_us)
-        except HeadframeError as error:
-            self._fail(asked, error)
-            self._heard.extendleft(reversed(said))
-            self._retry_us = now_us + RETRY_US
+        if not self._reload(now_us):
+            failed = StoreFailed("The store cannot be read.", next_step="Look at the server's log; try again later.")
+            self._fail(asked, failed)
+            self._wait(said, now_us)
             return False
         for engine in self._engines.values():
             engine.request_report()
+        return True
+
+    def _reload(self, now_us: int) -> bool:
+        """Load the world anew; False when the store cannot be read. Then what is in memory must not be acted on."""
+        try:
+            self._load(now_us)
+        except HeadframeError as error:
+            self.complain(error)
+            return False
         return True
 
     def _load(self, now_us: int) -> None:
@@ -298,6 +336,8 @@ class Loop:
     def _drop(self) -> None:
         self._pending.clear()
         self._ended.clear()
+        self._open_ends.clear()
+        self._heard_us.clear()  # a report that was undone vouches for nothing
         self._dispatch.drop()
 
     @staticmethod

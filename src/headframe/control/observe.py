@@ -54,6 +54,9 @@ def missing(world: World, dispatch: Dispatch, cluster_id: str, report: Report, n
                 continue  # the report may be older than the launch
             if allocation.state == HoldState.STARTING:
                 dispatch.launch(world, allocation, now_us)
+            elif allocation.state == HoldState.STOPPING:
+                # The launch may still be on its way, before this order: the engine's answer to it is certain.
+                dispatch.stop(world, allocation, now_us)
             else:
                 absent.append(Observation(allocation.id, allocation.generation, Seen.ABSENT, now_us, fault="node"))
         elif allocation.state == HoldState.STOPPING and one.seen not in OVER:

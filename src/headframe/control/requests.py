@@ -94,6 +94,11 @@ def dependencies(world: World, context: Context, home: Project, spec: Spec) -> t
                 f"The job {ref} that this one is to wait for {found.state}.",
                 field="after", value=ref, next_step="Name a job that can still succeed.",
             )  # fmt: skip
+        if found.state not in ENDED and world.get(Job, found.id) is None:
+            raise Conflict(
+                f"The job {ref} that this one is to wait for has ended at this very moment.",
+                next_step="Look how it ended, then submit again.",
+            )
         if found.state not in ENDED:
             waiting.append(found.id)
     return tuple(dict.fromkeys(waiting))

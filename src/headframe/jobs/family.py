@@ -43,7 +43,7 @@ def fire(parent: Job, child_id: str, busy: bool, now_us: int) -> Changes:
         return Changes((later,), (event(parent, "schedule_skipped", now_us, text),))
     child = replace(
         parent, id=child_id, parent=False, parent_id=parent.id, spec=replace(parent.spec, cron=None), version=1,
-        state=JobState.QUEUED, reason="scheduled", submitted_us=now_us, not_before_us=0,
+        state=JobState.QUEUED, reason="scheduled", submitted_us=now_us, not_before_us=0, children_failed=0,
     )  # fmt: skip
     told = event(child, "job_submitted", now_us, f"Started by the schedule of {parent.id}.", parent=parent.id)
     return Changes((later, child), (told,))

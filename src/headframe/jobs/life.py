@@ -66,7 +66,8 @@ def observed(this: Try, seen: Observation, now_us: int) -> Changes:
     told, this = _story(this, seen, now_us)
     began: Changes = NOTHING
     if seen.seen in (Seen.RUNNING, Seen.EXITED, Seen.LOST) and this.allocation.running_us is None:
-        started_us = seen.running_us or (seen.at_us if seen.seen != Seen.LOST else None)
+        # Whatever ran says since when; what ended without that was stopped before it ran.
+        started_us = seen.running_us or (seen.at_us if seen.seen == Seen.RUNNING else None)
         if started_us is not None:
             began, this = _run(this, seen, min(started_us, now_us))
     if seen.seen in (Seen.PREPARING, Seen.RUNNING):
@@ -101,7 +102,7 @@ def _run(this: Try, seen: Observation, started_us: int) -> tuple[Changes, Try]:
     at_us = max(started_us, this.allocation.held_us)
     state = HoldState.RUNNING if this.allocation.state == HoldState.STARTING else this.allocation.state
     allocation = replace(this.allocation, running_us=at_us, state=state, version=this.allocation.version + 1)
-    attempt = replace(this.attempt, running_us=at_us, pid=seen.pid, version=this.attempt.version + 1)
+    attempt = replace(this.attempt, running_us=at_us, version=this.attempt.version + 1)
     rows: list[Any] = [allocation, attempt]
     events = [event(this.job, "allocation_running", at_us, "", allocation=allocation.id)]
     job = this.job

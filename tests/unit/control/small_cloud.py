@@ -23,6 +23,7 @@ from headframe.control.queries import story
 from headframe.control.world import WARM, World
 from headframe.engines.scripted import ScriptedEngine, Temper
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
+from headframe.jobs.life import deadline_us
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.sim.clock import CountedIds, VirtualClock
 from headframe.sim.faults import Doom, FragileEngine, FragileStore, Killed
@@ -30,7 +31,7 @@ from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Organization, Project, Role
 from headframe.tenants.roles import Caller
 
-NOON_US = parse_moment_us("2026-11-22T12:10:00Z", field="moment")
+DUSK_US = parse_moment_us("2026-11-30T22:10:00Z", field="moment")
 USD = 1_000_000_000
 
 
@@ -57,13 +58,15 @@ class NoBlobs:
 
 
 class SmallCloud:
-    """One cluster; `nodes` nodes with 8 cores, 16 GiB and `gpus` H100 each; GPUs cost 3.60 USD an hour, the rest nothing.
+    """One cluster of `nodes` nodes with 8 cores, 16 GiB and `gpus` H100 each.
+
+    A GPU costs 3.60 USD an hour, all else nothing.
 
     `owner` is the operator's owner; `anna` (member) and `adam` (admin) belong to the organization "lab".
     """
 
     def __init__(self, url: str = "sqlite://", *, nodes: int = 1, gpus: int = 2) -> None:
-        self.clock = VirtualClock(NOON_US)
+        self.clock = VirtualClock(DUSK_US)
         self.doom = Doom()
         self.inner = SqlStore(url)
         self.store = FragileStore(self.inner, self.doom)
@@ -276,13 +279,13 @@ def same_when_reloaded(cloud: SmallCloud) -> None:
     for kind in WARM:
         assert warm.tables[kind] == cold.tables[kind], kind.__name__
     assert derived(warm) == derived(cold)
-    assert {key: one for key, one in warm.balances.items() if one} == {k: one for k, one in cold.balances.items() if one}
+    assert {key: one for key, one in warm.balances.items() if one} == {
+        k: one for k, one in cold.balances.items() if one
+    }
     assert (warm.last_event_seq, warm.last_invoice) == (cold.last_event_seq, cold.last_invoice)
     # Every moment at which time alone changes something is among the timers of both.
     for world in (warm, cold):
         known = set(world.derived.timers)
-        from headframe.jobs.life import deadline_us
-
         for job in world.all(Job).values():
             due_us = deadline_us(job, world.derived.held.get(job.id))
             assert due_us is None or (due_us, job.id) in known or due_us <= cloud.now_us

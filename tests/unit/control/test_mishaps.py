@@ -12,11 +12,12 @@ from small_cloud import SmallCloud, digest, same_when_reloaded
 from headframe.base.changes import Changes
 from headframe.base.errors import Conflict, IllegalMove, Invalid, OurError, StoreFailed, TooBusy, VersionConflict
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
-from headframe.control.commands_access import put_secret
-from headframe.control.commands_jobs import submit_job
+from headframe.control.commands_access import delete_secret, put_secret
+from headframe.control.commands_jobs import stop_job, submit_job
+from headframe.control.dispatch import Dispatch
 from headframe.fleet.engine_words import Launch, Observation, Seen
 from headframe.fleet.records import Accelerator, Node, NodeState, Slice
-from headframe.jobs.records import JobState
+from headframe.jobs.records import Job, JobState
 from headframe.metering.records import UsageRecord
 from headframe.pricing.records import Charge, Price
 from headframe.tenants.records import Project
@@ -85,7 +86,7 @@ def test_a_command_with_a_defect_fails_alone_and_is_complained_of(cloud: SmallCl
 def test_an_observation_that_breaks_the_loop_is_dropped_and_does_not_fail_callers(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import headframe.control.loop as loop
+    from headframe.control import loop
 
     heard = loop.heard
 
@@ -126,7 +127,7 @@ def test_a_commit_that_was_made_although_the_store_says_that_it_failed(cloud: Sm
     cloud.store.unclear = 1
     with pytest.raises(StoreFailed):
         cloud.submit()
-    (job,) = [one for one in cloud.inner.find(type(cloud.submit()), limit=10) if one.name]  [:1]
+    (job,) = cloud.inner.find(Job, limit=10)
     cloud.until(lambda: cloud.ended(job))
     assert cloud.job(job).state == JobState.SUCCEEDED
     same_when_reloaded(cloud)
@@ -154,7 +155,7 @@ def test_a_store_that_cannot_even_be_read_is_waited_for(cloud: SmallCloud, monke
 def test_a_defect_in_what_time_brings_does_not_make_the_loop_spin(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import headframe.control.loop as loop
+    from headframe.control import loop
 
     def broken(world: Any, ids: Any, now_us: int) -> Iterator[Changes]:
         raise IllegalMove("It cannot be.")
@@ -176,32 +177,23 @@ def test_a_defect_in_what_time_brings_does_not_make_the_loop_spin(
 
 def play(cloud: SmallCloud) -> dict[str, tuple[Any, ...]]:
     """A little history that passes every kind of step; gives what people see of it in the end."""
-    jobs = {}
+    jobs: dict[str, Job] = {}
 
     def submit(name: str, run: str, **more: Any) -> None:
-        more["name"] = name
-        document = cloud.document(run, **more)
-        while True:
+        document = cloud.document(run, name=name, **more)
+        while name not in jobs:
             answer = cloud.loop.run(submit_job, cloud.anna, document, project="default", env={})
             cloud.settle()
-            if not answer.done():  # killed before it was answered: ask whether it is there
-                found = [job for job in cloud.inner.find(type(cloud.world).__mro__[0], limit=1)] if False else None
-                assert found is None
-                from headframe.jobs.records import Job
-
-                there = cloud.inner.find(Job, name=name, limit=1)
-                if there:
-                    jobs[name] = there[0]
-                    return
-                continue
-            jobs[name] = answer.result(0)
-            return
+            if answer.done():
+                jobs[name] = answer.result(0)
+            else:  # killed before it was answered: look whether it is there
+                jobs.update((job.name, job) for job in cloud.inner.find(Job, name=name, limit=1))
 
     submit("plain", "prepare 1s; run 20s; exit 0")
     submit("again", "run 5s; exit 1 | run 5s; exit 0", retry={"on": ["error"], "max": 2})
     submit("after", "run 5s; exit 0", after=["plain"])
     submit("long", "run 500s; exit 0", max_duration="30s", warn_before_stop="5s")
-    submit("many", "run 4s; exit 0", array="0-3%2")
+    submit("many", "run 4s; exit 0", array={"index": "0..3", "parallel": 2})
     cloud.until(lambda: cloud.ended(*jobs.values()))
     cloud.go(2 * MINUTE_US)
     cloud.at_rest()
@@ -308,7 +300,9 @@ def test_an_engine_that_lost_its_memory_costs_an_attempt_not_the_job(cloud: Smal
     done, (first, _) = cloud.job(job), cloud.allocations(job)
     assert (done.state, done.attempt, done.failures) == (JobState.SUCCEEDED, 2, 1)
     assert first.faulted
-    assert sum(one.amount_nano for one in cloud.inner.find(Charge, allocation_id=first.id) if one.kind == "minimum") == 0
+    assert (
+        sum(one.amount_nano for one in cloud.inner.find(Charge, allocation_id=first.id) if one.kind == "minimum") == 0
+    )
     cloud.at_rest()
 
 
@@ -367,8 +361,6 @@ def test_a_secret_that_is_gone_at_launch_fails_the_job_and_says_so(cloud: SmallC
     cloud.run(put_secret, cloud.adam, name="TOKEN", value="hush", project="default")
     blocker = cloud.submit("run 60s; exit 0", resources={"gpu": "H100:2"})
     job = cloud.submit(secrets=["TOKEN"])
-    from headframe.control.commands_access import delete_secret
-
     cloud.run(delete_secret, cloud.adam, name="TOKEN", project="default")
     cloud.until(lambda: cloud.ended(blocker, job))
     assert cloud.job(job).state == JobState.FAILED
@@ -381,8 +373,6 @@ def test_a_store_that_fails_during_a_launch_does_not_fail_the_job(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud.run(put_secret, cloud.adam, name="TOKEN", value="hush", project="default")
-    from headframe.control.dispatch import Dispatch
-
     secret, broken = Dispatch._secret, [True]
 
     def fails_once(self: Dispatch, job: Any, name: str) -> str:
@@ -406,9 +396,7 @@ def test_too_many_waiting_requests_are_refused_not_kept(cloud: SmallCloud, monke
 
 
 def test_commands_of_one_turn_see_each_other_and_nobody_waits_for_a_job_that_has_just_ended(cloud: SmallCloud) -> None:
-    """The store does not know yet what a turn has decided: a dependency stopped in the same turn must not be waited for."""
-    from headframe.control.commands_jobs import stop_job
-
+    """The store does not know yet what a turn has decided: do not wait for what it stopped."""
     cloud.submit("run 900s; exit 0", resources={"gpu": "H100:2"})
     queued = cloud.submit(name="queued")
     cloud.loop.run(stop_job, cloud.anna, queued.id)
