@@ -17,6 +17,7 @@ from headframe.scheduling.place import Snapshot, judge
 from headframe.scheduling.queue import Bucket
 from headframe.workloads.spec import Gpus, Resources
 
+POSSIBLE_LIMIT = 10_000  # wants remembered, so that nobody can fill the memory by asking
 BLOCKS = {
     "budget_exhausted": "A budget is used up: raise it, or wait for the next month.",
     "credit_exhausted": "The prepaid credit is used up: buy credit.",
@@ -49,6 +50,8 @@ def refuse_impossible(capacity: Capacity, want: Want) -> None:
         return
     empty = capacity.emptied()
     if fit(empty, want) is not None:
+        if len(capacity.possible) >= POSSIBLE_LIMIT:
+            capacity.possible.clear()
         capacity.possible[want] = None
         return
     raise Impossible(

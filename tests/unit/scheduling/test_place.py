@@ -1,0 +1,181 @@
+"""Placing, on fleets small enough to follow by eye."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
+from headframe.jobs.records import Job
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.explain import refuse_impossible, waiting, words
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.limits import Holdings
+from headframe.scheduling.place import PASS_LIMIT, Snapshot, judge, place
+from headframe.scheduling.queue import Bucket, Queue
+from headframe.tenants.records import Quota, Scope
+from headframe.workloads.spec import Gpus, Resources, Spec
+
+REGIONS, CLUSTERS = {"reg": Region("reg", "north")}, {"clu": Cluster("clu", "reg", "main", "scripted")}
+
+
+def capacity(*gpus: int, cpu_milli: int = 64_000, **node: Any) -> Capacity:
+    """One node for each number of H100s; two devices share a fast link."""
+    nodes = [Node(f"nod_{n}", "clu", f"node-{n}", cpu_milli, 65_536, 1000, **node) for n in range(len(gpus))]
+    devices = [
+        Accelerator(f"acc_{n}_{index}", f"nod_{n}", index, "H100", "nvidia", 81_559, links=str(index // 2))
+        for n, count in enumerate(gpus)
+        for index in range(count)
+    ]
+    return Capacity(REGIONS, CLUSTERS, nodes, devices)
+
+
+def want(count: int = 1, milli: int = 1000, nodes: int = 1, most: int | None = None, topology: str = "none") -> Want:
+    gpus = (Gpus("H100", count, milli),) if count else ()
+    return Want(Resources(gpus), nodes, most or nodes, topology, ("any",))
+
+
+def job(number: int, wanted: Want | None = None, **fields: Any) -> Job:
+    wanted = wanted or want()
+    spec = Spec("train", resources=wanted.resources, nodes_min=wanted.nodes_min, nodes_max=wanted.nodes_max)
+    return Job(f"job_{number:04}", "org", "prj", "mem", "train", spec, number, **fields)
+
+
+def snapshot(room: Capacity, jobs: list[Job], **fields: Any) -> Snapshot:
+    queue = Queue()
+    for one in jobs:
+        queue.add(one, 0)
+    known = {one.id: one for one in jobs}
+    made = {
+        "quotas": {},
+        "holdings": Holdings(),
+        "parallel": {},
+        "running": {},
+        "blocked": lambda *owners: "",
+        **fields,
+    }
+    return Snapshot(room, queue, known, **made)
+
+
+def test_a_fraction_goes_to_the_fullest_device_that_takes_it() -> None:
+    room = capacity(2)
+    first = fit(room, want(1, 500))
+    assert first is not None
+    room.hold(first)
+    for _ in range(1):
+        second = fit(room, want(1, 500))
+        assert second is not None
+        assert second[0].shares[0].accelerator_id == first[0].shares[0].accelerator_id
+        room.hold(second)
+    whole = fit(room, want(1))
+    assert whole is not None
+    assert whole[0].shares[0].accelerator_id != first[0].shares[0].accelerator_id
+
+
+def test_two_devices_come_from_one_fast_link() -> None:
+    room = capacity(4)
+    one = fit(room, want(1))
+    assert one is not None
+    room.hold(one)
+    two = fit(room, want(2))
+    assert two is not None
+    assert [share.index for share in two[0].shares] == [2, 3]
+
+
+def test_a_single_job_takes_the_fullest_node_so_that_large_ones_still_fit() -> None:
+    slices = fit(capacity(4, 1), want(1))
+    assert slices is not None
+    assert slices[0].node_id == "nod_1"
+
+
+def test_a_gang_on_one_node_when_it_fits_there_else_on_the_closest() -> None:
+    slices = fit(capacity(4, 2), want(2, nodes=2))
+    assert slices is not None
+    assert {part.node_id for part in slices} == {"nod_0"}
+    slices = fit(capacity(2, 2), want(2, nodes=2))
+    assert slices is not None
+    assert {part.node_id for part in slices} == {"nod_0", "nod_1"}
+    assert fit(capacity(2, 2), want(2, nodes=3)) is None, "all or nothing"
+    assert fit(capacity(2, 2), want(2, nodes=2, topology="rack")) is None, "without racks, a rack is one node"
+
+
+def test_an_elastic_gang_takes_what_there_is_between_its_bounds() -> None:
+    for free, size in ((1, None), (2, 2), (3, 3), (9, 4)):
+        slices = fit(capacity(free), want(1, nodes=2, most=4))
+        assert (None if slices is None else len(slices)) == size
+
+
+def test_alternatives_are_tried_in_the_order_of_preference() -> None:
+    wanted = Want(Resources((Gpus("A100", 1), Gpus("H100", 2))), 1, 1, "none", ("any",))
+    slices = fit(capacity(2), wanted)
+    assert slices is not None
+    assert len(slices[0].shares) == 2
+
+
+def test_an_empty_cloud_places_nothing_and_says_so() -> None:
+    room = Capacity({}, {}, [], [])
+    one = job(1)
+    view = snapshot(room, [one])
+    assert place(view) == []
+    told = waiting(view, Bucket.of(one, 0), 0, {}, {})
+    assert told["reason"] == "no_capacity"
+    assert "no node is ready" in told["text"]
+
+
+def test_a_quota_binds_with_its_numbers() -> None:
+    quota = Quota("qta", "org", Scope.PROJECT, "prj", gpu_milli=1000)
+    view = snapshot(capacity(4), [job(1), job(2)], quotas={"prj": quota})
+    assert [one.id for one, _ in place(view)] == ["job_0001"]
+    told = waiting(view, Bucket.of(job(2), 0), 0, {}, {})
+    assert told["quota"] == {
+        "scope": "project", "scope_id": "prj", "meter": "gpu_milli", "limit": 1000, "held": 1000, "asked": 1000,
+    }  # fmt: skip
+
+
+def test_who_is_refused_does_not_hold_up_those_who_ask_for_less() -> None:
+    view = snapshot(capacity(2), [job(1, want(1)), job(2, want(2)), job(3, want(1))])
+    assert [one.id for one, _ in place(view)] == ["job_0001", "job_0003"]
+
+
+def test_a_budget_that_blocks_is_the_reason() -> None:
+    view = snapshot(capacity(2), [job(1)], blocked=lambda *owners: "budget_exhausted")
+    assert place(view) == []
+    told = waiting(view, Bucket.of(job(1), 0), 0, {}, {})
+    assert (told["reason"], "raise it" in told["text"]) == ("budget_exhausted", True)
+
+
+def test_waiting_says_by_when_there_is_room_at_the_latest() -> None:
+    room = capacity(2)
+    slices = fit(room, want(2))
+    assert slices is not None
+    room.hold(slices)
+    held = Allocation("alc", "org", "prj", "mem", "job_0", "clu", 1, "on-demand", slices, 0)
+    view = snapshot(room, [job(1)])
+    told = waiting(view, Bucket.of(job(1), 0), 3, {"alc": held}, {"alc": 60_000_000})
+    assert told["fits_us"] == 60_000_000
+    assert "3 waiting jobs come before it" in told["text"]
+    assert told["holders"] == [{"job": "job_0", "gpu_milli": 2000}]
+
+
+def test_a_pass_is_bounded_and_the_next_goes_on() -> None:
+    jobs = [job(number, want(0)) for number in range(PASS_LIMIT + 3)]
+    room = capacity(0, cpu_milli=10_000_000, labels={"a": "b"})
+    room.memory[:] = 1 << 40
+    view = snapshot(room, jobs)
+    placed = place(view)
+    assert len(placed) == PASS_LIMIT
+    assert judge(view, Bucket.of(jobs[0], 0)).slices is not None
+
+
+def test_what_is_known_to_be_possible_does_not_pile_up() -> None:
+    room = capacity(1)
+    for number in range(12_000):
+        refuse_impossible(room, Want(Resources((), cpu_milli=number + 1), 1, 1, "none", ("any",)))
+    assert len(room.possible) <= 10_000
+
+
+def test_words_for_what_is_asked() -> None:
+    assert words(None) == "no GPU"
+    assert words(Gpus("H100", 8)) == "8 x H100"
+    assert words(Gpus(None, 1, 500)) == "0.5 of any GPU"
+    assert words(Gpus(None, 2, 1000, 24, 80)) == "2 x any GPU of 24-80 GB"
+    assert words(Gpus(None, 2, 1000, 80, 80)) == "2 x any GPU of 80 GB"
