@@ -66,6 +66,13 @@ def say(text: str = "") -> None:
     print(text)
 
 
+def paragraph(text: object) -> None:
+    """A sentence or several, broken between words where the terminal ends."""
+    width = shutil.get_terminal_size().columns
+    line = safe(text)
+    print("\n".join(textwrap.wrap(line, width, break_on_hyphens=False)) if sys.stdout.isatty() else line)
+
+
 def note(text: str) -> None:
     """For people, beside the result: standard error."""
     print(text, file=sys.stderr, flush=True)

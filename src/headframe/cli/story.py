@@ -98,10 +98,10 @@ def _first_line(text: str) -> str:
 def _waiting(waiting: Any) -> None:
     """The sentence first, then the numbers behind it."""
     if isinstance(waiting, str):
-        printing.say(printing.safe(waiting))
+        printing.paragraph(waiting)
         return
     if waiting.get("text"):
-        printing.say(printing.safe(waiting["text"]))
+        printing.paragraph(waiting["text"])
     printing.document(waiting, leave_out=("text",))
 
 

@@ -115,9 +115,9 @@ def _shares(shares: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_plan(found: Mapping[str, Any]) -> None:
     """The sentence first, then when, where and what it costs."""
-    printing.say(printing.safe(found["text"]))
+    printing.paragraph(found["text"])
     if found.get("next_step"):
-        printing.say(printing.safe(found["next_step"]))
+        printing.paragraph(found["next_step"])
     currency = found.get("currency", "USD")
     printing.facts(
         [
