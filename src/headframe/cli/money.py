@@ -27,11 +27,11 @@ PRICES = (
 BUDGETS = (
     Column("SCOPE", lambda row: row["budget"]["scope"]),
     Column("OF", lambda row: row["budget"]["scope_id"], whole=True),
-    Column("MONTH", lambda row: row["month"]),
-    Column("BUDGET", lambda row: _money(row["budget"], row["budget"]["amount_nano"]), right=True),
-    Column("SPENT", lambda row: _money(row["budget"], row["spent_nano"]), right=True),
-    Column("RUNNING", lambda row: _money(row["budget"], row["accrued_nano"]), right=True),
-    Column("WARNS AT", lambda row: f"{row['budget']['warn_percent']} %", right=True),
+    Column("MONTH", lambda row: row["month"], spare=True),
+    Column("BUDGET", lambda row: _money(row["budget"], row["budget"]["amount_nano"]), whole=True, right=True),
+    Column("SPENT", lambda row: _money(row["budget"], row["spent_nano"]), whole=True, right=True),
+    Column("RUNNING", lambda row: _money(row["budget"], row["accrued_nano"]), right=True, spare=True),
+    Column("WARNS AT", lambda row: f"{row['budget']['warn_percent']} %", right=True, spare=True),
     Column("AT THE LIMIT", lambda row: "stops jobs" if row["budget"]["stops"] else "goes on"),
 )
 INVOICES = (
