@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headframe.base.changes import Changes, Event
-from headframe.base.errors import NotFound
+from headframe.base.errors import Conflict, NotFound
 from headframe.control.context import Context
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node, NodeState, Region
@@ -23,6 +23,11 @@ def drain_node(
 def resume_node(world: World, context: Context, caller: Caller, node_id: str) -> tuple[Changes, Node]:
     """Place work on a node again."""
     node = _node(world, caller, node_id)
+    if node.state == NodeState.DOWN:
+        raise Conflict(
+            f"Node {node.name} is down{f': {node.reason}' if node.reason else ''}.",
+            next_step="Mend it: it takes work again as soon as it is reported ready.",
+        )
     return _set(context, caller, node, NodeState.READY, "")
 
 

@@ -14,6 +14,7 @@ from headframe.scheduling.limits import Holdings
 from headframe.scheduling.queue import Queue
 from headframe.tenants.records import Quota
 
+LEFTOVERS = 1000  # timers that may be there beyond two for each job
 HOLDING = frozenset({JobState.STARTING, JobState.RUNNING, JobState.STOPPING})
 
 
@@ -117,6 +118,14 @@ class Derived:
         due_us = deadline_us(after, self.held.get(after.id))
         if due_us is not None:
             heapq.heappush(self.timers, (due_us, after.id))
+            if len(self.timers) > LEFTOVERS + 2 * len(self._tables[Job]):
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the timers of jobs that have ended, and repeats: a long max_duration would keep them for as long."""
+        jobs = self._tables[Job].values()
+        dues = ((deadline_us(job, self.held.get(job.id)), job.id) for job in jobs)
+        self.timers[:] = sorted((due_us, job_id) for due_us, job_id in dues if due_us is not None)
 
     def _child(self, parent_id: str, before: Job | None, after: Job | None) -> None:
         record = after or before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from headframe.base.changes import Event
@@ -15,6 +16,10 @@ from headframe.control.world import World
 
 ANSWER_TIMEOUT_S = 60.0
 Wake = Callable[[Sequence[Event]], None]
+
+
+def _closed() -> TooBusy:
+    return TooBusy("This server is closing.", next_step="Try again when it runs anew.")
 
 
 class Control:
@@ -55,6 +60,7 @@ class Control:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=30)
+        self._loop.refuse(_closed())
         for engine in self._engines.values():
             engine.close()
 
@@ -64,11 +70,11 @@ class Control:
 
     def run(self, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Carry out a command; it is on record when this returns."""
-        return self._result(self._loop.run(command, *args, **kwargs))
+        return self._result(self._loop.run, command, *args, **kwargs)
 
     def ask(self, question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Answer a question from the world as it is between two ticks."""
-        return self._result(self._loop.ask(question, *args, **kwargs))
+        return self._result(self._loop.ask, question, *args, **kwargs)
 
     def subscribe(self, wake: Wake) -> Callable[[], None]:
         """Call `wake` with the events of each commit, on the loop's thread; returns the call that ends it."""
@@ -76,7 +82,10 @@ class Control:
         self._listeners[token] = wake
         return lambda: self._listeners.pop(token, None) and None
 
-    def _result(self, answer: Any) -> Any:
+    def _result(self, queue: Callable[..., Future[Any]], *args: Any, **kwargs: Any) -> Any:
+        answer = queue(*args, **kwargs)
+        if self._closing and not self._thread.is_alive():
+            self._loop.refuse(_closed())  # nobody else would answer it
         try:
             return answer.result(timeout=ANSWER_TIMEOUT_S)
         except TimeoutError:
@@ -86,7 +95,10 @@ class Control:
 
     def _announce(self, events: Sequence[Event]) -> None:
         for wake in list(self._listeners.values()):
-            wake(events)
+            try:
+                wake(events)
+            except Exception as error:  # what is on record stays so, whoever cannot hear of it
+                self._loop.complain(error)
 
     def _drive(self) -> None:
         while not self._closing:

@@ -96,6 +96,11 @@ class Loop:
         self.nudge()
         return asked.answer
 
+    def refuse(self, error: HeadframeError) -> None:
+        """Answer everybody who still waits: there will be no further tick."""
+        while self._asked:
+            _settle(self._asked.popleft().answer, False, error)
+
     # The tick.
 
     def tick(self, now_us: int) -> None:

@@ -86,8 +86,8 @@ def _node(world: World, told: Node, now_us: int) -> Changes:
         text = f"Node {told.name} joins with {told.cpu_milli / 1000:g} CPU and {told.memory_mib} MiB."
         return _write(replace(told, version=1), "node_joined", text, now_us)
     state, reason = told.state, told.reason
-    if known.state == NodeState.DRAINING and told.state == NodeState.READY:
-        state, reason = known.state, known.reason  # draining is an operator's order and outlives a report
+    if known.state == NodeState.DRAINING:
+        state, reason = known.state, known.reason  # an operator's order outlives reports, and the node's death
     merged = replace(told, state=state, reason=reason, labels={**told.labels, **known.labels}, version=known.version)
     if merged == known:
         return NOTHING

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headframe.base.changes import Event
-from headframe.base.errors import HeadframeError
+from headframe.base.errors import CallerError
 from headframe.base.quantities import HOUR_US
 from headframe.control.advance import snapshot
 from headframe.control.context import Context
@@ -123,7 +123,7 @@ def plan(
     """
     try:
         home, spec = prepare(world, context, caller, document, project=project, env=env)
-    except HeadframeError as error:
+    except CallerError as error:
         if error.status in (401, 403, 404) and error.code != "quota_exceeded":
             raise
         return {"would": "be_refused", "code": error.code, "text": error.message, "next_step": error.next_step}
@@ -147,7 +147,7 @@ def plan(
         answer["starts_us"] = context.now_us
         return answer
     allocations = {one.id: one for one in world.derived.held.values()}
-    why = waiting(view, bucket, len(world.derived.queue), allocations, _ends(world))
+    why = waiting(view, bucket, world.derived.queue.ahead_of(draft, bucket), allocations, _ends(world))
     return {**answer, "waiting": why, "text": why["text"], "starts_us": why.get("fits_us")}
 
 

@@ -77,7 +77,13 @@ class Queue:
 
     def ahead(self, job_id: str) -> int:
         """How many waiting jobs come before this one."""
-        bucket, key = self._where[job_id]
+        return self._ahead(*self._where[job_id])
+
+    def ahead_of(self, job: Job, bucket: Bucket) -> int:
+        """How many waiting jobs would come before one that does not wait here."""
+        return self._ahead(bucket, (job.submitted_us, job.id))
+
+    def _ahead(self, bucket: Bucket, key: tuple[int, str]) -> int:
         mine = (bucket.rank, -bucket.priority, key)
         return sum(
             bisect_left([(other.rank, -other.priority, item) for item in line], mine)

@@ -218,7 +218,7 @@ class SmallCloud:
         return next(one for one in self.world.all(Project).values() if one.organization_id == self.lab.id)
 
     def context(self) -> Context:
-        return Context(self.now_us, self.ids, self.inner, OpenVault(), NoBlobs())
+        return Context(self.now_us, self.ids, self.inner, OpenVault(), NoBlobs(), self.loop.spending)
 
     def at_rest(self) -> None:
         """Nothing is held, nothing waits to be charged, the engine keeps nothing, and nothing needs a tick soon."""
