@@ -133,7 +133,8 @@ class Demo:
         if older is not None:
             self.did(f"stopped the server that an earlier demonstration left running (process {older})")
         self.card.save(demo="yes")
-        self.server.start()
+        with self.screen.status("starting a server"):
+            self.server.start()
         assert self.server.process is not None
         self.did(f"a server at {self.server.url} (process {self.server.process.pid}), with {PRETENDED} pretended")
         if self.server.first_key:
@@ -209,7 +210,8 @@ class Demo:
         self.did("killed with -9: " + ", ".join(f"{what} (process {pid})" for pid, what in killed))
         self.must(started_ticks(pid) == ticks, f"process {pid} has died with Headframe")
         over_us = leaver["started_us"] + int(LEAVER_S * 1e6)
-        time.sleep(max(2.0, (over_us - killed_us) / 1e6 + 0.7))
+        with self.screen.status("no Headframe is running"):
+            time.sleep(max(2.0, (over_us - killed_us) / 1e6 + 0.7))
         back_us = printing.now_us()
         self.did(f"for {format_span(back_us - killed_us)} no Headframe was there; process {pid} went on")
         self.server.start()
@@ -238,7 +240,7 @@ class Demo:
 
     def _check_counter(self, counter: Row, follower: _Follower) -> None:
         """Every line once, in the log as it is kept and in what the follower was told across the restart."""
-        with _deadline(self.client, counter["id"], 60):
+        with self.screen.status("the counter goes on"), _deadline(self.client, counter["id"], 60):
             ended = self.client.wait(counter["id"])
         follower.join(30)
         kept = checks.text_of(self.client.logs(counter["id"]))
@@ -401,7 +403,8 @@ def _ms(us: int) -> str:
 def _broken_job(story: Row) -> HeadframeError:
     """The training failed for a reason of its own: most likely that packages cannot be had here."""
     detail = next((one["detail"] for one in reversed(story["attempts"]) if one["detail"]), story["job"]["reason"])
+    first = detail.splitlines()[0] if detail else ""
     return DemoFailed(
-        f"The training {story['job']['state']}: {detail}",
+        f"The training {story['job']['state']}; its log stands above: {first}",
         next_step="It needs scikit-learn from a package index; PIP_INDEX_URL names one that is in reach.",
     )

@@ -47,7 +47,8 @@ def bill(stories: Iterable[Mapping[str, Any]], prices: Sequence[Mapping[str, Any
     """What ended jobs owe: each hour's piece of each meter, and what is missing to the least running time.
 
     Time counts from the moment at which all tasks run to the release; a piece ends at each full UTC hour; each amount
-    is rounded once, half to even, to a nano-unit. After a failure of ours there is no least time.
+    is rounded once, half to even, to a nano-unit. After a failure of ours there is no least time. The prices of
+    regions and purchase kinds, and those that change under a running job, are not looked at.
     """
     for story in stories:
         for held in story["allocations"]:
@@ -90,13 +91,17 @@ def _quantities(slices: Sequence[Mapping[str, Any]]) -> dict[str, Fraction]:
 
 
 def _price(prices: Sequence[Mapping[str, Any]], meter: str, at_us: int) -> Mapping[str, Any] | None:
-    """The price of a meter at a moment: a GPU without one of its own has that of any GPU."""
+    """The price of a meter at a moment, the newest one; a GPU without one of its own has that of any GPU."""
     names = [meter, "gpu:*"] if meter.startswith("gpu:") else [meter]
     for name in names:
-        for price in prices:
-            if price["meter"] == name and price["from_us"] <= at_us < (price["to_us"] or at_us + 1):
-                return price
+        known = [price for price in prices if price["meter"] == name and _in_force(price, at_us)]
+        if known:
+            return max(known, key=lambda price: (price["from_us"], price["id"]))
     return None
+
+
+def _in_force(price: Mapping[str, Any], at_us: int) -> bool:
+    return bool(price["from_us"] <= at_us and (price["to_us"] is None or at_us < price["to_us"]))
 
 
 def _month(end_us: int) -> str:
