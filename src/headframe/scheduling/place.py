@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
@@ -61,9 +61,20 @@ def judge(snapshot: Snapshot, bucket: Bucket) -> Verdict:
     if slices is None:
         return Verdict(None, "no_capacity")
     bound = binding(snapshot.quotas, snapshot.holdings, owners, needs(slices))
-    if bound is not None:
-        return Verdict(None, "quota", bound)
-    return Verdict(slices)
+    if bound is None:
+        return Verdict(slices)
+    for want in _narrower(bucket.want):
+        slices = fit(snapshot.capacity, want)
+        if slices is not None and binding(snapshot.quotas, snapshot.holdings, owners, needs(slices)) is None:
+            return Verdict(slices)
+    return Verdict(None, "quota", bound)
+
+
+def _narrower(want: Want) -> Iterator[Want]:
+    """Each alternative by itself with the smallest gang, in the order of preference: a quota may admit one of them."""
+    for gpus in want.alternatives:
+        chosen = () if gpus is None else (gpus,)
+        yield replace(want, resources=replace(want.resources, gpus=chosen), nodes_max=want.nodes_min)
 
 
 def least(want: Want) -> dict[str, int]:

@@ -179,3 +179,12 @@ def test_words_for_what_is_asked() -> None:
     assert words(Gpus(None, 1, 500)) == "0.5 of any GPU"
     assert words(Gpus(None, 2, 1000, 24, 80)) == "2 x any GPU of 24-80 GB"
     assert words(Gpus(None, 2, 1000, 80, 80)) == "2 x any GPU of 80 GB"
+
+
+def test_a_quota_that_bars_the_preferred_shape_leaves_the_others() -> None:
+    quota = Quota("qta", "org", Scope.PROJECT, "prj", gpu_milli=2000)
+    either = Want(Resources((Gpus("H100", 4), Gpus("H100", 2))), 1, 1, "none", ("any",))
+    for wanted in (either, want(1, nodes=2, most=4)):
+        view = snapshot(capacity(8), [job(1, wanted)], quotas={"prj": quota})
+        ((_, slices),) = place(view)
+        assert sum(share.milli for part in slices for share in part.shares) == 2000
