@@ -405,3 +405,13 @@ def test_commands_of_one_turn_see_each_other_and_nobody_waits_for_a_job_that_has
     assert isinstance(waits.exception(0), Invalid | Conflict)
     cloud.go(HOUR_US)
     assert not cloud.world.derived.dependents
+
+
+def test_the_last_try_of_a_launch_that_keeps_failing_is_the_end_of_it(cloud: SmallCloud) -> None:
+    """A cloud whose engine can start nothing comes to rest, and charges nothing."""
+    job = cloud.submit("fail engine", retry={"on": ["node_failure"], "max": 3})
+    cloud.until(lambda: cloud.ended(job))
+    cloud.go(MINUTE_US)
+    assert (cloud.job(job).state, cloud.job(job).attempt, cloud.job(job).failures) == (JobState.FAILED, 4, 3)
+    assert cloud.inner.find(Charge, job_id=job.id) == []
+    cloud.at_rest()
