@@ -257,8 +257,10 @@ class _Waiting:
 
     def _give_up(self, error: Exception | None) -> NoReturn:
         url = self.wire.where.url
+        name = type(error).__name__ if error else "closed"
+        why = "" if name == "ConnectError" else f" ({name})"
         raise Unreachable(
-            f"No Headframe server answers at {url} ({type(error).__name__ if error else 'closed'}).",
+            f"No Headframe server answers at {url}{why}.",
             next_step="Start one with `headframe serve`, or name another with `headframe login` or HEADFRAME_URL.",
             details={"url": url},
         ) from error
