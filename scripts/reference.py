@@ -99,7 +99,11 @@ def http_api() -> str:
 def settings() -> str:
     from headframe.settings import Settings, meanings
 
-    rows = [(f"`--{one.name.replace('_', '-')}`", str(one.default), meanings()[one.name]) for one in fields(Settings)]
+    told = meanings()
+    rows = [
+        (f"`--{one.name.removesuffix('_mib').replace('_', '-')}`", str(one.default), told[one.name])
+        for one in fields(Settings)
+    ]
     return "# Settings of the server\n\nOptions of `headframe serve`.\n\n" + table(
         ("option", "default", "meaning"), rows
     )

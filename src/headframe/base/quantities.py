@@ -104,7 +104,7 @@ def month_of(us: int) -> str:
 def month_bounds_us(month: str) -> tuple[int, int]:
     """First moment of a month and of the next one, microseconds since 1970 (half-open)."""
     match = re.fullmatch(r"([0-9]{4})-([0-9]{2})", month)
-    if match is None or not 1 <= int(match[2]) <= 12 or not 1970 <= int(match[1]) <= 9998:
+    if match is None or not 1 <= int(match[2]) <= 12 or not 1 <= int(match[1]) <= 9998:
         raise Invalid(f"{month!r} is not a month.", field="month", value=month, allowed="YYYY-MM, such as 2026-11")
     year, number = int(match[1]), int(match[2])
     first = datetime(year, number, 1, tzinfo=UTC)

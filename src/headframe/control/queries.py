@@ -65,10 +65,7 @@ def story(world: World, context: Context, caller: Caller, ref: str) -> dict[str,
 
 
 def _newest_events(context: Context, job: Job) -> list[Event]:
-    told: list[Event] = []
-    while len(page := context.reads.events(subject=job.id, after=told[-1].seq if told else 0)) and len(told) < 10_000:
-        told += page
-    return told[-STORY_EVENTS:]
+    return context.reads.find(Event, subject=job.id, newest=True, limit=STORY_EVENTS)[::-1]
 
 
 def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cronsim import CronSim
 
 from headframe.base.changes import NOTHING, Changes
+from headframe.base.quantities import format_moment
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.jobs.states import event, move
 
@@ -42,9 +43,19 @@ def fire(parent: Job, child_id: str, busy: bool, now_us: int) -> Changes:
         text = "The run due now is left out: the one before has not ended."
         return Changes((later,), (event(parent, "schedule_skipped", now_us, text),))
     child = replace(
-        parent, id=child_id, parent=False, parent_id=parent.id, spec=replace(parent.spec, cron=None), version=1,
-        state=JobState.QUEUED, reason="scheduled", submitted_us=now_us, not_before_us=0, children_failed=0,
-    )  # fmt: skip
+        parent,
+        id=child_id,
+        name=f"{parent.name}-{format_moment(now_us)[:16]}",
+        parent=False,
+        parent_id=parent.id,
+        spec=replace(parent.spec, cron=None),
+        version=1,
+        state=JobState.QUEUED,
+        reason="scheduled",
+        submitted_us=now_us,
+        not_before_us=0,
+        children_failed=0,
+    )
     told = event(child, "job_submitted", now_us, f"Started by the schedule of {parent.id}.", parent=parent.id)
     return Changes((later, child), (told,))
 

@@ -160,7 +160,9 @@ def _after_attempt(job: Job, attempt: Attempt, at_us: int) -> tuple[Job, Event]:
         return move(job, state, job.stop_reason, at_us, f"The job was {text}.", exit_code=code, ended_us=at_us)
     retry = job.spec.retry
     if outcome in retry.on and job.failures < retry.max:
-        pause_us = min(BACKOFF_FIRST_US << min(job.failures, 20), BACKOFF_LIMIT_US) if outcome == "error" else 0
+        # A lost node's job may start elsewhere at once; what failed by itself, or never even ran, would fail again.
+        again = outcome == "error" or (outcome == "node_failure" and attempt.running_us is None)
+        pause_us = min(BACKOFF_FIRST_US << min(job.failures, 20), BACKOFF_LIMIT_US) if again else 0
         text = (
             f"Attempt {attempt.number} ended ({outcome}: {attempt.detail}); retry {job.failures + 1} of {retry.max} "
             f"follows{f' in {format_span(pause_us)}' if pause_us else ''}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Want:
 def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
     """Slices for a whole gang, or None. Alternatives are tried in the order of preference that the job gave."""
     allowed = capacity.allowed(want.clusters)
-    for gpus in want.alternatives:
+    for gpus in concrete(capacity, want):
         counts = tasks_per_node(capacity, want.resources, gpus, allowed)
         if int(counts.sum()) < want.nodes_min:
             continue
@@ -45,6 +45,15 @@ def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
             size = min(want.nodes_max, int(counts[rows].sum()))
             return _take(capacity, want.resources, gpus, counts, rows, size)
     return None
+
+
+def concrete(capacity: Capacity, want: Want) -> Iterator[Gpus | None]:
+    """The alternatives; "any kind" of several devices is each kind by itself, as the parts of one job run in step."""
+    for gpus in want.alternatives:
+        if gpus is None or gpus.kind is not None or (gpus.count == 1 and want.nodes_max == 1):
+            yield gpus
+        else:
+            yield from (replace(gpus, kind=kind) for kind in capacity.kinds)
 
 
 def tasks_per_node(capacity: Capacity, resources: Resources, gpus: Gpus | None, allowed: NDArray[np.bool_]) -> Counts:

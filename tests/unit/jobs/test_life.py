@@ -206,7 +206,7 @@ def test_whose_fault_a_failed_start_is_decides_what_is_charged_and_repeated(faul
     now = after(this, observed(this, see(Seen.FAILED, fault=fault, detail="no image"), NOW))
     ours = fault != "job"
     assert (now.attempt.outcome, now.allocation.faulted) == ("node_failure" if ours else "error", ours)
-    assert now.job.state == (JobState.QUEUED if ours else JobState.FAILED)
+    assert now.job.state == (JobState.PENDING if ours else JobState.FAILED), "what never ran is tried after a pause"
     assert now.attempt.detail == "no image"
 
 
