@@ -69,4 +69,7 @@ def push_dataset(session: Session, name: str, folder: str, project: str | None) 
     """Upload a folder as the next version of a dataset."""
     with printing.progress() as tell:
         row = session.client.push_dataset(name, folder, project, tell)
-    session.done(row, f"{row['name']}@{row['number']}: {row['files']} files, {printing.size(row['size_bytes'])}.")
+    session.done(
+        row,
+        f"{row['name']}@{row['number']}: {row['files']} file{'' if row['files'] == 1 else 's'}, {printing.size(row['size_bytes'])}.",
+    )

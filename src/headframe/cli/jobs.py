@@ -55,7 +55,9 @@ def jobs(session: Session, state: tuple[str, ...], limit: int, everything: bool,
     if query.get("parent"):
         query["parent"] = session.client.job(str(query["parent"]))["id"]
     found = session.client.jobs(limit=many, state=list(state) or None, **query)
-    session.rows(found, COLUMNS, "No jobs. Submit one: headframe submit -- echo hello")
+    narrowed = bool(state) or any(query.values())
+    empty = "No such jobs." if narrowed else "No jobs. Submit one: headframe submit -- echo hello"
+    session.rows(found, COLUMNS, empty)
     if not session.json and not session.quiet and many is not None and len(found) == many:
         printing.note(f"These are the newest {many}; --all or --limit shows more.")
 

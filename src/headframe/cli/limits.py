@@ -35,16 +35,17 @@ def _limit(text: str) -> str:
 
 
 def scope_of(session: Session, organization: str | None, project: str | None, member: str | None) -> dict[str, Any]:
-    """What a limit is put on, from the one option that names it; without any, one's own organization."""
+    """What a limit is put on: a project or member (of `organization`, when named), else an organization."""
     from headframe.cli.tenancy import named
 
-    given = [name for name in (organization, project, member) if name is not None]
-    if len(given) > 1:
-        raise click.UsageError("Name one of --org, --project and --member.")
+    if project is not None and member is not None:
+        raise click.UsageError("Name one of --project and --member.")
     if project is not None:
-        return {"scope": "project", "scope_id": named(session.client.projects(), project, "project")["id"]}
+        found = named(session.client.projects(organization=organization), project, "project")
+        return {"scope": "project", "scope_id": found["id"]}
     if member is not None:
-        return {"scope": "member", "scope_id": named(session.client.members(), member, "member")["id"]}
+        found = named(session.client.members(organization=organization), member, "member")
+        return {"scope": "member", "scope_id": found["id"]}
     return {"scope": "organization", "scope_id": organization}
 
 
@@ -62,7 +63,9 @@ def list_quotas(session: Session, organization: str | None) -> None:
 
 
 @part(quotas, "set", "headframe quotas set --project research --gpu 16 --jobs 100")
-@click.option("--org", "organization", metavar="NAME", help="Limit this organization.")
+@click.option(
+    "--org", "organization", metavar="NAME", help="Limit this organization, or its project or member that is named."
+)
 @click.option("--project", metavar="NAME", help="Limit this project.")
 @click.option("--member", metavar="NAME", help="Limit this member.")
 @click.option("--gpu", type=click.FloatRange(0), help="GPUs.")

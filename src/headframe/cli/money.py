@@ -154,7 +154,9 @@ def list_budgets(session: Session, organization: str | None) -> None:
 
 @part(budget, "set", "headframe budget set '500 USD' --project research --warn 90")
 @click.argument("amount")
-@click.option("--org", "organization", metavar="NAME", help="Limit this organization.")
+@click.option(
+    "--org", "organization", metavar="NAME", help="Limit this organization, or its project or member that is named."
+)
 @click.option("--project", metavar="NAME", help="Limit this project.")
 @click.option("--member", metavar="NAME", help="Limit this member.")
 @click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=80, show_default=True,

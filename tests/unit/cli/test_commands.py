@@ -170,6 +170,17 @@ def test_a_key_is_made_for_a_member_by_name(cloud: Cloud, capsys: pytest.Capture
     assert json.loads(cloud.asked[-1].content)["member"] == "mem_7"
 
 
+def test_a_limit_is_put_on_a_member_of_another_organization(cloud: Cloud) -> None:
+    cloud.page("/v1/members", {"id": "mem_7", "name": "ada@acme.example"})
+    cloud.answers["PUT", "/v1/budgets"] = {
+        "id": "bud_1", "scope": "member", "scope_id": "mem_7", "amount_nano": 5 * 10**9, "currency": "USD"
+    }  # fmt: skip
+    assert main(["budget", "set", "5 USD", "--org", "acme", "--member", "ada@acme.example"]) == 0
+    assert cloud.asked[-2].url.params["organization"] == "acme"
+    assert json.loads(cloud.asked[-1].content)["scope_id"] == "mem_7"
+    assert main(["quotas", "set", "--project", "a", "--member", "b"]) == 2
+
+
 def test_without_a_key_the_next_step_is_to_sign_in(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     problem = {"code": "unauthenticated", "detail": "The request carries no API key.", "next_step": "Send a header."}
     cloud.answers["GET", "/v1/jobs"] = httpx.Response(401, json=problem)
