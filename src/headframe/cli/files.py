@@ -69,7 +69,5 @@ def push_dataset(session: Session, name: str, folder: str, project: str | None) 
     """Upload a folder as the next version of a dataset."""
     with printing.progress() as tell:
         row = session.client.push_dataset(name, folder, project, tell)
-    session.done(
-        row,
-        f"{row['name']}@{row['number']}: {row['files']} file{'' if row['files'] == 1 else 's'}, {printing.size(row['size_bytes'])}.",
-    )
+    many = "1 file" if row["files"] == 1 else f"{row['files']} files"
+    session.done(row, f"{row['name']}@{row['number']}: {many}, {printing.size(row['size_bytes'])}.")
