@@ -195,7 +195,7 @@ def test_tenants_keys_and_money(cloud: Cloud, tmp_path: Path) -> None:
     assert "Error: " in cloud.run("submit", "--profile", "eve", "--", "true", code=4).stderr
     (tmp_path / "wiki").mkdir()
     (tmp_path / "wiki" / "a.txt").write_text("a")
-    assert cloud.run("datasets", "push", "wiki", str(tmp_path / "wiki")).stdout.startswith("wiki@1: 1 files")
+    assert cloud.run("datasets", "push", "wiki", str(tmp_path / "wiki")).stdout.startswith("wiki@1: 1 file,")
     lists = ["prices", "usage", "credits", "invoices", "nodes", "gpus", "keys", "clusters", "orgs", "members", "events"]
     words = [[name, *more] for name in [*lists, "jobs", "datasets"] for more in ([], ["--json"])]
     code = (

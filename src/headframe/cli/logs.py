@@ -13,7 +13,7 @@ from headframe.cli.options import Session, command, common
 from headframe.cli.printing import Column
 
 EVENTS = (
-    Column("SEQ", lambda event: event["seq"], whole=True, right=True),
+    Column("SEQ", lambda event: event["seq"], whole=True, right=True, spare=True),
     Column("TIME", lambda event: printing.moment(event["at_us"]), whole=True),
     Column("EVENT", lambda event: event["kind"], whole=True),
     Column("SUBJECT", lambda event: event["subject"], whole=True),
@@ -66,7 +66,8 @@ def events(session: Session, job: str | None, follow: bool, limit: int) -> None:
     found = session.client.events(subject=subject)
     shown = found[-limit:]
     if not follow:
-        session.rows(shown, EVENTS, "Nothing has happened.", key="seq")
+        columns = [column for column in EVENTS if column.head != "SUBJECT" or job is None]
+        session.rows(shown, columns, "Nothing has happened.", key="seq")
         return
     coming = session.client.follow_events(after=found[-1]["seq"] if found else 0, subject=subject)
     for event in _chain(shown, coming):

@@ -61,7 +61,7 @@ class Root(click.Group):
             for name in group:
                 command = self.get_command(ctx, name)
                 assert command is not None
-                rows.append((name, command.get_short_help_str(80)))
+                rows.append((name, command.get_short_help_str(120)))
             with formatter.section(title):
                 formatter.write_dl(rows)
 

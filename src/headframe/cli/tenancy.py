@@ -36,10 +36,10 @@ MEMBERS = (
 KEYS = (
     Column("KEY", lambda row: row["id"], whole=True),
     Column("NAME", lambda row: row["name"]),
-    Column("MEMBER", lambda row: row["member_id"]),
-    Column("PROJECT", lambda row: row["project_id"] or "all"),
+    Column("MEMBER", lambda row: row["member_id"], spare=True),
+    Column("PROJECT", lambda row: row["project_id"] or "all", spare=True),
     Column("RIGHTS", lambda row: ", ".join(row["scopes"]) or "all of the member's"),
-    Column("EXPIRES", lambda row: printing.moment(row["expires_us"]) or "never"),
+    Column("EXPIRES", lambda row: printing.moment(row["expires_us"]) or "never", whole=True),
     Column("STATE", lambda row: "revoked" if row["revoked_us"] else "live"),
 )
 _ORGANIZATION = click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
