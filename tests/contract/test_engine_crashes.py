@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.engine_contract import Place, launch, wait_until
 
+from headframe.engines import agent_wire
 from headframe.fleet.engine_words import Seen, Stop
+from tests.contract.engine_contract import Place, launch, wait_until
 
 NUMBERS = (
     "import sys\nfor n in range({count}): sys.stdout.write(f'{{n}} ääääääääääääääääääääääääääääääääääääääää\\n')\n"
@@ -106,9 +110,8 @@ def test_a_task_without_a_trace_is_lost(place: Place) -> None:
     wait_until((run / "pid").exists, "the task says who it is")
     place.engine.close()
     os.kill(place.agent_pid(), signal.SIGKILL)
-    words = (run / "pid").read_text().split()
-    (run / "pid").write_text(" ".join([words[0], words[1], "another-boot", words[3]]))
-    os.kill(int(words[0]), signal.SIGKILL)
+    os.kill(int((run / "pid").read_text()), signal.SIGKILL)
+    (run / "pid").write_text(str(os.getpid()))  # its number is another's by now
     place.restart()
     end = place.wait_for(lambda seen: getattr(seen, "observations", ()), "a report").observations[0]
     end = end if end.seen is Seen.LOST else place.wait_seen("alc_lost", Seen.LOST)
@@ -139,3 +142,18 @@ def test_a_data_folder_may_have_a_long_path(tmp_path: Path) -> None:
         assert place.run("deep", "echo here").exit_code == 0
     finally:
         place.end()
+
+
+def test_an_agent_that_nobody_needs_ends_by_itself_and_one_with_a_task_does_not(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    command = [sys.executable, "-m", "headframe.engines.agent", "--data", str(tmp_path), "--log-bound", "65536"]
+    with subprocess.Popen([*command, "--foreground", "--unwanted-seconds", "0.3"]) as agent:
+        wait_until((tmp_path / "agent/socket").exists, "the agent's socket")
+        with agent_wire.connect(tmp_path / "agent") as wire:
+            wire.sendall(
+                agent_wire.encode(agent_wire.action_out(launch("holds", "sleep 1; touch $HEADFRAME_OUTPUTS/x")))
+            )
+            wait_until((tmp_path / "agent/state/alc_holds.json").exists, "the task")
+        assert agent.wait(20) == 0
+    record = json.loads((tmp_path / "agent/state/alc_holds.json").read_text())
+    assert (record["end"]["seen"], record["end"]["exit_code"]) == ("exited", 0)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.engine_contract import Place, launch, wait_until
 
 from headframe.engines import cgroups, sandbox
 from headframe.fleet.engine_words import Seen
 from headframe.fleet.records import Share
+from tests.contract.engine_contract import Place, launch, wait_until
 
 BOX = sandbox.probe()
 GROUPS, GROUPS_WORD = cgroups.usable("tests")
@@ -142,8 +143,33 @@ def test_use_is_measured(place: Place) -> None:
     assert 100 <= end.use["memory_peak_mib"] <= 256
 
 
-def test_required_isolation_is_refused_where_there_is_none(tmp_path: Path) -> None:
-    place = Place(tmp_path, sandbox=False)
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that every user may reach; the one of pytest is closed to others."""
+    with tempfile.TemporaryDirectory(prefix="headframe-plain-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_without_a_sandbox_the_superuser_runs_nothing_of_a_tenant(passable: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not root: tasks run as ourselves")
+    place = Place(passable, sandbox=False)
+    try:
+        run = 'id -u; id -G; grep NoNewPrivs /proc/self/status; echo out > "$HEADFRAME_OUTPUTS/file"; echo x > here'
+        end = place.run("who", run, organization=7)
+        assert end.exit_code == 0, place.text("who")
+        assert place.text("who") == "200007\n200007\nNoNewPrivs:\t1\n"
+        passable.chmod(0o700)
+        closed = place.run("closed", "true")
+        assert (closed.seen, closed.fault) == (Seen.FAILED, "engine")
+        assert f"chmod o+x {passable}" in closed.detail
+    finally:
+        place.end()
+
+
+def test_required_isolation_is_refused_where_there_is_none(passable: Path) -> None:
+    place = Place(passable, sandbox=False)
     try:
         refused = place.run("strict", "true", isolation="required")
         assert (refused.seen, refused.fault) == (Seen.FAILED, "job")

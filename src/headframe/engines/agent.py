@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from headframe.engines import agent_wire, cgroups, sandbox
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, keeps_checkpoints, prepare
+from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
 from headframe.engines.joblog import LogWriter
+from headframe.engines.sandbox_etc import Etc
 from headframe.fleet.engine_words import Launch, Observation, Seen, Signal, Stop
 
 BUILD = f"{__version__}/{agent_wire.VERSION}"  # a server of another build brings its own agent
@@ -39,6 +42,8 @@ GREW_SECONDS = 0.005  # followers of a log hear of growth at most this often
 ALIVE_SECONDS = 10.0
 OUTGOING_LIMIT = 64 << 20  # bytes that wait for a server; one that does not read is cut off and asks anew
 STOPPED_LIMIT = 10_000
+UNWANTED_SECONDS = 60.0
+PRUNE_SECONDS = 30.0  # also how long a checkpoint must have been left alone to count as written
 
 
 class Connection:
@@ -97,22 +102,24 @@ class Connection:
 class Agent:
     """All that one agent holds: allocations, logs, connections."""
 
-    def __init__(self, data: Path, log_bound: int, use_sandbox: bool) -> None:
+    def __init__(self, data: Path, log_bound: int, use_sandbox: bool, unwanted: float) -> None:
         self.loop = AgentLoop()
         self.folders = Folders(data)
         self.log_bound = log_bound
         tag = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
         self.groups, self.groups_word = cgroups.usable(tag)
-        self.sandbox = sandbox.probe() if use_sandbox else sandbox.Sandbox("none", "it was switched off")
+        self.sandbox = sandbox.probe() if use_sandbox else sandbox.without("it was switched off")
         self.connections: list[Connection] = []
         self.held: dict[str, Held] = {}
         self._stopped: dict[str, int] = {}  # stops of what was not here yet
         self._logs: dict[str, LogWriter] = {}
         self._grown: set[str] = set()
         self._told = 0.0
-        self._machine = Machine(self.folders, self.sandbox, self.groups)
+        self._machine = Machine(self.folders, self.sandbox, self.groups, Etc(self.folders.agent / "etc"))
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads = 0
+        self._unwanted = unwanted  # seconds
+        self._wanted = time.monotonic()  # the last moment at which somebody needed us
 
     # What tasks need of us
 
@@ -149,13 +156,21 @@ class Agent:
             if log is not None:
                 log.close()
         if record.keep:
-            self._in_thread(lambda: self._prune(record))
+            self._in_thread(lambda: self._prune(record, None))
 
-    def _prune(self, record: Record) -> None:
+    def _prune(self, record: Record, settled_us: int | None) -> None:
         from headframe.engines import checkpoints
 
         with contextlib.suppress(OSError, HeadframeError):
-            checkpoints.prune(self.folders.job(record.job_id) / "checkpoints", record.keep)
+            checkpoints.prune(self.folders.job(record.job_id) / "checkpoints", record.keep, settled_us)
+
+    def _prune_running(self) -> None:
+        """Old checkpoints of running jobs go too: a long job would fill the disk."""
+        settled_us = now_us() - int(PRUNE_SECONDS * 1e6)
+        for held in self.held.values():
+            if held.record.keep and held.active and not held.preparing:
+                self._in_thread(partial(self._prune, held.record, settled_us))
+        self.loop.later(PRUNE_SECONDS, self._prune_running)
 
     # What servers say
 
@@ -341,6 +356,16 @@ class Agent:
             (self.folders.agent / "alive").touch()
         self.loop.later(ALIVE_SECONDS, self._touch_alive)
 
+    def _leave_when_unwanted(self) -> None:
+        """Without a server, and with no task to watch over, there is nothing to be here for."""
+        if self.connections or any(held.active for held in self.held.values()) or not self._work.empty():
+            self._wanted = time.monotonic()
+        left = self._wanted + self._unwanted - time.monotonic()
+        if left <= 0:
+            self.loop.leaving = True
+        else:
+            self.loop.later(min(left, self._unwanted / 10), self._leave_when_unwanted)
+
     def adopt(self) -> None:
         """Take over what earlier agents left."""
         records, damaged = load_records(self.folders.state)
@@ -355,6 +380,8 @@ class Agent:
         server = agent_wire.listen(self.folders.agent)
         self.loop.watch(server.fileno(), lambda: self._accept(server))
         self._touch_alive()
+        self._leave_when_unwanted()
+        self._prune_running()
         self.loop.run()
         if self.groups is not None:
             self.groups.leave()
@@ -389,26 +416,36 @@ def _detach() -> None:
         os._exit(0)
 
 
+def _alone(path: Path) -> bool:
+    """Take the lock of the data folder, for as long as we live. One who is just leaving is waited for."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _try in range(20):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="headframe-agent")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--log-bound", type=int, required=True)
     parser.add_argument("--no-sandbox", action="store_true")
     parser.add_argument("--foreground", action="store_true")
+    parser.add_argument("--unwanted-seconds", type=float, default=UNWANTED_SECONDS)
     asked = parser.parse_args()
     if not asked.foreground:
         _detach()
     folders = Folders(asked.data.resolve())
     folders.state.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folders.agent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    keep_low_descriptors()
+    if not _alone(folders.agent / "lock"):
         return  # another agent serves this folder
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o022)
-    agent = Agent(folders.data, asked.log_bound, not asked.no_sandbox)
+    agent = Agent(folders.data, asked.log_bound, not asked.no_sandbox, asked.unwanted_seconds)
     agent.adopt()
     gc.freeze()  # what is there now stays: less memory is copied at each fork
     agent.run()

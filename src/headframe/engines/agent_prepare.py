@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headframe.base.errors import CallerError, Invalid
+from headframe.base.errors import CallerError, EngineError, Invalid
 from headframe.engines import sandbox
-from headframe.engines.agent_spawn import Start, make_pipes
+from headframe.engines.agent_spawn import Start, beginning, make_pipes
 from headframe.engines.agent_state import Folders, safe
 from headframe.engines.cgroups import Limits, Writer
+from headframe.engines.sandbox_etc import Etc
 from headframe.engines.variables import Places, hostfile, hosts_of, variables
 from headframe.fleet.engine_words import Launch
 from headframe.fleet.records import Slice
@@ -37,6 +38,11 @@ class Machine:
     folders: Folders
     sandbox: sandbox.Sandbox
     groups: Writer | None
+    etc: Etc
+
+    def user(self, launch: Launch) -> int | None:
+        """The user number of the tasks; None when they run as ourselves."""
+        return sandbox.task_uid(launch.organization_number) if os.geteuid() == 0 else None
 
 
 @dataclass(slots=True)
@@ -77,11 +83,13 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
                 f"The job asks for isolation, and no sandbox works on this machine: {box.reason}.",
                 next_step="Run headframe doctor, or submit with isolation: preferred.",
             )
+        _check_plain(machine)
         ready.story.append(f"Runs without a sandbox: {box.reason}.")
     if machine.groups is None:
         ready.story.append("Runs without limits on memory and CPU: control groups cannot be used here.")
     job = machine.folders.job(launch.job_id)
-    uid = sandbox.task_uid(launch.organization_number) if box.kind == "root" else None
+    uid = machine.user(launch)
+    os.makedirs(job, exist_ok=True)
     for name in ("checkpoints", "outputs"):
         sandbox.make_folder(job / name, uid)
     environment = _environment(machine, launch, uid, say)
@@ -92,6 +100,23 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
     for piece in sorted(launch.slices, key=lambda item: item.rank):
         _Task(machine, launch, piece, uid).make(ready, devices, environment, datasets, port)
     return ready
+
+
+def _check_plain(machine: Machine) -> None:
+    """Without a sandbox the superuser's tasks become the tenant's user all the same, who must reach their folders."""
+    if os.geteuid() != 0:
+        return
+    if not machine.sandbox.setpriv:
+        raise EngineError(
+            "Tasks do not run as the superuser, and setpriv, which makes them another user, is not installed.",
+            next_step="Install util-linux, or run the server as another user.",
+        )
+    closed = [path for path in (machine.folders.data, *machine.folders.data.parents) if not path.stat().st_mode & 1]
+    if closed:
+        raise EngineError(
+            f"No sandbox works here, and without one the tenant's user cannot enter {closed[-1]}.",
+            next_step=f"Install bubblewrap, or let everybody pass: chmod o+x {' '.join(map(str, reversed(closed)))}",
+        )
 
 
 def _environment(machine: Machine, launch: Launch, uid: int | None, say: Callable[[str], None]) -> str:
@@ -177,9 +202,10 @@ class _Task:
         box, limits = self.machine.sandbox, self._limits()
         arguments = sandbox.arguments_of(box, view) if box.kind != "none" else []
         groups = self.machine.groups.make(self._group_name(), limits) if self.machine.groups is not None else []
+        first = beginning(self.run, str(self.work), groups)
         ready.starts.append(
             Start(
-                self.piece.rank, self.run, tuple(sandbox.leader_command(box, view, command)), str(self.work),
+                self.piece.rank, self.run, tuple(sandbox.leader_command(box, view, command, first)),
                 tuple(groups), limits.memory_mib or 0,
                 b"".join(os.fsencode(argument) + b"\0" for argument in arguments), sandbox.exports(values),
             )
@@ -196,8 +222,9 @@ class _Task:
     def _make_folders(self, datasets: Sequence[tuple[str, str]]) -> None:
         if self.folder.exists():  # what an agent that was killed while preparing has left
             shutil.rmtree(self.folder)
-        for folder in (self.task, self.run, self.datasets):
-            folder.mkdir(parents=True)
+        os.makedirs(self.folder)
+        for folder in (self.task, self.run, *((self.datasets,) if datasets else ())):
+            os.mkdir(folder)
         sandbox.make_folder(self.work, self.uid)
         make_pipes(self.run, self.uid)
         if manifest := self.launch.work.get("files"):
@@ -213,10 +240,6 @@ class _Task:
             )
         for name, content in datasets:
             (self.datasets / name).symlink_to(content)
-        if self.machine.sandbox.kind == "root":
-            uid = self.uid or 0
-            (self.task / "passwd").write_text(sandbox.passwd(uid, str(self.work)))
-            (self.task / "group").write_text(sandbox.group(uid))
         self._link_checkpoints()
 
     def _link_checkpoints(self) -> None:
@@ -250,12 +273,10 @@ class _Task:
         os.symlink(self.job / "checkpoints", place)
 
     def _view(self, environment: str, datasets: Sequence[tuple[str, str]], devices: Sequence[str]) -> sandbox.View:
-        readable = [(str(self.task), str(self.task)), (str(self.datasets), str(self.datasets))]
+        readable = [(str(self.machine.etc.of(self.uid)), "/etc"), (str(self.task), str(self.task))]
+        if datasets:
+            readable.append((str(self.datasets), str(self.datasets)))
         readable += [(folder, folder) for folder in sorted({folder for _name, folder in datasets})]
-        if self.machine.sandbox.kind == "root":
-            readable += [(str(self.task / "passwd"), "/etc/passwd"), (str(self.task / "group"), "/etc/group")]
-        else:
-            readable += [("/etc/passwd", "/etc/passwd"), ("/etc/group", "/etc/group")]
         if environment:
             from headframe.engines import environments
 

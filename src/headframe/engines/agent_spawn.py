@@ -1,4 +1,5 @@
-"""How the agent starts a task: a plain fork of its small self, so that a start costs a millisecond."""
+"""How the agent starts a task: no fork of itself (a fork costs more than all the rest) but a shell, the task's leader,
+which enters the task's control group and writes down who it is before it starts anything."""
 
 from __future__ import annotations
 
@@ -6,20 +7,22 @@ import contextlib
 import fcntl
 import os
 import resource
+import shlex
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headframe.engines import sandbox
-from headframe.engines.agent_state import boot_id, claim, now_us
+from headframe.engines.agent_state import STATUS_FD
 from headframe.engines.cgroups import join_paths
 
 PIPE_BYTES = 1 << 20
-NOT_FIRST = 124  # the child's exit code when another one has claimed the task
+NOT_FIRST = 124  # the leader's exit code when another one has claimed the task
 STREAMS = ("stdout", "stderr")
 SOFT_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # before the agent raises its own
-_BOOT = boot_id()
+LOWEST_FREE = 10  # descriptors below are given to tasks by number
+_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,6 @@ class Start:
     rank: int
     run: Path
     command: tuple[str, ...]
-    work: str
     groups: tuple[str, ...]
     memory_mib: int
     arguments: bytes = field(repr=False, default=b"")
@@ -61,54 +63,51 @@ def _memory_file(name: str, content: bytes) -> int:
     return handle
 
 
+def keep_low_descriptors() -> None:
+    """Occupy the numbers that tasks get, so that none of ours is in the way when they are given."""
+    while (handle := os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)) < LOWEST_FREE - 1:
+        pass
+    if handle >= LOWEST_FREE:
+        os.close(handle)
+
+
+def beginning(run: Path, work: str, groups: Sequence[str]) -> str:
+    """What the leader does first, as shell text: enter the group, then claim the task.
+
+    The file that says who it is can be made once only: so the identity is on disk before anything runs, and of two
+    agents that follow each other never both start a task.
+    """
+    files = "unlimited" if SOFT_FILES == resource.RLIM_INFINITY else SOFT_FILES
+    steps = [f"echo 0 > {shlex.quote(os.fsdecode(path))}" for path in join_paths(groups)]
+    steps += [f"cd {shlex.quote(work)}", f"ulimit -S -n {files}", "set -C"]
+    claim = f"echo $$ 2>&- > {shlex.quote(str(run / 'pid'))} || exit {NOT_FIRST}; set +C\n"
+    return " && ".join(steps) + f" || exit 125\n{claim}"
+
+
 def spawn(start: Start) -> int:
-    """Fork the task and return its leader's pid. The agent's ends of the pipes must be open already."""
+    """Start the task and return its leader's pid. The agent's ends of the pipes must be open already."""
     # Read and write: the task gets no SIGPIPE, and loses nothing, while no agent reads.
     pipes = [os.open(start.run / name, os.O_RDWR | os.O_CLOEXEC) for name in (*STREAMS, "ended")]
     status = os.open(start.run / "status", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     arguments = _memory_file("arguments", start.arguments)
     environment = _memory_file("environment", start.environment)
     hold = os.pipe()
-    joins = join_paths(start.groups)
     wiring = {
-        1: pipes[0], 2: pipes[1], sandbox.ARGS_FD: arguments, sandbox.STATUS_FD: status, sandbox.ENDED_FD: pipes[2],
+        1: pipes[0], 2: pipes[1], sandbox.ARGS_FD: arguments, STATUS_FD: status, sandbox.ENDED_FD: pipes[2],
         sandbox.HOLD_READ_FD: hold[0], sandbox.HOLD_WRITE_FD: hold[1], sandbox.ENV_FD: environment,
     }  # fmt: skip
     try:
-        pid = os.fork()
-        if pid == 0:
-            _become(start, wiring, joins)
-        return pid
+        return os.posix_spawn(
+            start.command[0],
+            start.command,
+            {"PATH": sandbox.SYSTEM_PATH},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                *((os.POSIX_SPAWN_DUP2, source, target) for target, source in wiring.items()),
+            ],
+            setsid=True,
+            setsigdef=_DEFAULTED,
+        )
     finally:
         for handle in (*pipes, status, arguments, environment, *hold):
             os.close(handle)
-
-
-def _become(start: Start, wiring: dict[int, int], joins: Sequence[bytes]) -> None:
-    """In the child: be the task. Never returns."""
-    code = 125
-    try:
-        os.setsid()
-        for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_DFL)
-        for path in joins:
-            handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            os.write(handle, b"0")
-            os.close(handle)
-        if not claim(start.run, _BOOT, now_us()):
-            os._exit(NOT_FIRST)
-        os.umask(0o022)
-        os.chdir(start.work)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        # Out of the way of the numbers that are about to be given, then into place.
-        high = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 64) for target, source in wiring.items()}
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        for target, source in high.items():
-            os.dup2(source, target)
-        os.execve(start.command[0], start.command, {"PATH": sandbox.SYSTEM_PATH})  # noqa: S606
-    except BaseException as problem:
-        os.write(2, f"headframe: the task could not be started: {problem}\n".encode("utf-8", "replace"))
-    finally:
-        os._exit(code)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+STATUS_FD = 4  # under this number a task's leader holds the status file open
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -101,60 +102,31 @@ def load_records(folder: Path) -> tuple[list[Record], list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process that cannot be mistaken for a later one with the same number."""
+    """A task's leader, told from a later process with the same number by the file that it holds open."""
 
     pid: int
-    ticks: int  # its start, in clock ticks since boot
-    boot: str
-    at_us: int  # its start
+    run: Path
 
     def alive(self) -> bool:
-        """Whether this very process runs (a zombie does not)."""
-        found = _stat(self.pid)
-        return self.boot == boot_id() and found is not None and found[0] != "Z" and found[1] == self.ticks
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start ticks of a process."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return words[0], int(words[19])
-
-
-def claim(run: Path, boot: str, at_us: int) -> bool:
-    """Called in the new process itself, before it becomes the task: write down who it is, unless another one did.
-
-    So the identity is on disk before anything runs, and two agents that follow each other never start a task twice.
-    """
-    own = os.getpid()
-    found = _stat(own)
-    assert found is not None
-    draft = f"{run}/pid.{own}"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.write(handle, f"{own} {found[1]} {boot} {at_us}".encode())
-    os.close(handle)
-    try:
-        os.link(draft, f"{run}/pid")
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(draft)
-    return True
+        """Whether this very process runs (a zombie holds nothing)."""
+        try:
+            return os.path.samefile(f"/proc/{self.pid}/fd/{STATUS_FD}", self.run / "status")
+        except OSError:
+            return False
 
 
 def identity(run: Path) -> Identity | None:
     """Who runs or ran a task; None when it was never started."""
     try:
-        pid, ticks, boot, at_us = (run / "pid").read_text().split()
-        return Identity(int(pid), int(ticks), boot, int(at_us))
+        return Identity(int((run / "pid").read_text()), run)
     except (OSError, ValueError):
         return None
+
+
+def bar(run: Path) -> None:
+    """Keep a leader that has not written down who it is from ever starting the task."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(run / "pid", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from headframe.engines import cgroups
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_spawn import NOT_FIRST, STREAMS, Start, open_pipe, spawn
-from headframe.engines.agent_state import Folders, Identity, identity, last_sign_of_life, now_us, status
+from headframe.engines.agent_state import Folders, Identity, Status, bar, identity, last_sign_of_life, now_us, status
 from headframe.engines.cgroups import Use, Writer
 from headframe.engines.joblog import STREAMS as LOG_STREAMS
 from headframe.engines.joblog import LogWriter
@@ -107,6 +107,7 @@ class Task:
         self._pipes: dict[int, int] = {}  # descriptor -> stream
         self._ending = False
         self._wait_code: int | None = None
+        self._found: Status | None = None  # what was on file when its leader was found to be gone
         self._signalled: set[int] = set()
         self._gone_us = 0  # when the last process ended, where that was after the task's own end
 
@@ -116,7 +117,7 @@ class Task:
         """Fork it."""
         self._open_pipes()
         pid = spawn(start)
-        self.who = Identity(pid, 0, "", now_us())
+        self.who = Identity(pid, self.run)
         self._watch(pid)
 
     def adopt(self) -> None:
@@ -129,6 +130,8 @@ class Task:
         if who is None and tries:  # forked just before the agent died: it is about to write down who it is
             self.host.loop.later(0.05, lambda: self._take_over(tries - 1))
             return
+        if who is None:
+            bar(self.run)
         if who is not None and who.alive():
             try:
                 self._watch(who.pid)
@@ -278,6 +281,8 @@ class Task:
             self.host.loop.later(LINGER_SECONDS, self._begin_end)
             return
         self._ending = True
+        if self._pidfd < 0:
+            self._found = status(self.run)  # before what is left is killed: that is not how it ended
         if self.who is not None and (self._pidfd >= 0 or status(self.run).space is not None):
             self.kill()
         self._drain()
@@ -339,7 +344,7 @@ class Task:
             self.host.loop.unwatch(handle)
             os.close(handle)
         self._pipes.clear()
-        self._ended_pipe, self._ending, self._wait_code = -1, False, None
+        self._ended_pipe, self._ending, self._wait_code, self._found = -1, False, None, None
         self.adopt()
 
     def use(self) -> Use:
@@ -349,7 +354,7 @@ class Task:
         return self.host.groups.use(self.groups) if self.host.groups is not None and self.groups else Use()
 
     def _how(self) -> End:
-        found, use = status(self.run), self.use()
+        found, use = self._found or status(self.run), self.use()
         sandboxed, stopping = self.held.record.sandboxed, self.held.record.stop is not None
         code = found.exit_code if sandboxed else found.leader_code
         at_us = max(found.at_us, self._gone_us, self.held.record.running_us)

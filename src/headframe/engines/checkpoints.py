@@ -60,10 +60,11 @@ def choose(folder: Path, say: Say) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune(folder: Path, keep: int, settled_us: int | None = None) -> None:
     """Remove all but the newest `keep` checkpoints, with their sidecars.
 
-    One that is still being written does not count among those kept, as far as its form shows it.
+    One that is still being written does not count among those kept: its form shows that, or while the job runs, that
+    it was changed after `settled_us`.
     """
     assert keep >= 1
     with _opened(folder) as here:
@@ -71,8 +72,9 @@ def prune(folder: Path, keep: int) -> None:
             return
         kept = 0
         for entry in _newest_first(here):
-            if kept < keep:
-                kept += _fault(here, entry, thorough=False) is None
+            fresh = settled_us is not None and entry.changed_ns // 1000 > settled_us
+            if kept < keep or fresh:
+                kept += not fresh and _fault(here, entry, thorough=False) is None
                 continue
             with contextlib.suppress(OSError):
                 if entry.is_folder:

@@ -14,22 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headframe.engines.agent_state import STATUS_FD
+
 FIRST_UID = 200_000
 # Made by the agent for every task; the leader closes what the task must not have.
-ARGS_FD, STATUS_FD, ENDED_FD, HOLD_READ_FD, HOLD_WRITE_FD, ENV_FD = 3, 4, 5, 7, 8, 9
+ARGS_FD, ENDED_FD, HOLD_READ_FD, HOLD_WRITE_FD, ENV_FD = 3, 5, 7, 8, 9
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The leader outlives the task until its output is safe: without a holder the kernel would throw away what is left in
 # the pipes when a task ends while no agent runs. It writes the exit code and then waits to be killed.
 _LEADER_END = (
     f'code=$?; echo "{{ \\"leader-code\\": $code }}" >&{STATUS_FD}; echo >&{ENDED_FD}; read -r rest <&{HOLD_READ_FD}'
 )
-_BOXED_LEADER = f'"$@" {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-; {_LEADER_END}'
-_PLAIN_LEADER = f'"$@" {ARGS_FD}<&- {STATUS_FD}>&- {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-; {_LEADER_END}'
-_ETC = (
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf",
-    "ssl", "ca-certificates", "pki", "localtime", "timezone", "alternatives", "mime.types", "protocols", "services",
-    "OpenCL", "vulkan", "profile",
-)  # fmt: skip
+_BOXED_LEADER = f'(exec "$@" {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-); {_LEADER_END}'
+# In a subshell, as closing them for a command would move the leader's own meanwhile, which it is known by.
+_CLOSED = f"{ARGS_FD}<&- {STATUS_FD}>&- {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-"
+_PLAIN_LEADER = f'(exec "$@" {_CLOSED}); {_LEADER_END}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +59,18 @@ def task_uid(organization_number: int) -> int:
     return FIRST_UID + organization_number
 
 
+def without(reason: str) -> Sandbox:
+    """No sandbox. The superuser's tasks still become the tenant's user."""
+    return Sandbox("none", reason, setpriv=shutil.which("setpriv", path=SYSTEM_PATH) or "")
+
+
 def probe() -> Sandbox:
     """Find out by trying what this machine allows."""
     bwrap, setpriv = shutil.which("bwrap", path=SYSTEM_PATH), shutil.which("setpriv", path=SYSTEM_PATH)
     if bwrap is None:
-        return Sandbox("none", "bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap)")
+        return without("bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap)")
     if os.geteuid() == 0 and setpriv is None:
-        return Sandbox("none", "setpriv is not installed (Debian and Ubuntu: apt-get install util-linux)")
+        return without("setpriv is not installed (Debian and Ubuntu: apt-get install util-linux)")
     kind = "root" if os.geteuid() == 0 else "user"
     sandbox = Sandbox(kind, "", bwrap, setpriv or "", tuple(_system_arguments(kind)))
     with_true = View(task_uid(0), "/tmp", (), ())  # noqa: S108
@@ -77,11 +81,11 @@ def probe() -> Sandbox:
             env={"PATH": SYSTEM_PATH}, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as problem:
-        return Sandbox("none", f"bubblewrap does not work here: {problem}")
+        return without(f"bubblewrap does not work here: {problem}")
     if run.returncode != 0:
         words = run.stderr.decode("utf-8", "replace").strip()[-300:]
         hint = "" if kind == "root" else " (are unprivileged user namespaces allowed?)"
-        return Sandbox("none", f"bubblewrap does not work here{hint}: {words}")
+        return without(f"bubblewrap does not work here{hint}: {words}")
     return sandbox
 
 
@@ -102,10 +106,6 @@ def _system_arguments(kind: str) -> list[str]:
             arguments += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             arguments += ["--ro-bind", path, path]
-    arguments += ["--perms", "0755", "--dir", "/etc"]
-    for name in _ETC:
-        if os.path.exists(f"/etc/{name}"):
-            arguments += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     arguments += ["--perms", "1777", "--tmpfs", "/tmp", "--perms", "0755", "--dir", "/run"]  # noqa: S108
     shared = [path for path in ("/sys/devices/system", *_base_prefixes([sys.base_prefix])) if os.path.isdir(path)]
@@ -155,20 +155,21 @@ def arguments_of(sandbox: Sandbox, view: View) -> list[str]:
 
 def command_of(sandbox: Sandbox, view: View, command: Sequence[str]) -> list[str]:
     """What runs inside: as root first drop to the tenant's user, for good."""
-    if sandbox.kind != "root":
+    if os.geteuid() != 0:
         return list(command)
     uid = str(view.uid)
     drop = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
     return [sandbox.setpriv, "--reuid", uid, "--regid", uid, *drop, *command]
 
 
-def leader_command(sandbox: Sandbox, view: View, command: Sequence[str]) -> list[str]:
-    """The full command line of a task. The leader is a plain shell, so that killing our programs does not end it."""
-    if sandbox.kind == "none":
-        return ["/bin/sh", "-c", _PLAIN_LEADER, "task", *command]
+def leader_command(sandbox: Sandbox, view: View, command: Sequence[str], beginning: str) -> list[str]:
+    """The full command line of a task. The leader is a plain shell, so that killing our programs does not end it;
+    `beginning` is what it does first."""
     inside = command_of(sandbox, view, command)
-    leader = ["/bin/sh", "-c", _BOXED_LEADER, "task"]
-    return [*leader, sandbox.bwrap, "--args", str(ARGS_FD), "--json-status-fd", str(STATUS_FD), "--", *inside]
+    if sandbox.kind == "none":
+        return ["/bin/sh", "-c", beginning + _PLAIN_LEADER, "task", *inside]
+    boxed = [sandbox.bwrap, "--args", str(ARGS_FD), "--json-status-fd", str(STATUS_FD), "--", *inside]
+    return ["/bin/sh", "-c", beginning + _BOXED_LEADER, "task", *boxed]
 
 
 def script(setup: Sequence[str], run: str) -> str:
@@ -176,15 +177,6 @@ def script(setup: Sequence[str], run: str) -> str:
     job must not reach bubblewrap or setpriv, which still run as root."""
     lines = [f". /proc/self/fd/{ENV_FD}", f"exec {ENV_FD}<&-", *setup, run]
     return "\n".join(lines) + "\n"
-
-
-def passwd(uid: int, home: str) -> str:
-    """So that programs which ask for their own name get one."""
-    return f"root:x:0:0:root:/root:/usr/sbin/nologin\nheadframe:x:{uid}:{uid}::{home}:/bin/sh\n"
-
-
-def group(uid: int) -> str:
-    return f"root:x:0:\nheadframe:x:{uid}:\n"
 
 
 def exports(values: dict[str, str]) -> bytes:
@@ -198,8 +190,10 @@ def exports(values: dict[str, str]) -> bytes:
 
 
 def make_folder(path: Path, uid: int | None, mode: int = 0o755) -> None:
-    """A folder of a task; `uid` becomes its owner when given."""
-    path.mkdir(parents=True, exist_ok=True)
+    """A folder of a task, in one that is there; `uid` becomes its owner when given."""
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        path.chmod(mode)
     if uid is not None:
         os.chown(path, uid, uid)
-    path.chmod(mode)

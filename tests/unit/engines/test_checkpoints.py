@@ -168,3 +168,13 @@ def test_pruning_keeps_the_newest_whole_ones_and_what_is_being_written(tmp_path:
     assert sorted(os.listdir(tmp_path)) == [
         "step-4.pt", "step-4.pt.sha256", "step-5.pt", "step-5.pt.sha256", "step-6.pt", "step-7.pt.tmp",
     ]  # fmt: skip
+
+
+def test_while_a_job_runs_what_it_may_still_be_writing_does_not_count(tmp_path: Path) -> None:
+    for name, at in (("old.bin", 10), ("whole.bin", 20), ("fresh.bin", 30)):
+        (tmp_path / name).write_bytes(b"content")
+        os.utime(tmp_path / name, (at, at))
+    checkpoints.prune(tmp_path, 1, settled_us=25_000_000)
+    assert sorted(os.listdir(tmp_path)) == ["fresh.bin", "whole.bin"]
+    checkpoints.prune(tmp_path, 1, settled_us=35_000_000)
+    assert os.listdir(tmp_path) == ["fresh.bin"]
