@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import Running, check_books, end_of, log_text, until
+from running import Running, check_books, end_of, log_text, told, until
 
 from headframe.base.errors import StoreFailed
 from headframe.client import Client
@@ -86,6 +86,7 @@ def test_two_jobs_that_want_one_environment_build_it_once(tmp_path: Path, serve:
     jobs = [client.submit(document)["id"] for _ in range(2)]
     for job_id in jobs:
         assert end_of(client, job_id)["state"] == "succeeded", _said(client, job_id)
+        assert client.job(job_id)["attempt"] == 1, told(client, job_id)
         assert log_text(client, job_id) == "42\n"
     said = [_said(client, job_id) for job_id in jobs]
     assert sorted(" built in " in text for text in said) == [False, True]
