@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -25,9 +26,14 @@ class Etc:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._looked: dict[int | None, float] = {}
+        self._lock = threading.Lock()  # tasks are prepared by several threads
 
     def of(self, uid: int | None) -> Path:
         """The folder for tasks of a user."""
+        with self._lock:
+            return self._fresh(uid)
+
+    def _fresh(self, uid: int | None) -> Path:
         folder = self._folder / ("own" if uid is None else str(uid))
         looked = self._looked.get(uid)
         if looked is None or time.monotonic() - looked > REFRESH_SECONDS:
