@@ -32,6 +32,7 @@ from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, keeps_checkpoints, prepare
 from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
+from headframe.engines.agent_trash import QUIET_SECONDS, Trash
 from headframe.engines.joblog import LogWriter
 from headframe.engines.sandbox_etc import Etc
 from headframe.fleet.engine_words import Launch, Observation, Seen, Signal, Stop
@@ -118,6 +119,8 @@ class Agent:
         self._machine = Machine(self.folders, self.sandbox, self.groups, Etc(self.folders.agent / "etc"))
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads = 0
+        self._trash = Trash(self.folders.agent / "trash")
+        self._sweeping = False
         self._unwanted = unwanted  # seconds
         self._wanted = time.monotonic()  # the last moment at which somebody needed us
 
@@ -248,6 +251,7 @@ class Agent:
         ):
             self._push_absent(launch.allocation_id, launch.generation)
             return
+        self._trash.launched()
         for other in newer:  # a job has one attempt at a time: an older one must not write beside it
             if other.active:
                 other.stop("SIGKILL", 0, "a newer attempt was started")
@@ -331,8 +335,22 @@ class Agent:
         record = held.record
         del self.held[record.allocation_id]
         record.drop(self.folders.state)
-        folder = self.folders.attempt(record.job_id, record.generation)
-        self._in_thread(lambda: _remove_tree(folder))
+        self._trash.put(self.folders.attempt(record.job_id, record.generation), record.allocation_id)
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        """Remove what is put aside when the machine has been quiet for a while."""
+        if self._trash.count and not self._sweeping:
+            self._sweeping = True
+            self.loop.later(QUIET_SECONDS, lambda: self._in_thread(lambda: self._trash.sweep(self._swept)))
+
+    def _swept(self, removed: int) -> None:
+        def count() -> None:
+            self._trash.count -= removed
+            self._sweeping = False
+            self._sweep_later()
+
+        self.loop.post(count)
 
     # Threads and life
 
@@ -375,6 +393,7 @@ class Agent:
             held = Held(self, record)
             self.held[record.allocation_id] = held
             held.adopt()
+        self._sweep_later()
 
     def run(self) -> None:
         server = agent_wire.listen(self.folders.agent)
@@ -399,12 +418,6 @@ def _explain(problem: Exception) -> tuple[str, str]:
     if isinstance(problem, OSError):
         return f"The task could not be prepared: {problem.strerror or problem} ({problem.filename or ''}).", "engine"
     return f"The task could not be prepared: {type(problem).__name__}: {problem}", "engine"
-
-
-def _remove_tree(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _detach() -> None:
