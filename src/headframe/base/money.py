@@ -18,7 +18,9 @@ EXPONENTS = {
     "INR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "MXN": 2, "NOK": 2, "NZD": 2, "PLN": 2, "SEK": 2, "SGD": 2, "TWD": 2,
     "USD": 2, "ZAR": 2,
 }  # fmt: skip
-_MONEY = re.compile(r"\s*(-?[0-9][0-9_,]*(?:\.[0-9]+)?)\s*([A-Za-z]{3})?\s*")
+# Commas and underscores stand between groups of three only: in half of the world "5,00" is five, not five hundred.
+_WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:_[0-9]{3})+|[0-9]+"
+_MONEY = re.compile(rf"\s*(-?(?:{_WHOLE})(?:\.[0-9]+)?)\s*([A-Za-z]{{3}})?\s*")
 LIMIT_NANO = 9_000_000_000 * NANO  # fits the 64-bit integers of every store
 
 
