@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import pytest
 from house import House
@@ -57,6 +58,23 @@ def test_datasets_count_their_versions(house: House, owner: str):
         assert (answer.status_code, answer.json()["field"]) == (422, "manifest")
 
 
+def test_a_narrowed_key_reads_no_dataset_of_another_project(house: House, owner: str):
+    one = _put(house, owner, b"own eyes only")
+    manifest = _put(
+        house, owner, json.dumps({"files": [{"path": "a", "sha256": one, "size": 13, "mode": 420}]}).encode()
+    )
+    house.ok("POST", "/v1/datasets", owner, json={"name": "private", "manifest": manifest})
+    house.ok("POST", "/v1/projects", owner, json={"name": "guests"})
+    guest = house.ok("POST", "/v1/keys", owner, json={"name": "guest", "project": "guests"})["key"]
+    spec = {"run": "run 1s", "datasets": ["private@1"]}
+    assert house.submit(owner, spec={"datasets": ["private@1"]})
+    for path in ("/v1/jobs", "/v1/plan"):
+        answer = house.call("POST", path, guest, json={"spec": spec})
+        assert "There is no dataset private@1." in answer.text
+    house.ok("POST", "/v1/datasets", guest, json={"name": "private", "manifest": manifest})
+    assert house.submit(guest, spec={"datasets": ["private@2"]})
+
+
 def test_outputs_are_downloads(house: House, owner: str):
     job = house.submit(owner)["id"]
     house.outputs.put(job, "pages/résumé.html", b"<script>")
@@ -88,6 +106,13 @@ def test_metrics_are_read_whatever_a_job_wrote(house: House, owner: str):
     assert page["items"] == found[:1]
     rest = house.ok("GET", f"/v1/jobs/{job}/metrics", owner, params={"cursor": page["next"]})
     assert rest["items"] == found[1:]
+
+
+def test_metrics_of_a_file_with_a_hole_hold_no_thread(house: House, owner: str):
+    job = house.submit(owner)["id"]
+    house.outputs.put(job, "metrics.jsonl", b'{"step": 1}\n')
+    os.truncate(house.outputs.data / "jobs" / job / "outputs" / "metrics.jsonl", 1 << 42)
+    assert house.ok("GET", f"/v1/jobs/{job}/metrics", owner) == {"items": [{"step": 1}], "next": None}
 
 
 def test_logs_are_read_by_place(house: House, owner: str):

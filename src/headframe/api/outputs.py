@@ -21,6 +21,7 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 METRICS = "metrics.jsonl"
 _LONGEST_LINE = 64 << 10  # characters of one line of metrics; longer ones are passed over
+_METRICS_BYTES = 256 << 20  # of metrics; a file with a hole of terabytes must not hold a thread for hours
 
 
 @dataclass
@@ -82,9 +83,12 @@ def metrics(
 
 
 def _lines(content: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines; of one that is too long only its beginning, which is then no JSON."""
-    rest = b""
+    """Whole lines of a file's beginning; of one that is too long only its first part, which is then no JSON."""
+    rest, left = b"", _METRICS_BYTES
     for chunk in content:
+        left -= len(chunk)
+        if left < 0:
+            return
         *whole, tail = chunk.split(b"\n")
         for part in whole:
             yield rest + part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from headframe.base.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from headframe.base.money import plain
@@ -42,7 +43,7 @@ def prepare(
         raise Conflict(f"The project {home.name} is archived.", next_step="Choose another project.")
     spec = parse(document, env=env)
     want = Want.of(spec)
-    _check_content(context, home, spec)
+    _check_content(context, caller, home, spec)
     refuse_impossible(world.derived.capacity, want)
     owners = (home.organization_id, home.id, caller.member_id)
     bound = binding(world.derived.quotas, Holdings(), owners, least(want))
@@ -60,7 +61,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _check_content(context: Context, home: Project, spec: Spec) -> None:
+def _check_content(context: Context, caller: Caller, home: Project, spec: Spec) -> None:
     """Secrets, datasets and files that the job names must be there."""
     for name in spec.secrets:
         if not context.reads.find(Secret, project_id=home.id, name=name, deleted_us=None, limit=1):
@@ -69,10 +70,10 @@ def _check_content(context: Context, home: Project, spec: Spec) -> None:
                 field="secrets", value=name, next_step=f"Set it: headframe secrets set {name}.",
             )  # fmt: skip
     for _, name, number in spec.datasets:
-        owner = home.organization_id
-        if not number.isdecimal() or not context.reads.find(
-            Dataset, limit=1, organization_id=owner, name=name, number=int(number)
-        ):
+        where: dict[str, Any] = {"organization_id": home.organization_id, "name": name}
+        if caller.project_id is not None:
+            where["project_id"] = caller.project_id  # what a narrowed key does not list, its jobs do not read
+        if not number.isdecimal() or not context.reads.find(Dataset, limit=1, number=int(number), **where):
             raise Invalid(
                 f"There is no dataset {name}@{number}.",
                 field="datasets", value=f"{name}@{number}", next_step="See `headframe datasets`, or push it first.",
