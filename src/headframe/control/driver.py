@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -15,6 +16,7 @@ from headframe.control.ports import Blobs, Engine, Logs, Outputs, Reads
 from headframe.control.world import World
 
 ANSWER_TIMEOUT_S = 60.0
+GATHER_S = 0.005  # the least time from the beginning of one tick to the next
 Wake = Callable[[Sequence[Event]], None]
 
 
@@ -35,6 +37,7 @@ class Control:
         self._closing = False
         self._listeners: dict[int, Wake] = {}
         self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
+        self._ticked_s = 0.0
         self.beat_us = 0  # when the last tick ended
         loop.nudge = self._wake.set
         loop.announce = self._announce
@@ -100,8 +103,16 @@ class Control:
             except Exception as error:  # what is on record stays so, whoever cannot hear of it
                 self._loop.complain(error)
 
+    def _gather(self) -> None:
+        """Right after a tick let a little more come in, so that a burst is decided in few transactions."""
+        wait_s = self._ticked_s + GATHER_S - time.monotonic()
+        if wait_s > 0:
+            time.sleep(wait_s)
+        self._ticked_s = time.monotonic()
+
     def _drive(self) -> None:
         while not self._closing:
+            self._gather()
             self._wake.clear()
             now_us = self._clock.now_us()
             try:
