@@ -83,6 +83,11 @@ def format_moment(us: int) -> str:
     return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def format_second(us: int) -> str:
+    """`2026-11-22 03:04:05 UTC`, for sentences."""
+    return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def parse_moment_us(text: object, *, field: str) -> int:
     """Read an RFC 3339 moment, or a date as its midnight UTC, into microseconds since 1970."""
     try:

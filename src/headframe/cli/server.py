@@ -49,7 +49,7 @@ def serve(**options: Any) -> int:
 
 
 @command("headframe demo", "headframe demo --once")
-@_DATA
+@click.option("--data", metavar="FOLDER", help="The data folder of the demonstration [default: ~/.headframe-demo].")
 @click.option("--once", is_flag=True, help="End when all is checked; the exit code says whether it was right.")
 def demo(**options: Any) -> int:
     """Show it all: train, die, resume, restart the server, read the bill."""

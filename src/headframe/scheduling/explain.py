@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headframe.base.errors import Impossible
-from headframe.base.quantities import format_mib, format_moment
+from headframe.base.quantities import format_mib, format_second
 from headframe.fleet.records import Allocation
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import WHOLE, Capacity
@@ -123,6 +123,8 @@ def lacks(resources: Resources, want: Want, found: Mapping[str, Any]) -> str:
             f"it needs {format_mib(resources.memory_mib)} of memory on one node; at most "
             f"{format_mib(found['most_memory_mib_on_a_node'])} are free"
         )
+    if want.nodes_min == 1:
+        return f"each thing is free somewhere, but no one node has all of it now: {shape(want)}"
     return f"{found['tasks_that_fit']} of the {want.nodes_min} tasks that it needs would fit now"
 
 
@@ -151,7 +153,7 @@ def waiting(
         if fits_us is not None:
             answer["fits_us"] = fits_us
             text += (
-                f" Room is made at {format_moment(fits_us)} at the latest, when running jobs reach their max_duration."
+                f" Room is made at {format_second(fits_us)} at the latest, when running jobs reach their max_duration."
             )
     elif verdict.reason == "parallel":
         text = (
@@ -170,6 +172,8 @@ def _holders(allocations: Mapping[str, Allocation], bucket: Bucket) -> list[dict
     """Who holds the most of what is wanted: the tenant's own jobs by id, others' only as a sum."""
     own = [one for one in allocations.values() if one.organization_id == bucket.organization_id]
     sizes = [(-sum(share.milli for part in one.slices for share in part.shares), one.job_id) for one in own]
+    if bucket.want.resources.gpus:
+        sizes = [(size, job_id) for size, job_id in sizes if size]
     rows: list[dict[str, Any]] = [{"job": job_id, "gpu_milli": -size} for size, job_id in sorted(sizes)[:5]]
     others = [one for one in allocations.values() if one.organization_id != bucket.organization_id]
     if others:
@@ -195,5 +199,5 @@ def of_job(job: Job) -> str:
     if job.after:
         return f"It waits for {len(job.after)} other job{'s' if len(job.after) > 1 else ''}: {', '.join(job.after)}."
     if job.spec.cron:
-        return f"Its schedule starts it next at {format_moment(job.not_before_us)}."
-    return f"It is held back until {format_moment(job.not_before_us)}."
+        return f"Its schedule starts it next at {format_second(job.not_before_us)}."
+    return f"It is held back until {format_second(job.not_before_us)}."
