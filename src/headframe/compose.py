@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import secrets
 import socket
 import sys
@@ -42,6 +43,7 @@ from headframe.tenants.records import Organization
 
 LOG = logging.getLogger("headframe")
 FIRST_REPORT_S = 10.0  # how long `serve` waits for the machine to be known before it says that it is up
+MOST_FILES = 1 << 16  # open at once
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
 
@@ -177,21 +179,31 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _allow_many_files() -> None:
+    """Each connection, log and output takes a descriptor, and the usual limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def serve(options: Mapping[str, Any]) -> int:
     """Run a server until SIGTERM or SIGINT. Prints its address and, the very first time, the operator's key."""
     import uvicorn
 
     from headframe.api.app import Server, create_app
+    from headframe.api.connections import Connection
 
     settings = from_options(options)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     listener = _listen(settings)
+    _allow_many_files()
     with listener, cloud(settings) as running:
         known = running.wait_for_machine()
         app = create_app(running.control, clock=running.clock, ids=running.ids)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
-            date_header=False, backlog=2048,
+            date_header=False, backlog=2048, http=Connection,
         )  # fmt: skip
         _announce(running, listener.getsockname()[1], known)
         gc.collect()

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from headframe.api.app import Server, create_app
+from headframe.api.connections import Connection
 from headframe.api.wire import Limits
 from headframe.control.commands_tenancy import Opening, open_cloud
 from headframe.control.driver import Control
@@ -197,7 +198,11 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """The app behind a real server on a free port of this machine; its address."""
-    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=5))
+    server = Server(
+        uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=5, http=Connection
+        )
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_for(lambda: server.started, "the server")
