@@ -120,13 +120,14 @@ def _follow(server: Server, connection: http.client.HTTPConnection, job_id: str)
 
 def bare(count: int) -> list[float]:
     """Milliseconds from fork to first line of the same command in the same sandbox, with nothing of ours around it."""
-    from headframe.engines import sandbox
+    from headframe.engines import sandbox, sandbox_etc
 
     box = sandbox.probe()
     if box.kind == "none":
         return []
     folder = tempfile.mkdtemp()
-    view = sandbox.View(sandbox.task_uid(0), folder, ((folder, folder),), ())
+    etc = sandbox_etc.Etc(Path(folder) / "etc").of(None if box.kind == "user" else sandbox.task_uid(0))
+    view = sandbox.View(sandbox.task_uid(0), folder, ((folder, folder),), ((str(etc), "/etc"),))
     command = [box.bwrap, *sandbox.arguments_of(box, view), "--"]
     command += sandbox.command_of(box, view, ["/bin/sh", "-c", "echo hi"])
     times = []
