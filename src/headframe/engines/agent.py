@@ -29,6 +29,7 @@ from headframe.base.errors import CallerError, HeadframeError
 from headframe.engines import agent_wire, cgroups, sandbox
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
+from headframe.engines.agent_orphans import end_orphans
 from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, keeps_checkpoints, prepare
 from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
@@ -389,6 +390,8 @@ class Agent:
         records, damaged = load_records(self.folders.state)
         for name in damaged:
             print(f"agent: the record {name} is damaged and was moved aside", file=sys.stderr, flush=True)
+        for task in end_orphans(self.folders, {(record.job_id, record.generation) for record in records}):
+            print(f"agent: the task {task} has no record and was ended", file=sys.stderr, flush=True)
         for record in records:
             held = Held(self, record)
             self.held[record.allocation_id] = held
