@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from headframe.base.changes import Changes
-from headframe.base.errors import AlreadyRunning, Invalid
+from headframe.base.errors import AlreadyRunning, Invalid, StoreFailed
 from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_money import default_price_changes
 from headframe.control.commands_tenancy import open_cloud
@@ -96,6 +96,7 @@ class Cloud:
 def cloud(settings: Settings) -> Iterator[Cloud]:
     """Open the data folder and run its cloud until the block ends; the jobs go on."""
     with _only_one(settings.data):
+        _keep_private(settings)
         migrate_store(settings.url)
         store = SqlStore(settings.url)
         try:
@@ -160,6 +161,23 @@ def _only_one(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _keep_private(settings: Settings) -> None:
+    """Let nobody else read the database, also where others may pass the data folder, as tasks without a sandbox must.
+    SQLite gives the files beside it the same mode."""
+    if settings.store_url:
+        return
+    place = settings.data / "headframe.db"
+    try:
+        os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for each in sorted(settings.data.glob("headframe.db*")):
+            each.chmod(0o600)
+    except OSError as error:
+        raise StoreFailed(
+            f"The database {place} cannot be used: {error.strerror}.",
+            next_step="Check who owns the data folder and may write there.",
+        ) from error
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -236,6 +254,7 @@ def migrate(options: Mapping[str, Any]) -> int:
     """Bring the store's tables to this version; says what it did."""
     settings = from_options(options)
     with _only_one(settings.data):
+        _keep_private(settings)
         done = migrate_store(settings.url)
     print("\n".join(f"Applied {step}." for step in done) if done else "The store is up to date.")
     return 0
