@@ -6,11 +6,13 @@ gives out a new one, so that a thousand removals make each following start milli
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from headframe.engines.removal import remove_tree
 
 QUIET_SECONDS = 5.0  # without a launch, before removal begins
 MOST = 20_000  # folders kept aside; beyond that they are removed whatever goes on
@@ -37,7 +39,10 @@ class Trash:
         except FileNotFoundError:
             return
         except OSError:
-            shutil.rmtree(path, ignore_errors=True)
+            above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                remove_tree(above, path.name)
+            os.close(above)
 
     def is_due(self) -> bool:
         """Whether to remove now."""
@@ -46,9 +51,14 @@ class Trash:
     def sweep(self, tell: Callable[[int], None]) -> None:
         """Remove what is there while it is due (in a thread of its own); `tell` hears how many were removed."""
         removed = 0
-        for name in os.listdir(self._folder):
-            if not self.is_due():
-                break
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-            removed += 1
+        here = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(here):
+                if not self.is_due():
+                    break
+                with contextlib.suppress(OSError):
+                    remove_tree(here, name)
+                removed += 1
+        finally:
+            os.close(here)
         tell(removed)

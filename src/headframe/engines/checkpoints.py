@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headframe.engines import checkpoint_formats
+from headframe.engines.removal import MOVED, remove_tree
 
 Say = Callable[[str], None]
 
@@ -70,6 +70,10 @@ def prune(folder: Path, keep: int, settled_us: int | None = None) -> None:
     with _opened(folder) as here:
         if here is None:
             return
+        for name in sorted(os.listdir(here)):
+            if name.startswith(MOVED):  # of a removal that was interrupted
+                with contextlib.suppress(OSError):
+                    remove_tree(here, name)
         kept = 0
         for entry in _newest_first(here):
             fresh = settled_us is not None and entry.changed_ns // 1000 > settled_us
@@ -78,7 +82,7 @@ def prune(folder: Path, keep: int, settled_us: int | None = None) -> None:
                 continue
             with contextlib.suppress(OSError):
                 if entry.is_folder:
-                    shutil.rmtree(entry.name, dir_fd=here)
+                    remove_tree(here, entry.name)
                 else:
                     os.unlink(entry.name, dir_fd=here)
                 os.unlink(entry.name + _SIDECAR, dir_fd=here)
