@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
+from pathlib import Path
 
 import pytest
-from house import House
+from house import House, open_house, wait_for
+
+from headframe.api.wire import Limits
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +130,21 @@ def test_logs_are_read_by_place(house: House, owner: str):
     tail = house.ok("GET", f"/v1/jobs/{job}/log", owner, params={"tail": 1})
     assert tail["pieces"][0]["text"] == "three\n"
     assert not tail["ended"]
+
+
+def test_slow_uploads_of_one_organization_keep_no_other_waiting(tmp_path: Path):
+    with open_house(tmp_path, Limits(uploads=2)) as house:
+        slow = house.member(house.organization("slow")["id"], "owner")
+        other = house.member(house.organization("other")["id"], "owner")
+        url, lines = house.http.base_url, []
+        for number in range(4):
+            line = socket.create_connection((url.host, url.port), 10)
+            head = f"PUT /v1/files/{number:064} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {slow}\r\n"
+            line.sendall(f"{head}Content-Length: 1000\r\n\r\nx".encode())
+            lines.append(line)
+        serving = house.app.state.serving
+        wait_for(lambda: any(each.statistics().tasks_waiting == 3 for each in list(serving.uploading_of.values())))
+        assert _put(house, other, b"quick")
+        for line in lines:
+            line.close()
+        wait_for(lambda: not serving.uploading_of)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -146,3 +147,15 @@ def test_streams_are_bounded_and_close_with_the_server(tmp_path):
         close_streams(house.app)
         assert ended.wait(5)
         assert house.call("GET", "/v1/events/follow").status_code == 503
+
+
+def test_one_organization_does_not_take_all_streams(tmp_path: Path):
+    with open_house(tmp_path, Limits(streams=4)) as house:
+        greedy = house.member(house.organization("greedy")["id"], "owner")
+        other = house.member(house.organization("other")["id"], "owner")
+        with following(house, "/v1/events/follow", greedy), following(house, "/v1/events/follow", greedy):
+            wait_for(lambda: len(house.app.state.serving.bells) == 2)
+            assert house.call("GET", "/v1/events/follow", greedy).status_code == 503
+            with following(house, "/v1/events/follow", other):
+                pass
+        wait_for(lambda: not house.app.state.serving.streaming)

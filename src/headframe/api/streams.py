@@ -154,7 +154,9 @@ async def _told(
 ) -> AsyncIterator[bytes]:
     """Read on and tell, until all is said, the key is revoked, or the server stops."""
     serving, loop, bell = call.serving, asyncio.get_running_loop(), Bell()
+    house = call.caller.organization_id
     serving.bells[id(bell)] = bell
+    serving.streaming[house] += 1
     unsubscribe = subscribe(bell)
     try:
         yield b"retry: %d\n\n" % RETRY_MS
@@ -176,6 +178,9 @@ async def _told(
     finally:
         unsubscribe()
         del serving.bells[id(bell)]
+        serving.streaming[house] -= 1
+        if not serving.streaming[house]:
+            del serving.streaming[house]
 
 
 def _read_log(call: Call, job_id: str, place: int) -> Stretch:
@@ -231,5 +236,7 @@ def _number(text: str, name: str) -> int:
 
 
 def _check_room(call: Call) -> None:
-    if call.serving.closing or len(call.serving.bells) >= call.serving.limits.streams:
+    serving, most = call.serving, call.serving.limits.streams
+    own = serving.streaming[call.caller.organization_id]
+    if serving.closing or len(serving.bells) >= most or own >= max(1, most // 2):
         raise TooBusy("Too many streams are open.", next_step="Try again in a moment, or read in pages.")
