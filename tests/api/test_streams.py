@@ -149,7 +149,7 @@ def test_streams_are_bounded_and_close_with_the_server(tmp_path):
         assert house.call("GET", "/v1/events/follow").status_code == 503
 
 
-def test_one_organization_does_not_take_all_streams(tmp_path: Path):
+def test_one_organization_does_not_take_all_streams(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with open_house(tmp_path, Limits(streams=4)) as house:
         greedy = house.member(house.organization("greedy")["id"], "owner")
         other = house.member(house.organization("other")["id"], "owner")
@@ -159,3 +159,4 @@ def test_one_organization_does_not_take_all_streams(tmp_path: Path):
             with following(house, "/v1/events/follow", other):
                 pass
         wait_for(lambda: not house.app.state.serving.streaming)
+    assert [record.exc_info for record in caplog.records if "Too many streams" in record.message] == [None]

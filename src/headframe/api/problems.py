@@ -77,7 +77,8 @@ def problem(
 def problem_of(error: HeadframeError, request_id: str) -> Response:
     """The response for one of our own errors. What lies behind one of ours is logged, not told."""
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("request %s failed: %s", request_id, error, exc_info=error)
+        # Callers can make us too busy as often as they like: a line says it, a traceback would fill the log.
+        _log.error("request %s failed: %s", request_id, error, exc_info=None if isinstance(error, TooBusy) else error)
     if isinstance(error, OurError) and not isinstance(error, TooBusy | StoreFailed):
         return internal(request_id)
     return problem(
