@@ -26,7 +26,7 @@ from typing import Any
 
 from headframe import __version__
 from headframe.base.errors import CallerError, HeadframeError
-from headframe.engines import agent_wire, cgroups, sandbox
+from headframe.engines import agent_containers, agent_wire, cgroups, sandbox
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_orphans import end_orphans
@@ -264,7 +264,8 @@ class Agent:
                 launch.job_id,
                 launch.organization_id,
                 sorted(piece.rank for piece in launch.slices),
-                self.sandbox.kind != "none",
+                self.sandbox.kind != "none" or bool(launch.work.get("image")),
+                bool(launch.work.get("image")),
                 keeps_checkpoints(launch.work),
             ),
         )
@@ -336,6 +337,8 @@ class Agent:
         record = held.record
         del self.held[record.allocation_id]
         record.drop(self.folders.state)
+        if names := agent_containers.left_by(self.folders, record):
+            self._in_thread(lambda: agent_containers.remove(names))
         self._trash.put(self.folders.attempt(record.job_id, record.generation), record.allocation_id)
         self._sweep_later()
 

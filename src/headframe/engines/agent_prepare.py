@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from headframe.base.errors import CallerError, EngineError, Invalid
-from headframe.engines import sandbox
+from headframe.engines import agent_containers, containers, sandbox
 from headframe.engines.agent_spawn import Start, beginning, make_pipes
-from headframe.engines.agent_state import Folders, safe
+from headframe.engines.agent_state import CONTAINER, Folders, safe
 from headframe.engines.cgroups import Limits, Writer
 from headframe.engines.sandbox_etc import Etc
 from headframe.engines.variables import Places, hostfile, hosts_of, variables
@@ -72,12 +72,10 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
     """Make everything ready; raises `HeadframeError` or `OSError` when it cannot be."""
     box = machine.sandbox
     ready = Ready([])
-    if launch.work.get("image"):
-        raise CallerError(
-            "The job asks for an image, and this engine does not run containers.",
-            next_step="Use python and packages in place of image.",
-        )
-    if box.kind == "none":
+    if image := launch.work.get("image"):
+        _check_podman()
+        containers.fetch(image, say)
+    elif box.kind == "none":
         if launch.work.get("isolation") == "required":
             raise CallerError(
                 f"The job asks for isolation, and no sandbox works on this machine: {box.reason}.",
@@ -100,6 +98,16 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
     for piece in sorted(launch.slices, key=lambda item: item.rank):
         _Task(machine, launch, piece, uid).make(ready, devices, environment, datasets, port)
     return ready
+
+
+def _check_podman() -> None:
+    works, reason = containers.available()
+    if not works:
+        containers.available.cache_clear()  # it may be installed by the next time
+        raise CallerError(
+            f"The job asks for an image, and {reason}.",
+            next_step="Install podman on the machine, or use python and packages in place of image.",
+        )
 
 
 def _check_plain(machine: Machine) -> None:
@@ -195,8 +203,10 @@ class _Task:
         )  # fmt: skip
         (self.task / "hostfile").write_text(hostfile(self.launch, hosts))
         work = self.launch.work
-        text = sandbox.script(work.get("setup") or (), work.get("run") or "")
-        (self.task / "script").write_text(text, encoding="utf-8", errors="surrogatepass")
+        if work.get("image"):
+            ready.starts.append(self._contained(values, datasets, held))
+            return
+        self._write_script(sandbox.script(work.get("setup") or (), work.get("run") or ""))
         view = self._view(environment, datasets, [node for device in held for node in device.nodes])
         command = ["/bin/sh", "-e", str(self.task / "script")]
         box, limits = self.machine.sandbox, self._limits()
@@ -210,6 +220,44 @@ class _Task:
                 b"".join(os.fsencode(argument) + b"\0" for argument in arguments), sandbox.exports(values),
             )
         )  # fmt: skip
+
+    def _contained(self, values: dict[str, str], datasets: Sequence[tuple[str, str]], held: Sequence[Device]) -> Start:
+        """The same in a container, which sees the task's folders where they are."""
+        work, limits = self.launch.work, self._limits()
+        self._write_script(agent_containers.script(work.get("setup") or (), work.get("run") or ""))
+        parent: str | None = None
+        groups: list[str] = []
+        if self.machine.groups is not None:
+            parent, groups = self.machine.groups.for_container(self._group_name())
+        if "PATH" not in {**self.launch.env, **self.launch.secrets}:
+            del values["PATH"]  # the image knows where its programs are
+        view = self._view("", datasets, [])
+        seen = [(path, False) for path, _seen in view.readable[1:]] + [(path, True) for path, _seen in view.writable]
+        container = containers.Container(
+            image=work["image"],
+            name=agent_containers.name_of(self.launch.allocation_id, self.launch.generation, self.piece.rank),
+            script=str(self.task / "script"),
+            work=str(self.work),
+            mounts=tuple(containers.Mount(Path(path), path, writable) for path, writable in seen),
+            devices=agent_containers.devices(
+                [device.cuda for device in held if not device.fake], [node for device in held for node in device.nodes]
+            ),
+            user=(self.uid, self.uid) if self.uid is not None else None,
+            memory_mib=limits.memory_mib if groups else None,
+            cpu_milli=limits.quota_milli if groups else None,
+            pids=limits.pids if groups else None,
+            shm_mib=view.shm_mib,
+            cgroup_parent=parent,
+            pidfile=self.run / CONTAINER,
+        )
+        leader = agent_containers.leader_command(container, self.run, beginning(self.run, str(self.work), []))
+        return Start(
+            self.piece.rank, self.run, tuple(leader), tuple(groups), limits.memory_mib or 0, b"",
+            containers.standard_input(values),
+        )  # fmt: skip
+
+    def _write_script(self, text: str) -> None:
+        (self.task / "script").write_text(text, encoding="utf-8", errors="surrogatepass")
 
     def _group_name(self) -> str:
         return f"{safe(self.launch.allocation_id)}.{self.launch.generation}.{self.piece.rank}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 STATUS_FD = 4  # under this number a task's leader holds the status file open
+CONTAINER = "container"  # where podman writes the pid of a container's first process
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -68,6 +69,7 @@ class Record:
     organization_id: str
     ranks: list[int]
     sandboxed: bool
+    contained: bool = False  # by podman; such a task counts as sandboxed too
     keep: int = 0  # how many checkpoints stay; 0: the job keeps none
     groups: dict[str, list[str]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)  # limits in MiB by rank
@@ -150,9 +152,25 @@ def status(run: Path) -> Status:
             at_us = os.fstat(stream.fileno()).st_mtime_ns // 1000
     except OSError:
         return Status()
+    if not found:
+        found = _container(run)
     return Status(
         found.get("child-pid"), found.get("pid-namespace"), found.get("exit-code"), found.get("leader-code"), at_us
     )
+
+
+def _container(run: Path) -> dict[str, int]:
+    """The first process of the task's container, while it lives. Its number alone could mean another by now: it is
+    known by the task's script, which its command line ends with, and by not being of our own pid namespace."""
+    try:
+        pid = int((run / CONTAINER).read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        space = os.stat(f"/proc/{pid}/ns/pid").st_ino
+        if os.fsencode(run.parent / "task" / "script") in words and space != os.stat("/proc/self/ns/pid").st_ino:
+            return {"child-pid": pid, "pid-namespace": space}
+    except (OSError, ValueError):
+        pass
+    return {}
 
 
 def last_sign_of_life(folders: Folders, record: Record) -> int:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Protocol
 from headframe.engines import cgroups
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_spawn import NOT_FIRST, STREAMS, Start, open_pipe, spawn
-from headframe.engines.agent_state import Folders, Identity, Status, bar, identity, last_sign_of_life, now_us, status
+from headframe.engines.agent_state import (
+    CONTAINER,
+    Folders,
+    Identity,
+    Status,
+    bar,
+    identity,
+    last_sign_of_life,
+    now_us,
+    status,
+)
 from headframe.engines.cgroups import Use, Writer
 from headframe.engines.joblog import STREAMS as LOG_STREAMS
 from headframe.engines.joblog import LogWriter
@@ -101,6 +111,7 @@ class Task:
         self.run = host.folders.rank(held.record.job_id, held.record.generation, rank) / "run"
         self.who: Identity | None = None
         self.groups = held.record.groups.get(str(rank), [])
+        self.contained = held.record.contained
         self.memory_mib = held.record.memory.get(str(rank), 0)
         self.end: End | None = None
         self._pidfd = self._ended_pipe = -1
@@ -255,6 +266,11 @@ class Task:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.inside, signal.SIGKILL)  # the kernel ends all of its namespace with it
             return
+        if self.contained:
+            # A container that is there but not seen is about to begin or has ended: podman is left to its work.
+            if not (self.run / CONTAINER).exists() and found.leader_code is None:
+                self._kill_client()
+            return
         for _round in range(20):
             if not self.signal(signal.SIGKILL):
                 break
@@ -263,6 +279,14 @@ class Task:
                 if self.who is not None and pid != self.who.pid:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+
+    def _kill_client(self) -> None:
+        """Podman's client, while its container is still being made. What the leader does afterwards must not be hit."""
+        assert self.who is not None
+        for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+            if pid != self.who.pid and _session_of(pid) == self.who.pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     # Ending
 
@@ -360,7 +384,9 @@ class Task:
         at_us = max(found.at_us, self._gone_us, self.held.record.running_us)
         if code is not None:
             detail = ""
-            if use.out_of_memory and code != 0:
+            # Of a container's own group below ours the kernel (v1) leaves no count of what it killed, only the peak.
+            full = self.contained and code == KILLED and not stopping and use.memory_peak_mib >= self.memory_mib > 0
+            if full or (use.out_of_memory and code != 0):
                 detail = f"out of memory: the kernel ended a process at the limit of {self.memory_mib} MiB"
             return End(Seen.EXITED, code, at_us, use, detail)
         if stopping:

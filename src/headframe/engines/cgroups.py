@@ -51,6 +51,11 @@ class Writer(Protocol):
 
     def use(self, folders: Sequence[str]) -> Use: ...
 
+    def for_container(self, name: str) -> tuple[str, list[str]]:
+        """The group below which podman shall make a container's, as podman names it, and its folders. Podman makes
+        them, and sets the limits."""
+        ...
+
     def leave(self) -> None:
         """Remove our own group when no task is left in it."""
         ...
@@ -95,6 +100,10 @@ class V2:
             _keyed(group / "memory.events").get("oom_kill", 0),
         )
 
+    def for_container(self, name: str) -> tuple[str, list[str]]:
+        group = self.base / name
+        return f"/{group.relative_to(ROOT)}", [str(group)]
+
     def leave(self) -> None:
         remove([str(self.base)])
 
@@ -131,16 +140,25 @@ class V1:
                 cpu = _number(folder / "cpuacct.usage") // 1000
         return Use(cpu, peak, killed)
 
+    def for_container(self, name: str) -> tuple[str, list[str]]:
+        # Podman uses one path in all trees, also in those where our own is another.
+        base = self.bases["cpu"]
+        own = Path(*base.parts[len(ROOT.parts) + 1 :], name)
+        return f"/{own}", [str(tree / own) for tree in sorted(ROOT.iterdir()) if tree.is_dir()]
+
     def leave(self) -> None:
         remove([str(base) for base in self.bases.values()])
+        _parent, others = self.for_container("")
+        remove(others)
 
 
 def members(folders: Sequence[str]) -> list[int]:
     """The processes in a group, in order."""
     found: set[int] = set()
     for folder in folders[:1]:
-        with contextlib.suppress(OSError):
-            found.update(int(word) for word in Path(folder, "cgroup.procs").read_text().split())
+        for inner, _folders, _files in os.walk(folder):  # a container has groups of its own below
+            with contextlib.suppress(OSError):
+                found.update(int(word) for word in Path(inner, "cgroup.procs").read_text().split())
     return sorted(found - {0})
 
 
@@ -167,8 +185,18 @@ def remove(folders: Sequence[str]) -> bool:
         except FileNotFoundError:
             continue
         except OSError:
-            gone = False
+            gone = _remove_tree(folder) and gone
     return gone
+
+
+def _remove_tree(folder: str) -> bool:
+    """Remove a group with those that a container left below it."""
+    try:
+        for inner, _folders, _files in os.walk(folder, topdown=False):
+            os.rmdir(inner)
+    except OSError:
+        return False
+    return True
 
 
 def usable(tag: str, root: Path = ROOT, own: str | None = None) -> tuple[Writer | None, str]:

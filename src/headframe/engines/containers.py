@@ -76,7 +76,7 @@ class Container:
     """What to run and what it may use. `flags` stand before podman's command (own storage, another runtime).
 
     `script` is a path as seen in the container: POSIX shell text that is sourced with `set -e`. `devices` are files
-    in /dev or CDI names such as nvidia.com/gpu=0. `pidfile` receives the process id of conmon, podman's monitor.
+    in /dev or CDI names such as nvidia.com/gpu=0. `pidfile` receives the process id of the container's first process.
     """
 
     image: str
@@ -89,7 +89,7 @@ class Container:
     hostname: str = "headframe"
     memory_mib: int | None = None
     cpu_milli: int | None = None
-    pids: int = 4096
+    pids: int | None = 4096
     shm_mib: int = 64
     read_only: bool = False
     cgroup_parent: str | None = None
@@ -173,7 +173,9 @@ def command(container: Container) -> list[str]:
     ]
     words += ["--log-driver=none", "--network=host", "--http-proxy=false", "--no-healthcheck"]
     words += ["--cap-drop=all", "--security-opt=no-new-privileges"]
-    words += [f"--pids-limit={container.pids}", f"--shm-size={container.shm_mib}m", f"--workdir={container.work}"]
+    words += [f"--shm-size={container.shm_mib}m", f"--workdir={container.work}"]
+    if container.pids is not None:
+        words.append(f"--pids-limit={container.pids}")
     # Left alone, podman and its runtime ask for more than a machine may allow them, and fail.
     for limit, name, most in ((resource.RLIMIT_NOFILE, "nofile", 1 << 20), (resource.RLIMIT_NPROC, "nproc", 1 << 15)):
         allowed = [most if bound == resource.RLIM_INFINITY else min(bound, most) for bound in resource.getrlimit(limit)]
@@ -189,7 +191,7 @@ def command(container: Container) -> list[str]:
     if container.cgroup_parent is not None:
         words.append(f"--cgroup-parent={container.cgroup_parent}")
     if container.pidfile is not None:
-        words.append(f"--conmon-pidfile={container.pidfile}")
+        words.append(f"--pidfile={container.pidfile}")
     words += [f"--device={device}" for device in container.devices]
     for mount in container.mounts:
         access = "" if mount.writable else ",readonly"
@@ -219,9 +221,19 @@ def state(name: str, flags: tuple[str, ...] = ()) -> tuple[int | None, int | Non
     return None, int(seen["ExitCode"]) if ended else None
 
 
+def client_words(flags: tuple[str, ...], words: Sequence[str]) -> list[str]:
+    """The command line of the podman command `words`, for a shell whose variables are not those that podman needs."""
+    return [*_alone(), *_client(flags), *words]
+
+
+def removal_words(name: str) -> list[str]:
+    """The podman command that ends a container at once, if it is there, and drops it."""
+    return ["rm", "--force", "--time=0", "--ignore", "--volumes", "--", name]
+
+
 def remove(name: str, flags: tuple[str, ...] = ()) -> None:
     """End the container at once, if it runs, and drop what podman keeps of it; nothing when there is none."""
-    answer = _podman(flags, ["rm", "--force", "--time=0", "--ignore", "--volumes", "--", name], seconds=60)
+    answer = _podman(flags, removal_words(name), seconds=60)
     if answer.returncode != 0:
         raise EngineError(
             f"Container {name} cannot be removed: {answer.stderr.strip()[-300:]}",

@@ -27,11 +27,13 @@ Action = Launch | Stop | Signal | Forget
 
 QUEUE_LIMIT = 100_000  # messages that wait for the agent
 START_SECONDS = 15.0  # how long a new agent may take until its socket answers
-# What an agent may need of the server's environment: package indexes and the way to them. Nothing else is passed on, as
-# it could hold the server's own secrets.
+# What an agent may need of the server's environment: package indexes, the way to them, podman's folders. Nothing else
+# is passed on, as it could hold the server's own secrets.
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
            "REQUESTS_CA_BUNDLE")  # fmt: skip
-_PASSED_PREFIXES = ("UV_", "PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "COVERAGE_")
+_PASSED_PREFIXES = (
+    "UV_", "PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "COVERAGE_", "XDG_",
+)  # fmt: skip
 
 
 class LocalEngine:

@@ -22,13 +22,13 @@ ARGS_FD, ENDED_FD, HOLD_READ_FD, HOLD_WRITE_FD, ENV_FD = 3, 5, 7, 8, 9
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The leader outlives the task until its output is safe: without a holder the kernel would throw away what is left in
 # the pipes when a task ends while no agent runs. It writes the exit code and then waits to be killed.
-_LEADER_END = (
+LEADER_END = (
     f'code=$?; echo "{{ \\"leader-code\\": $code }}" >&{STATUS_FD}; echo >&{ENDED_FD}; read -r rest <&{HOLD_READ_FD}'
 )
-_BOXED_LEADER = f'(exec "$@" {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-); {_LEADER_END}'
+_BOXED_LEADER = f'(exec "$@" {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-); {LEADER_END}'
 # In a subshell, as closing them for a command would move the leader's own meanwhile, which it is known by.
-_CLOSED = f"{ARGS_FD}<&- {STATUS_FD}>&- {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-"
-_PLAIN_LEADER = f'(exec "$@" {_CLOSED}); {_LEADER_END}'
+CLOSED = f"{ARGS_FD}<&- {STATUS_FD}>&- {ENDED_FD}>&- {HOLD_READ_FD}<&- {HOLD_WRITE_FD}>&-"
+_PLAIN_LEADER = f'(exec "$@" {CLOSED}); {LEADER_END}'
 
 
 @dataclass(frozen=True, slots=True)
