@@ -38,6 +38,7 @@ LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
 CLAIM_TRIES = 20  # times 50 ms
 LINGER_SECONDS = 0.02  # how often it is looked after what outlives a stopped task's shell
 DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes that escaped a plain group)
+UNSEEN_KILLS = 100  # times 50 ms: what podman gets to notice the end of a killed container
 KILLED = 128 + signal.SIGKILL
 
 
@@ -120,6 +121,7 @@ class Task:
         self._wait_code: int | None = None
         self._found: Status | None = None  # what was on file when its leader was found to be gone
         self._signalled: set[int] = set()
+        self._unseen_kills = 0
         self._gone_us = 0  # when the last process ended, where that was after the task's own end
 
     # Beginning
@@ -267,8 +269,10 @@ class Task:
                 os.kill(found.inside, signal.SIGKILL)  # the kernel ends all of its namespace with it
             return
         if self.contained:
-            # A container that is there but not seen is about to begin or has ended: podman is left to its work.
-            if not (self.run / CONTAINER).exists() and found.leader_code is None:
+            # A container that is there but not seen is about to begin or has ended: podman gets a while for its work.
+            self._unseen_kills += 1
+            left_alone = (self.run / CONTAINER).exists() and self._unseen_kills <= UNSEEN_KILLS
+            if not left_alone and found.exit_code is None and found.leader_code is None:
                 self._kill_client()
             return
         for _round in range(20):

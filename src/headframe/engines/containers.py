@@ -148,7 +148,7 @@ def fetch(image: str, say: Callable[[str], None], flags: tuple[str, ...] = ()) -
         ) from error
     if answer.returncode != 0:
         raise EngineError(
-            f"Image {image} cannot be fetched: {answer.stderr.strip()[-500:]}",
+            f"Image {image} cannot be fetched: {_last_line(answer.stderr)}",
             next_step="Check its name, that this machine reaches the registry, and whether it needs `podman login`.",
         )
     say(f"image {image} fetched")
@@ -239,6 +239,12 @@ def remove(name: str, flags: tuple[str, ...] = ()) -> None:
             f"Container {name} cannot be removed: {answer.stderr.strip()[-300:]}",
             next_step=f"Look at it with: podman inspect {name}",
         )
+
+
+def _last_line(text: str) -> str:
+    """What podman says in the end; before it tells of every try."""
+    lines = text.strip().splitlines()
+    return lines[-1].removeprefix("Error: ")[:500] if lines else "podman says nothing"
 
 
 def _check(container: Container) -> None:
