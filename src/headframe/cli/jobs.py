@@ -85,7 +85,10 @@ def stop(
         printing.as_json(stopped)
         return
     for found in stopped:
-        session.done(found, f"{found['id']} ({printing.safe(found['name'])}) is {found['state']}.")
+        # An array's own row still says that it runs: its children are the ones that end.
+        words = {"running": "is stopping", "succeeded": "has already succeeded", "failed": "has already failed"}
+        word = words.get(found["state"], f"is {found['state']}")
+        session.done(found, f"{found['id']} ({printing.safe(found['name'])}) {word}.")
     if not stopped:
         printing.note("No job to stop.")
 
@@ -100,11 +103,12 @@ def wait(session: Session, job: tuple[str, ...]) -> int:
         printing.as_json(ended if len(ended) > 1 else ended[0])
     else:
         for found in ended:
-            session.done(found, f"{found['id']} ({printing.safe(found['name'])}) {found['state']}{_why(found)}.")
+            session.done(found, f"{found['id']} ({printing.safe(found['name'])}) {found['state']}{why(found)}.")
     return next((code for code in map(exits.of_job, ended) if code), 0)
 
 
-def _why(job: Mapping[str, Any]) -> str:
+def why(job: Mapping[str, Any]) -> str:
+    """What stands behind the state of a job that has ended: ` (exit code 7, error)`."""
     parts = [f"exit code {job['exit_code']}" if job["exit_code"] else "", printing.safe(job["reason"])]
     text = ", ".join(part for part in parts if part and part != job["state"])
     return f" ({text})" if text else ""

@@ -170,6 +170,7 @@ def _laid(file: str | None, over: Mapping[str, Any]) -> Any:
 
 def _follow(session: Session, job: str) -> int:
     """The log until the end, with what happens to the job beside it on a terminal."""
+    from headframe.cli.jobs import why
     from headframe.cli.logs import write
 
     if sys.stderr.isatty() and not session.json:
@@ -177,7 +178,7 @@ def _follow(session: Session, job: str) -> int:
     for piece in session.client.logs(job, follow=True):
         write(piece)
     ended = session.client.job(job)
-    printing.note(f"{ended['id']} ({ended['name']}) {ended['state']}.")
+    printing.note(f"{ended['id']} ({ended['name']}) {ended['state']}{why(ended)}.")
     return exits.of_job(ended)
 
 
