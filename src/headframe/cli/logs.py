@@ -21,17 +21,45 @@ EVENTS = (
 )
 
 
-def write(piece: Mapping[str, Any], *, ranks: bool = False, stamps: bool = False) -> None:
-    """One piece of a log where it belongs: standard error stays standard error."""
-    stream = sys.stdout if piece["stream"] == "stdout" else sys.stderr
-    text = piece["text"]
-    if ranks or stamps:
-        moment = printing.moment(piece["at_us"]) + " " if stamps else ""
-        mark = f"{moment}[{piece['rank']}] " if ranks else moment
-        text = "".join(mark + line for line in text.splitlines(keepends=True))
-        text += "" if text.endswith("\n") else "\n"
-    stream.write(printing.style(text, "yellow", stream) if piece["stream"] == "system" else text)
-    stream.flush()
+class Lines:
+    """Prints pieces of a log where they belong: standard error stays standard error.
+
+    One task's output goes out as it comes. With marks before the lines (`ranks`, `stamps`) a line goes out when it is
+    whole, as the tasks of a gang write at the same time and many programs write a line in parts.
+    """
+
+    def __init__(self, *, ranks: bool = False, stamps: bool = False) -> None:
+        self._ranks, self._stamps = ranks, stamps
+        self._begun: dict[tuple[int, int, str], tuple[str, Mapping[str, Any]]] = {}  # what still lacks its end
+
+    def add(self, piece: Mapping[str, Any]) -> None:
+        if not (self._ranks or self._stamps):
+            self._put(piece["stream"], piece["text"])
+            return
+        source = piece["attempt"], piece["rank"], piece["stream"]
+        begun, first = self._begun.pop(source, ("", piece))
+        *whole, rest = (begun + piece["text"]).split("\n")
+        for line in whole:
+            self._put(piece["stream"], f"{self._mark(first)}{line}\n")
+            first = piece
+        if rest:
+            self._begun[source] = rest, first
+
+    def end(self) -> None:
+        """Print what never got its end."""
+        for line, first in self._begun.values():
+            self._put(first["stream"], f"{self._mark(first)}{line}\n")
+        self._begun.clear()
+
+    def _mark(self, piece: Mapping[str, Any]) -> str:
+        moment = printing.moment(piece["at_us"]) + " " if self._stamps else ""
+        return f"{moment}[{piece['rank']}] " if self._ranks else moment
+
+    @staticmethod
+    def _put(name: str, text: str) -> None:
+        stream = sys.stdout if name == "stdout" else sys.stderr
+        stream.write(printing.style(text, "yellow", stream) if name == "system" else text)
+        stream.flush()
 
 
 @command("headframe logs -f train-7b", "headframe logs --tail 20 --rank 3 train-7b")
@@ -45,14 +73,15 @@ def logs(session: Session, job: str, follow: bool, tail: int | None, rank: int |
     """Print a job's log."""
     # A name may mean another job by the time that a connection is taken up again: hold on to the id.
     found = session.client.job(job)
-    many = rank is None and found["spec"]["nodes_max"] > 1
+    lines = Lines(ranks=rank is None and found["spec"]["nodes_max"] > 1, stamps=timestamps)
     for piece in session.client.logs(found["id"], follow=follow, tail=tail):
         if rank is not None and piece["rank"] != rank and piece["stream"] != "system":
             continue
         if session.json:
             _json_line(piece)
         else:
-            write(piece, ranks=many, stamps=timestamps)
+            lines.add(piece)
+    lines.end()
 
 
 @command("headframe events -f", "headframe events train-7b")

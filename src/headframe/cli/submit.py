@@ -171,12 +171,14 @@ def _laid(file: str | None, over: Mapping[str, Any]) -> Any:
 def _follow(session: Session, job: str) -> int:
     """The log until the end, with what happens to the job beside it on a terminal."""
     from headframe.cli.jobs import why
-    from headframe.cli.logs import write
+    from headframe.cli.logs import Lines
 
     if sys.stderr.isatty() and not session.json:
         threading.Thread(target=_tell_events, args=(session, job), daemon=True).start()
+    lines = Lines(ranks=session.client.job(job)["spec"]["nodes_max"] > 1)
     for piece in session.client.logs(job, follow=True):
-        write(piece)
+        lines.add(piece)
+    lines.end()
     ended = session.client.job(job)
     printing.note(f"{ended['id']} ({ended['name']}) {ended['state']}{why(ended)}.")
     return exits.of_job(ended)
