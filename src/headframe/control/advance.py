@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from headframe.base.changes import Changes
 from headframe.base.ports import Ids
+from headframe.control.purse import Purse
 from headframe.control.spending import Spending
 from headframe.control.stage_money import GRACE_US, StopOrder
 from headframe.control.world import World
@@ -75,7 +76,7 @@ def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, gra
             yield stop(child, world.derived.held.get(child_id), why, now_us, text, grace_us)
 
 
-def snapshot(world: World, blocked: Callable[[str, str, str], str]) -> Snapshot:
+def snapshot(world: World, purse: Purse) -> Snapshot:
     """All that placing may look at, as it is now."""
     derived = world.derived
     return Snapshot(
@@ -86,7 +87,8 @@ def snapshot(world: World, blocked: Callable[[str, str, str], str]) -> Snapshot:
         holdings=derived.holdings.copy(),
         parallel=derived.parallel,
         running=dict(derived.running_children),
-        blocked=blocked,
+        blocked=purse.blocked,
+        short=purse.short,
     )
 
 
@@ -103,11 +105,11 @@ def end_for_money(world: World, order: StopOrder, now_us: int) -> Iterator[Chang
         yield warn(job, held, now_us, order.sentence)
 
 
-def start(world: World, spending: Spending, blocked: Callable[[str, str, str], str], now_us: int) -> Iterator[Changes]:
+def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
     """Place what can be placed: each start is an attempt with its allocation."""
     if not len(world.derived.queue):
         return
-    for job, slices in place(snapshot(world, blocked)):
+    for job, slices in place(snapshot(world, Purse(world, spending, now_us))):
         node: Node = world.all(Node)[slices[0].node_id]
         cluster: Cluster = world.all(Cluster)[node.cluster_id]
         parent: Job | None = world.get(Job, job.parent_id) if job.parent_id else None

@@ -188,10 +188,7 @@ class Loop:
             self._take(changes)
 
     def _place(self, now_us: int) -> None:
-        def blocked(organization_id: str, project_id: str, member_id: str) -> str:
-            return self.spending.blocked(self.world, organization_id, project_id, member_id, now_us) or ""
-
-        for changes in start(self.world, self.spending, blocked, now_us):
+        for changes in start(self.world, self.spending, now_us):
             self._take(changes)
             self._react(now_us)
 

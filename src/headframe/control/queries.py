@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from headframe.base.changes import Event
@@ -10,6 +10,7 @@ from headframe.base.errors import CallerError
 from headframe.base.quantities import HOUR_US
 from headframe.control.advance import snapshot
 from headframe.control.context import Context
+from headframe.control.purse import Purse
 from headframe.control.queries_money import job_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.control.requests import prepare
@@ -78,13 +79,9 @@ def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | No
     bucket = world.derived.queue.bucket(job.id)
     if bucket is None:
         return {"reason": job.reason, "text": of_job(job), "after": list(job.after), "not_before_us": job.not_before_us}
-    view = snapshot(world, _blocked(world, context))
+    view = snapshot(world, Purse(world, context.spending, context.now_us))
     allocations = {one.id: one for one in world.derived.held.values()}
     return waiting(view, bucket, world.derived.queue.ahead(job.id), allocations, _ends(world))
-
-
-def _blocked(world: World, context: Context) -> Callable[[str, str, str], str]:
-    return lambda one, two, three: context.spending.blocked(world, one, two, three, context.now_us) or ""
 
 
 def _ends(world: World) -> dict[str, int]:
@@ -126,7 +123,7 @@ def plan(
         return {"would": "be_refused", "code": error.code, "text": error.message, "next_step": error.next_step}
     draft = Job("job_plan", home.organization_id, home.id, caller.member_id, spec.name, spec, context.now_us)
     bucket = Bucket.of(draft, 0)
-    view = snapshot(world, _blocked(world, context))
+    view = snapshot(world, Purse(world, context.spending, context.now_us))
     verdict = judge(view, bucket)
     organization: Organization = world.all(Organization)[home.organization_id]
     slices = verdict.slices or _slices_when_empty(world, bucket)

@@ -7,14 +7,13 @@ from typing import Any
 
 from headframe.base.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from headframe.base.money import plain
-from headframe.base.quantities import HOUR_US
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_project
 from headframe.control.world import World
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Book
-from headframe.pricing.rate import FINE, rate_fine
+from headframe.pricing.rate import least_nano
 from headframe.pricing.records import Price
 from headframe.scheduling.explain import refuse_impossible
 from headframe.scheduling.fit import Want, fit
@@ -147,11 +146,10 @@ def _check_budget(world: World, home: Project, spec: Spec, want: Want, now_us: i
     slices = fit(world.derived.capacity.emptied(), want)
     assert slices is not None, "what could not fit has been refused before"
     book = Book(world.all(Price).values())
-    fine, minimum_us = rate_fine(quantities(slices), spec.purchase, "*", book, currency, now_us)
-    least_nano = -(-fine * minimum_us // (FINE * HOUR_US))
-    if least_nano > spec.budget_nano:
+    needed = least_nano(quantities(slices), spec.purchase, "*", book, currency, now_us)
+    if needed > spec.budget_nano:
         raise Invalid(
             f"budget is {plain(spec.budget_nano, currency)} {currency}, but the least charge for this request is "
-            f"{plain(least_nano, currency)} {currency}.",
-            field="budget", value=plain(spec.budget_nano, currency), allowed=f"{plain(least_nano, currency)} or more",
+            f"{plain(needed, currency)} {currency}.",
+            field="budget", value=plain(spec.budget_nano, currency), allowed=f"{plain(needed, currency)} or more",
         )  # fmt: skip

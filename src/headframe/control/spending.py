@@ -21,7 +21,7 @@ from headframe.ledger.post import credit_left, wallet
 from headframe.ledger.records import Invoice, Transfer
 from headframe.metering.meter import hour_start_us, quantities
 from headframe.pricing.book import Book
-from headframe.pricing.rate import FINE, fine_between, rate_fine
+from headframe.pricing.rate import FINE, fine_between, least_nano, rate_fine
 from headframe.pricing.records import Charge, Price
 from headframe.tenants.records import Budget, Organization
 
@@ -182,8 +182,8 @@ class Spending:
         """Whether the least charge for holding `held` (quantities by meter) exceeds what the job may still cost."""
         if job.spec.budget_nano is None:
             return False
-        fine, minimum_us = rate_fine(held, job.spec.purchase, region_id, self.book, currency, now_us)
-        return fine * minimum_us > (job.spec.budget_nano - self.spent["job", job.id]) * WHOLE
+        least = least_nano(held, job.spec.purchase, region_id, self.book, currency, now_us)
+        return least > job.spec.budget_nano - self.spent["job", job.id]
 
     def budget_of(self, world: World, payer: Payer) -> Budget | None:
         """The monthly budget of an organization, project or member."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from headframe.base.money import divide_half_even
+from headframe.base.quantities import HOUR_US
 from headframe.metering.records import UsageRecord
 from headframe.pricing.book import Book, unit_of
 from headframe.pricing.records import Charge, Price
@@ -79,6 +80,18 @@ def rate_fine(
             fine += quantity * price.per_hour_nano * (FINE // unit_of(meter))
             minimum_us = max(minimum_us, price.minimum_us)
     return fine, minimum_us
+
+
+def least_nano(
+    held: Mapping[str, int], purchase: str, region_id: str, book: Book, currency: str, at_us: int, ran_us: int = 0
+) -> int:
+    """What holding `held` costs at least, each meter by its own minimum, beyond `ran_us`; nano-units, rounded up."""
+    fine = 0
+    for meter, quantity in sorted(held.items()):
+        price = book.find(meter, region_id, purchase, currency, at_us)
+        if price is not None:
+            fine += quantity * price.per_hour_nano * (FINE // unit_of(meter)) * max(price.minimum_us - ran_us, 0)
+    return -(-fine // (FINE * HOUR_US))
 
 
 def fine_between(

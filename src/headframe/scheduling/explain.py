@@ -19,8 +19,8 @@ from headframe.workloads.spec import Gpus, Resources
 
 POSSIBLE_LIMIT = 10_000  # wants remembered, so that nobody can fill the memory by asking
 BLOCKS = {
-    "budget_exhausted": "A budget is used up: raise it, or wait for the next month.",
-    "credit_exhausted": "The prepaid credit is used up: buy credit.",
+    "budget_exhausted": "What is left of a budget does not pay for a start: raise it, or wait for the next month.",
+    "credit_exhausted": "What is left of the prepaid credit does not pay for a start: buy credit.",
 }
 
 

@@ -21,7 +21,8 @@ class Snapshot:
     """All that placing looks at. `capacity`, `holdings` and `running` are scratch copies that a pass uses up.
 
     `quotas` by the id of what they limit. `parallel` is how many children of a parent may run at once (0 or absent: any
-    number), `running` how many do. `blocked` says why a scope may start nothing now (a budget, a credit), or "".
+    number), `running` how many do. `blocked` says why a scope may start nothing now (a budget, a credit), or "";
+    `short` why a limit on money does not cover what these slices cost at least, or "".
     """
 
     capacity: Capacity
@@ -32,6 +33,7 @@ class Snapshot:
     parallel: Mapping[str, int]
     running: dict[str, int]
     blocked: Callable[[str, str, str], str]
+    short: Callable[[Bucket, tuple[Slice, ...]], str] = lambda _bucket, _slices: ""
     refused: dict[Bucket, str] = field(default_factory=dict)
 
 
@@ -62,12 +64,18 @@ def judge(snapshot: Snapshot, bucket: Bucket) -> Verdict:
         return Verdict(None, "no_capacity")
     bound = binding(snapshot.quotas, snapshot.holdings, owners, needs(slices))
     if bound is None:
-        return Verdict(slices)
+        return _paid(snapshot, bucket, slices)
     for want in _narrower(bucket.want):
         slices = fit(snapshot.capacity, want)
         if slices is not None and binding(snapshot.quotas, snapshot.holdings, owners, needs(slices)) is None:
-            return Verdict(slices)
+            return _paid(snapshot, bucket, slices)
     return Verdict(None, "quota", bound)
+
+
+def _paid(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...]) -> Verdict:
+    """The last question: is there money for the least that it costs?"""
+    reason = snapshot.short(bucket, slices)
+    return Verdict(None, reason) if reason else Verdict(slices)
 
 
 def _narrower(want: Want) -> Iterator[Want]:

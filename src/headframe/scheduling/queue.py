@@ -28,6 +28,10 @@ class Bucket:
     want: Want
     parent_id: str | None = None
 
+    @property
+    def purchase(self) -> str:
+        return next(name for name, rank in CLASS_RANK.items() if rank == self.rank)
+
     @classmethod
     def of(cls, job: Job, parallel: int) -> Bucket:
         spec = job.spec

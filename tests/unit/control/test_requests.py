@@ -238,6 +238,20 @@ def test_prepaid_credit_stops_jobs_in_time(cloud: SmallCloud) -> None:
     assert cloud.events("credit_exhausted")
 
 
+def test_prepaid_credit_pays_for_every_start_or_nothing_starts(cloud: SmallCloud) -> None:
+    cloud.run(change_organization, cloud.owner, cloud.lab.id, prepaid=True)
+    quick = {"resources": {"gpu": 1, "cpu": 0.1, "memory": "64MB"}}  # a minute of it is the least that is charged
+    first, second = (cloud.submit("run 1s; exit 0", **quick) for _ in range(2))
+    cloud.run(grant_credit, cloud.owner, organization="lab", amount="0.001 USD", note="hardly anything")
+    assert cloud.story(first)["waiting"]["reason"] == "credit_exhausted"
+    cloud.run(grant_credit, cloud.owner, organization="lab", amount="0.06 USD", note="one start, not two")
+    cloud.until(lambda: cloud.ended(first))
+    assert cloud.job(first).state == JobState.SUCCEEDED
+    assert cloud.job(second).state == JobState.QUEUED, "what is left does not pay for another minute"
+    charged = sum(one.amount_nano for one in cloud.inner.find(Charge, organization_id=cloud.lab.id))
+    assert 0 < charged <= 61_000_000, "the credit was not overdrawn"
+
+
 # The thread that drives the loop.
 
 
