@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.engine_contract import Place, launch, wait_until
 
 from headframe.engines import registry
 from headframe.fleet.engine_words import Forget, Seen, Signal, Stop
+from tests.contract.engine_contract import Place, launch, wait_until
 
 
 @pytest.fixture(params=sorted(set(registry.FACTORIES) - {"scripted"}))
