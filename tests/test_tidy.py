@@ -44,8 +44,9 @@ MONEY = ("base/money.py", "pricing/", "ledger/", "metering/")
 AVOID = re.compile(r"manager|handler|helper|util|common|service|(^|_)data($|_)|(^|_)info($|_)", re.IGNORECASE)
 # Words of others that cannot be called otherwise: (file, name).
 LOANS: set[tuple[str, str]] = set()
+# Where this checkout lies, and registries that are not everybody's: neither belongs into a file of the project.
 FOREIGN = re.compile(
-    r"/work/(main|shared)|/tmp/hf\b|files\.pythonhosted\.org/|https?://(?!pypi\.org)[\w.-]*(artifactory|nexus|jfrog)"
+    rf"{re.escape(str(ROOT))}\b|files\.pythonhosted\.org/|https?://(?!pypi\.org)[\w.-]*(artifactory|nexus|jfrog)"
 )
 
 
