@@ -146,8 +146,8 @@ def test_a_build_that_was_killed_is_cleaned_up_and_done_again(tmp_path: Path, in
         target=environments.prepare, args=(data, ORGANIZATION, None, ["slow", "tiny"], str.strip, OWNER)
     )
     builder.start()
-    # Half-way: the environment is there, and the package's build hangs.
-    wait_for(lambda: list(data.glob(f"envs/{ORGANIZATION}/*/pyvenv.cfg")) and processes_of(data))
+    # Half-way: the environment is there, and the package's build hangs (the sandbox's two processes, uv, the build).
+    wait_for(lambda: list(data.glob(f"envs/{ORGANIZATION}/*/pyvenv.cfg")) and len(processes_of(data)) >= 4)
     assert builder.pid is not None
     os.kill(builder.pid, signal.SIGKILL)
     builder.join(10)
