@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,16 @@ def test_two_migrations_at_once_do_the_work_once(empty_url: str) -> None:
     ]
     said = [each.communicate(timeout=60) for each in both]
     assert sorted(out.decode().strip() for out, _ in said) == ["['0001']", "[]"], said
+
+
+def test_a_migration_waits_for_one_who_writes_the_new_file(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "headframe.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, other.rollback)
+    release.start()
+    assert migrate(f"sqlite:///{tmp_path}/headframe.db") == [REVISION]
+    release.join()
+    other.close()
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://root@host/db", "redis://x", "file.db"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -18,8 +20,9 @@ _READERS = 8  # connections that stay open
 _CLAIM = 0x68656164  # the number of the advisory lock that a server holds: "head"
 _MORE_READERS = 32  # and that are opened besides when many ask at once
 
+_LOCK_PAUSE_SECONDS = 0.01  # between two tries where SQLite itself does not wait
+
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",  # readers never wait for the writer
     "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
     "PRAGMA foreign_keys = OFF",  # there are none: control alone writes, and decides on a whole world that it holds
     "PRAGMA temp_store = MEMORY",
@@ -162,6 +165,7 @@ def _prepare_sqlite(engine: Engine, lock_wait_ms: int, *, writes: bool) -> None:
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {lock_wait_ms}")
+        _keep_a_log(connection, lock_wait_ms)
         for pragma in (*_PRAGMAS, *(_WRITER_PRAGMAS if writes else _READER_PRAGMAS)):
             connection.execute(pragma)
 
@@ -169,3 +173,20 @@ def _prepare_sqlite(engine: Engine, lock_wait_ms: int, *, writes: bool) -> None:
     def began(connection: Connection) -> None:
         if writes:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _keep_a_log(connection: Any, lock_wait_ms: int) -> None:
+    """Write ahead in a log, so that readers never wait for the writer.
+
+    The first program to open a new file changes it to that. SQLite refuses the change at once while another program
+    writes the file, whatever its busy timeout says, so the waiting is done here.
+    """
+    deadline = time.monotonic() + lock_wait_ms / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as problem:
+            if "is locked" not in str(problem) or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCK_PAUSE_SECONDS)

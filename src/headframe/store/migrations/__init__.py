@@ -17,6 +17,7 @@ from headframe.store.database import Database, explained
 from headframe.store.schema import REVISION
 
 _LOCK = 7_204_113  # any number, the same in every program: two migrations at once wait for each other
+_WAIT_MS = 60_000  # how long: a migration takes longer than other changes
 
 
 def stored_revision(connection: Connection) -> str:
@@ -55,7 +56,7 @@ def migrate(url: str) -> list[str]:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    database = Database(url)
+    database = Database(url, lock_wait_ms=_WAIT_MS)
     try:
         with explained(), database.write() as connection:
             if not database.is_sqlite:
