@@ -16,7 +16,8 @@ from headframe.cli.options import SETTINGS
 
 # Which module of this folder holds a command. Read only when that command is run, so that each starts fast.
 COMMANDS: dict[str, dict[str, str]] = {
-    "Server": {"serve": "server", "demo": "server", "migrate": "server", "sim": "server", "doctor": "doctor"},
+    "Server": {"serve": "server", "demo": "server", "migrate": "server", "sim": "server", "bench": "bench",
+               "doctor": "doctor"},
     "Access": {"login": "access", "whoami": "access", "completion": "access"},
     "Jobs": {
         "submit": "submit", "plan": "submit", "jobs": "jobs", "show": "story", "logs": "logs", "stop": "jobs",
