@@ -8,7 +8,7 @@ from typing import Any
 
 from headframe.base.changes import Changes
 from headframe.control.derived import Derived
-from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
+from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region, Reservation
 from headframe.jobs.records import ENDED, Attempt, Job
 from headframe.ledger.records import Invoice, Transfer
 from headframe.pricing.records import Price
@@ -27,6 +27,7 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Node: None,
     Accelerator: None,
     Price: None,
+    Reservation: ("state", True, ("planned", "active")),
     Allocation: ("settled", True, (False,)),
     Attempt: ("outcome", True, ("",)),
     Job: ("state", False, tuple(sorted(ENDED))),  # last: its timers follow from the allocations

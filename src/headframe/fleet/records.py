@@ -138,3 +138,45 @@ class Allocation:
     running_metered_us: int = 0
     settled: bool = False
     version: int = 1
+
+
+class ReservationState(StrEnum):
+    """The life of a reservation."""
+
+    PLANNED = "planned"  # its time has not come
+    ACTIVE = "active"  # its time has come: its jobs run there, and nobody else's
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Capacity promised to an organization, or to one project of it, from `from_us` until `to_us`.
+
+    Promised are `count` whole accelerators of `kind`, or, where `nodes` is not 0, that many whole nodes with nothing
+    but such accelerators on them (`kind` "" is any, or none). `clusters` says where, as in a job. `slices` is the
+    place that is kept for it now, each with the part of its node's CPU, memory and disk that goes with it; when nodes
+    fail it is kept elsewhere, and `lacking` counts the accelerators or nodes for which there is no place at all.
+    """
+
+    id: str
+    organization_id: str
+    name: str
+    from_us: int
+    to_us: int
+    project_id: str | None = None
+    kind: str = ""
+    count: int = 0
+    nodes: int = 0
+    clusters: tuple[str, ...] = ("any",)
+    slices: tuple[Slice, ...] = ()
+    lacking: int = 0
+    state: ReservationState = ReservationState.PLANNED
+    reason: str = ""
+    member_id: str = ""
+    created_us: int = 0
+    version: int = 1
+
+    @property
+    def open(self) -> bool:
+        return self.state in (ReservationState.PLANNED, ReservationState.ACTIVE)

@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeEngine
 
 from headframe.base.changes import Event
 from headframe.control.records import Reply
-from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
+from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region, Reservation
 from headframe.jobs.records import Attempt, Job
 from headframe.ledger.records import Invoice, Transfer
 from headframe.metering.records import UsageRecord
@@ -38,6 +38,7 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (Node, "nodes"),
     (Accelerator, "accelerators"),
     (Allocation, "allocations"),
+    (Reservation, "reservations"),
     (Job, "jobs"),
     (Attempt, "attempts"),
     (UsageRecord, "usage_records"),
@@ -88,6 +89,7 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
         _by("organization_id", "id"),
         _by("id", where="NOT settled"),
     ),
+    Reservation: (_by("organization_id", "id"), _by("state", "id")),
     Job: (
         _by("organization_id", "id"),
         _by("organization_id", "name", "id"),

@@ -27,6 +27,8 @@ class Permission(StrEnum):
     USAGE_READ = "usage:read"
     INVOICES_READ = "invoices:read"
     FLEET_READ = "fleet:read"
+    RESERVATIONS_READ = "reservations:read"
+    RESERVATIONS_WRITE = "reservations:write"  # within the organization's quota of GPUs; the operator's admins: any
     PRICES_READ = "prices:read"
     # Only for the organization that runs the cloud:
     ORGANIZATIONS_WRITE = "organizations:write"
@@ -46,7 +48,7 @@ OPERATOR_ONLY = frozenset(
 _VIEWER = frozenset(
     {
         Permission.JOBS_READ, Permission.TENANTS_READ, Permission.USAGE_READ, Permission.FLEET_READ,
-        Permission.PRICES_READ, Permission.SECRETS_READ,
+        Permission.PRICES_READ, Permission.SECRETS_READ, Permission.RESERVATIONS_READ,
     }
 )  # fmt: skip
 _MEMBER = _VIEWER | {
@@ -54,7 +56,7 @@ _MEMBER = _VIEWER | {
 }  # fmt: skip
 _ADMIN = _MEMBER | OPERATOR_ONLY | {
     Permission.JOBS_ADMIN, Permission.SECRETS_WRITE, Permission.PROJECTS_WRITE, Permission.MEMBERS_WRITE,
-    Permission.LIMITS_WRITE, Permission.INVOICES_READ,
+    Permission.LIMITS_WRITE, Permission.INVOICES_READ, Permission.RESERVATIONS_WRITE,
 }  # fmt: skip
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.OWNER: _ADMIN,  # and, beyond the table: only an owner makes or unmakes an owner

@@ -91,6 +91,8 @@ FIELDS: tuple[Field, ...] = (
           {"type": "integer", "minimum": 0, "maximum": 100}, "50"),
     Field("purchase", "word", "How the capacity is bought.", "on-demand", readers.one_of(PURCHASES), _words(PURCHASES),
           "on-demand"),
+    Field("reservation", "name", "The reservation that the job runs in: its name or id. Its purchase is then reserved.",
+          "spring-run", readers.reference, _TEXT, "with purchase: reserved the only one there is; else none"),
     Field("max_price", "money", "The most for one GPU-hour; for spot only.", "1.50 USD", readers.money, _NUMBER_OR_TEXT,
           "no limit"),
     Field("budget", "money", "The job is stopped, with warning, before it costs more.", "500 USD", readers.money,
@@ -138,11 +140,12 @@ def build(values: Mapping[str, Any], env: Mapping[str, str], name: str) -> Spec:
         cron=values.get("schedule.cron"),
         array=_array(values),
         clusters=values.get("clusters") or ("any",),
+        purchase=values.get("purchase", "reserved" if values.get("reservation") else "on-demand"),
         **{
             key: values[key]
             for key in (
                 "type", "topology", "image", "python", "packages", "files", "secrets", "datasets", "run", "warn_signal",
-                "priority", "purchase", "after", "isolation",
+                "priority", "reservation", "after", "isolation",
             )
             if key in values
         },
@@ -200,6 +203,8 @@ def _check_contradictions(values: Mapping[str, Any]) -> None:
         raise refused("max_price", values["max_price"], "is for spot only", "max_price together with purchase: spot")
     if "max_price" in values and "budget" in values and values["max_price"].currency != values["budget"].currency:
         raise refused("max_price", values["max_price"], "is in another currency than budget", "one currency")
+    if values.get("reservation") and values.get("purchase", "reserved") != "reserved":
+        raise refused("purchase", values["purchase"], "stands beside reservation", "reserved, or no reservation")
     longest, warning = values.get("max_duration"), values.get("warn_before_stop", 0)
     if longest is not None and warning >= longest:
         raise refused("warn_before_stop", warning, "is not shorter than max_duration", "less than max_duration")

@@ -90,6 +90,7 @@ class Spec:
     warn_signal: str = "SIGUSR1"
     priority: int = 50
     purchase: str = "on-demand"
+    reservation: str | None = None  # a name in a job file; the id on record
     max_price_nano: int | None = None  # per GPU-hour, spot only
     budget_nano: int | None = None
     currency: str = "USD"

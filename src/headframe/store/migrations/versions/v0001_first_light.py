@@ -50,6 +50,11 @@ _TABLES = {
         "released_us:number? reason:text faulted:truth metered_us:number records:number running_metered_us:number "
         "settled:truth version:number"
     ),
+    "reservations": (
+        "id:text organization_id:text name:text from_us:number to_us:number project_id:text? kind:text count:number "
+        "nodes:number clusters:text slices:text lacking:number state:text reason:text member_id:text "
+        "created_us:number version:number"
+    ),
     "jobs": (
         "id:text organization_id:text project_id:text member_id:text name:text spec:text submitted_us:number "
         "state:text reason:text parent:truth parent_id:text? array_index:number? attempt:number failures:number "
@@ -113,6 +118,8 @@ _INDICES = (
     ("allocations", "job_id id", False, ""),
     ("allocations", "organization_id id", False, ""),
     ("allocations", "id", False, "NOT settled"),
+    ("reservations", "organization_id id", False, ""),
+    ("reservations", "state id", False, ""),
     ("jobs", "organization_id id", False, ""),
     ("jobs", "organization_id name id", False, ""),
     ("jobs", "project_id id", False, ""),
