@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from headframe.base.errors import Invalid, StoreFailed
+from headframe.base.progress import Progress, read_progress
 from headframe.engines import environments
 
 ORGANIZATION = "org_1"
@@ -74,8 +75,10 @@ def source(folder: Path, name: str, backend: str) -> None:
 
 
 def prepare(data: Path, *packages: str) -> tuple[Path, list[str]]:
-    said: list[str] = []
-    return environments.prepare(data, ORGANIZATION, None, packages, said.append, OWNER), said
+    """The environment, and the sentences that were said; not the steps of a build."""
+    said: list[str | Progress] = []
+    folder = environments.prepare(data, ORGANIZATION, None, packages, said.append, OWNER)
+    return folder, [line for line in said if isinstance(line, str)]
 
 
 def test_an_environment_is_built_then_reused(tmp_path: Path, index: Path) -> None:
@@ -109,8 +112,20 @@ def test_tasks_can_read_but_not_change_it(tmp_path: Path, index: Path) -> None:
     assert (shared.st_uid, shared.st_gid, shared.st_mode & 0o777) == (0, OWNER[1], 0o750)
 
 
+def test_a_build_tells_how_far_it_is(tmp_path: Path, index: Path) -> None:
+    for name in ("second", "third"):
+        wheel(index, name, {f"{name}.py": ""})
+    said: list[str | Progress] = []
+    environments.prepare(tmp_path / "data", ORGANIZATION, None, ["tiny", "second", "third"], said.append, OWNER)
+    steps = [step for step in said if isinstance(step, Progress)]
+    assert steps[0] == Progress("resolving packages")
+    assert Progress("installing", 3, 3) in steps
+    assert all(step.done <= step.total for step in steps)
+    assert [read_progress(str(step)) for step in steps] == steps
+
+
 def _build_in_process(data: Path, say: multiprocessing.SimpleQueue[str]) -> None:
-    environments.prepare(data, ORGANIZATION, None, ["tiny"], say.put, OWNER)
+    environments.prepare(data, ORGANIZATION, None, ["tiny"], lambda line: say.put(str(line)), OWNER)
 
 
 def test_builds_at_once_in_threads_and_processes_do_the_work_once(tmp_path: Path, index: Path) -> None:
@@ -143,7 +158,7 @@ def test_a_build_that_was_killed_is_cleaned_up_and_done_again(tmp_path: Path, in
     source(index, "slow", HANGS)
     context = multiprocessing.get_context("spawn")
     builder = context.Process(
-        target=environments.prepare, args=(data, ORGANIZATION, None, ["slow", "tiny"], str.strip, OWNER)
+        target=environments.prepare, args=(data, ORGANIZATION, None, ["slow", "tiny"], repr, OWNER)
     )
     builder.start()
     # Half-way: the environment is there, and the package's build hangs (the sandbox's two processes, uv, the build).

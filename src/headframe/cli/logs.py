@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headframe.cli import printing
 from headframe.cli.options import Session, command, common
-from headframe.cli.printing import Column
+from headframe.cli.printing import Bar, Column
+
+if TYPE_CHECKING:
+    from headframe.client import Client
 
 EVENTS = (
     Column("SEQ", lambda event: event["seq"], whole=True, right=True, spare=True),
@@ -24,19 +27,25 @@ EVENTS = (
 class Lines:
     """Prints pieces of a log where they belong: standard error stays standard error.
 
-    One task's output goes out as it comes. With marks before the lines (`ranks`, `stamps`) a line goes out when it is
-    whole, as the tasks of a gang write at the same time and many programs write a line in parts.
+    One task's output goes out as it comes. With marks before the lines (`ranks`, `stamps`, or an `index` in the piece,
+    which tells the jobs of an array apart) a line goes out when it is whole, as tasks write at the same time and many
+    programs write a line in parts. With a `bar`, pieces of the stream "progress" move it while nothing else is said.
     """
 
-    def __init__(self, *, ranks: bool = False, stamps: bool = False) -> None:
-        self._ranks, self._stamps = ranks, stamps
-        self._begun: dict[tuple[int, int, str], tuple[str, Mapping[str, Any]]] = {}  # what still lacks its end
+    def __init__(self, *, ranks: bool = False, stamps: bool = False, bar: Bar | None = None) -> None:
+        self._ranks, self._stamps, self._bar = ranks, stamps, bar
+        # What still lacks its end, by where it comes from.
+        self._begun: dict[tuple[object, ...], tuple[str, Mapping[str, Any]]] = {}
 
     def add(self, piece: Mapping[str, Any]) -> None:
-        if not (self._ranks or self._stamps):
+        if piece["stream"] == "progress":
+            if self._bar is not None:
+                self._bar.show(piece["text"])
+            return
+        if not (self._ranks or self._stamps or "index" in piece):
             self._put(piece["stream"], piece["text"])
             return
-        source = piece["attempt"], piece["rank"], piece["stream"]
+        source = piece.get("index"), piece["attempt"], piece["rank"], piece["stream"]
         begun, first = self._begun.pop(source, ("", piece))
         *whole, rest = (begun + piece["text"]).split("\n")
         for line in whole:
@@ -47,16 +56,20 @@ class Lines:
 
     def end(self) -> None:
         """Print what never got its end."""
+        if self._bar is not None:
+            self._bar.clear()
         for line, first in self._begun.values():
             self._put(first["stream"], f"{self._mark(first)}{line}\n")
         self._begun.clear()
 
     def _mark(self, piece: Mapping[str, Any]) -> str:
         moment = printing.moment(piece["at_us"]) + " " if self._stamps else ""
-        return f"{moment}[{piece['rank']}] " if self._ranks else moment
+        index = f"[{printing.safe(piece['index'])}] " if "index" in piece else ""
+        return f"{moment}{index}" + (f"[{piece['rank']}] " if self._ranks else "")
 
-    @staticmethod
-    def _put(name: str, text: str) -> None:
+    def _put(self, name: str, text: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
         stream = sys.stdout if name == "stdout" else sys.stderr
         stream.write(printing.style(text, "yellow", stream) if name == "system" else text)
         stream.flush()
@@ -73,15 +86,29 @@ def logs(session: Session, job: str, follow: bool, tail: int | None, rank: int |
     """Print a job's log."""
     # A name may mean another job by the time that a connection is taken up again: hold on to the id.
     found = session.client.job(job)
-    lines = Lines(ranks=rank is None and found["spec"]["nodes_max"] > 1, stamps=timestamps)
-    for piece in session.client.logs(found["id"], follow=follow, tail=tail):
-        if rank is not None and piece["rank"] != rank and piece["stream"] != "system":
+    tasks = found["spec"]["nodes_max"]
+    if rank is not None and rank >= tasks:
+        many = "1 task, rank 0" if tasks == 1 else f"{tasks} tasks, ranks 0 to {tasks - 1}"
+        raise click.UsageError(f"There is no rank {rank}: {printing.safe(found['name'])} has {many}.")
+    bar = Bar() if follow and not session.json else None
+    lines = Lines(ranks=rank is None and tasks > 1, stamps=timestamps, bar=bar)
+    for piece in said_by(session.client, found, follow=follow, tail=tail):
+        if rank is not None and piece["rank"] != rank and piece["stream"] not in ("system", "progress"):
             continue
         if session.json:
             _json_line(piece)
         else:
             lines.add(piece)
     lines.end()
+
+
+def said_by(client: Client, job: Mapping[str, Any], *, follow: bool, tail: int | None = None) -> Iterator[Any]:
+    """Pieces of a job's log; of an array or a schedule those of its jobs, each with the `index` of its job."""
+    if not job.get("parent"):
+        return client.logs(job["id"], follow=follow, tail=tail)
+    from headframe.client_family import family_logs
+
+    return family_logs(client, job["id"], follow=follow, tail=tail)
 
 
 @command("headframe events -f", "headframe events train-7b")

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from headframe.base.money import plain
+from headframe.base.progress import read_progress
 from headframe.base.quantities import SECOND_US, format_mib, format_span
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -222,6 +224,51 @@ def progress() -> Iterator[Callable[[str, int, int], None] | None]:
             bars.update(tasks[what], completed=done, total=total or None)
 
         yield tell
+
+
+class Bar:
+    """One bar at the foot of standard error, drawn by itself until it is cleared; nothing where that is no terminal.
+
+    Clear it before anything else is printed: it comes back with the next step.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._lock = threading.Lock()
+
+    def show(self, line: str) -> None:
+        """Take the step that a line tells, such as `installing: 3 of 13 packages`."""
+        step = read_progress(safe(line))
+        if step is None or not sys.stderr.isatty():
+            return
+        many = f"{size(step.done)} of {size(step.total)}" if step.unit == "bytes" else f"{step.done} of {step.total}"
+        with self._lock:
+            if self._bars is None:
+                self._bars = _bar_of_steps()
+                self._bars.add_task("", many="")
+                self._bars.start()
+            self._bars.update(
+                self._bars.task_ids[0], description=step.what, completed=step.done, total=step.total or None,
+                many=many if step.total else "",
+            )  # fmt: skip
+
+    def clear(self) -> None:
+        with self._lock:
+            if self._bars is not None:
+                self._bars.stop()
+                self._bars = None
+
+
+def _bar_of_steps() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column as Cell
+
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=Cell(ratio=1, no_wrap=True, overflow="ellipsis")),
+        BarColumn(24), TextColumn("{task.fields[many]}", markup=False), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False, expand=True,
+    )  # fmt: skip
 
 
 def by_unit(name: str, value: object, currency: object = "USD") -> str:

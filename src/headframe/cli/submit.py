@@ -171,26 +171,30 @@ def _laid(file: str | None, over: Mapping[str, Any]) -> Any:
 def _follow(session: Session, job: str) -> int:
     """The log until the end, with what happens to the job beside it on a terminal."""
     from headframe.cli.jobs import why
-    from headframe.cli.logs import Lines
+    from headframe.cli.logs import Lines, said_by
 
+    found = session.client.job(job)
+    bar = printing.Bar()
     if sys.stderr.isatty() and not session.json:
-        threading.Thread(target=_tell_events, args=(session, job), daemon=True).start()
-    lines = Lines(ranks=session.client.job(job)["spec"]["nodes_max"] > 1)
-    for piece in session.client.logs(job, follow=True):
+        threading.Thread(target=_tell_events, args=(session, job, bar), daemon=True).start()
+    lines = Lines(ranks=found["spec"]["nodes_max"] > 1, bar=bar)
+    for piece in said_by(session.client, found, follow=True):
         lines.add(piece)
     lines.end()
-    ended = session.client.job(job)
+    # A parent ends right after the last of its jobs.
+    ended = session.client.wait(job)
     printing.note(f"{ended['id']} ({ended['name']}) {ended['state']}{why(ended)}.")
     return exits.of_job(ended)
 
 
-def _tell_events(session: Session, job: str) -> None:
+def _tell_events(session: Session, job: str, bar: printing.Bar) -> None:
     """What the server does meanwhile (such as building an environment), a dim line each, until the job runs."""
     from headframe.base.errors import HeadframeError
 
     try:
         for event in session.client.follow_events(after=0, subject=job):
             if event["reason"]:
+                bar.clear()
                 printing.note(printing.style(f"· {printing.safe(event['reason'])}", "dim", sys.stderr))
             if event["kind"] == "job_running":
                 return

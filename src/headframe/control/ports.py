@@ -76,8 +76,9 @@ class Store(Reads, Protocol):
 class LogPiece:
     """A run of output of one stream. `offset` is where it starts in the job's log, `next` where the following one does.
 
-    `stream` is "stdout", "stderr" or "system" (said by Headframe, such as the marker of a cut). `text` may end without
-    a newline when the line goes on in a later piece.
+    `stream` is "stdout", "stderr", "system" (said by Headframe, such as the marker of a cut) or "progress" (how far the
+    building of the environment is, a line such as `installing: 3 of 13 packages`; a total of 0: it cannot be counted).
+    `text` may end without a newline when the line goes on in a later piece.
     """
 
     offset: int

@@ -26,6 +26,7 @@ from typing import Any
 
 from headframe import __version__
 from headframe.base.errors import CallerError, HeadframeError
+from headframe.base.progress import Progress
 from headframe.engines import agent_containers, agent_wire, cgroups, sandbox
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
@@ -281,7 +282,7 @@ class Agent:
         on_loop = threading.current_thread() is threading.main_thread()
         hand_over = (lambda call: call()) if on_loop else self.loop.post
 
-        def say(text: str) -> None:
+        def say(text: str | Progress) -> None:
             hand_over(lambda: self._say(held, text))
 
         if held.cancelled or not held.active:
@@ -294,9 +295,10 @@ class Agent:
             return
         hand_over(lambda: self._start(held, ready))
 
-    def _say(self, held: Held, text: str) -> None:
+    def _say(self, held: Held, text: str | Progress) -> None:
+        stream = "progress" if isinstance(text, Progress) else "system"
         with contextlib.suppress(OSError):
-            self.log_of(held.record.job_id).say(text, held.record.generation)
+            self.log_of(held.record.job_id).say(str(text), held.record.generation, stream=stream)
             self.grew(held.record.job_id)
 
     def _start(self, held: Held, ready: Ready) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headframe.base.errors import CallerError, EngineError, Invalid
+from headframe.base.progress import Progress
 from headframe.engines import agent_containers, containers, sandbox
 from headframe.engines.agent_spawn import Start, beginning, make_pipes
 from headframe.engines.agent_state import CONTAINER, Folders, safe
@@ -20,6 +21,8 @@ from headframe.engines.sandbox_etc import Etc
 from headframe.engines.variables import Places, hostfile, hosts_of, variables
 from headframe.fleet.engine_words import Launch
 from headframe.fleet.records import Slice
+
+Say = Callable[[str | Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def is_quick(machine: Machine, launch: Launch) -> bool:
     return not (keeps_checkpoints(work) and launch.generation > 1)
 
 
-def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say: Callable[[str], None]) -> Ready:
+def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say: Say) -> Ready:
     """Make everything ready; raises `HeadframeError` or `OSError` when it cannot be."""
     box = machine.sandbox
     ready = Ready([])
@@ -127,7 +130,7 @@ def _check_plain(machine: Machine) -> None:
         )
 
 
-def _environment(machine: Machine, launch: Launch, uid: int | None, say: Callable[[str], None]) -> str:
+def _environment(machine: Machine, launch: Launch, uid: int | None, say: Say) -> str:
     work = launch.work
     if not (work.get("python") or work.get("packages")):
         return ""

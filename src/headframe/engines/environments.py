@@ -31,10 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headframe.base.errors import EngineError, Invalid, StoreFailed
+from headframe.base.progress import Progress
 from headframe.engines import indexes, interpreters
+from headframe.engines.build_progress import BuildProgress
 
 Owner = tuple[int, int]
-Say = Callable[[str], None]
+Say = Callable[[str | Progress], None]
 
 # Raise it when environments are built differently, so that those of before are not taken for new ones.
 _SCHEMA = 1
@@ -78,9 +80,10 @@ def prepare(
 ) -> Path:
     """The folder of an environment with these packages, built if it is not there yet.
 
-    Blocks while it is built, by us or by another thread or process. `say` gets a sentence about what was done, and
-    uv's progress. Raises `Invalid` for packages or a version that cannot be had, `EngineError` when an index is out
-    of reach, `StoreFailed` when the disk is full. A failed build leaves nothing behind.
+    Blocks while it is built, by us or by another thread or process. `say` gets a sentence about what was done, what
+    uv says, and the `Progress` of a build. Raises `Invalid` for packages or a version that cannot be had,
+    `EngineError` when an index is out of reach, `StoreFailed` when the disk is full. A failed build leaves nothing
+    behind.
     """
     wanted = requirements(packages)
     interpreter = interpreters.find(python, owner)
@@ -236,7 +239,12 @@ def _build(build: _Build, digest: str, say: Say) -> int:
     _uv_run(build, [uv, "venv", "--quiet", "--no-project", "--python", str(build.interpreter.path), "--clear"], say)
     if build.packages:
         python = str(build.folder / "bin/python")
-        _uv_run(build, [uv, "pip", "install", "--python", python, "--compile-bytecode", "--", *build.packages], say)
+        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", "--", *build.packages]
+        progress = BuildProgress(build.folder, say)
+        try:
+            _uv_run(build, install, say, progress.line)
+        finally:
+            progress.end()
     _seal(build.folder)
     # Others find the interpreter through this link, and show its surroundings to jobs.
     if os.path.realpath(build.folder / "bin/python") != str(build.interpreter.path):
@@ -260,8 +268,8 @@ def _uv() -> Path:
     return Path(found)
 
 
-def _uv_run(build: _Build, command: list[str], say: Say) -> None:
-    """Run one uv command confined; raises with the end of what it printed when it fails."""
+def _uv_run(build: _Build, command: list[str], say: Say, heard: Callable[[str], None] = lambda line: None) -> None:
+    """Run one uv command confined; raises with the end of what it printed when it fails. `heard` gets each line."""
     sources = indexes.settings()
     if sources.pop("UV_NO_INDEX", "") and command[1] == "pip":
         # uv knows this one as an option only.
@@ -302,8 +310,9 @@ def _uv_run(build: _Build, command: list[str], say: Say) -> None:
         while raw := child.stderr.readline(8192):
             line = _CONTROL.sub("", raw.decode(errors="replace")).rstrip()[:400]
             ending.append(line)
+            heard(line)
             if said < _SAID_LINES and line.lstrip().startswith(
-                ("Resolved", "Downloading", "Building", "Built", "Prepared")
+                ("Resolved", "Downloading", "Building", "Built", "Prepared", "Installed")
             ):
                 said += 1
                 say(f"uv: {line.strip()}")

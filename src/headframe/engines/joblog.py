@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-STREAMS = ("stdout", "stderr", "system")
+STREAMS = ("stdout", "stderr", "system", "progress")
 DEFAULT_BOUND = 64 << 20  # bytes of one job's log
 SEGMENTS = 8  # the bound is cut into so many: the first and the newest seven stay
 MERGE_US = 20_000  # output within this span becomes one piece, unless a line ends
@@ -146,10 +146,10 @@ class LogWriter:
         self._line_open = moved > 0 and os.pread(self._raw, 1, self.end - self._start - 1) != b"\n"
         return moved
 
-    def say(self, text: str, attempt: int, rank: int = 0) -> None:
-        """Append lines of our own (stream "system")."""
+    def say(self, text: str, attempt: int, rank: int = 0, stream: str = "system") -> None:
+        """Append lines of our own."""
         self._owner = None
-        self._begin((attempt, rank, STREAMS.index("system")))
+        self._begin((attempt, rank, STREAMS.index(stream)))
         content = text.encode("utf-8", "replace") if text.endswith("\n") else text.encode("utf-8", "replace") + b"\n"
         written = os.pwrite(self._raw, content, self.end - self._start)
         self.end += written
