@@ -246,11 +246,11 @@ class Bar:
             if self._bars is None:
                 self._bars = _bar_of_steps()
                 self._bars.add_task("", many="")
-                self._bars.start()
             self._bars.update(
                 self._bars.task_ids[0], description=step.what, completed=step.done, total=step.total or None,
                 many=many if step.total else "",
             )  # fmt: skip
+            self._bars.start()
 
     def clear(self) -> None:
         with self._lock:

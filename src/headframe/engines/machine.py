@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from headframe.base.errors import Invalid
+from headframe.engines.nvlinks import link_groups
 from headframe.fleet.records import Accelerator, Node
 
 REGION, CLUSTER = "reg_local", "clu_local"
@@ -119,13 +120,17 @@ def _nvidia(node_id: str, host: str) -> tuple[list[Accelerator], dict[str, dict[
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return [], {}
-    cards, devices = [], {}
+    cards: list[Accelerator] = []
+    devices: dict[str, dict[str, Any]] = {}
     try:
+        handles: dict[int, Any] = {}
         for index in range(pynvml.nvmlDeviceGetCount()):
-            card, minor = _nvidia_card(pynvml, index, node_id, host)
+            card, minor = _nvidia_card(pynvml, index, node_id, host, handles)
             cards.append(card)
             files = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", f"/dev/nvidia{minor}"]
             devices[card.id] = {"cuda": card.uuid or str(index), "fake": False, "nodes": files}
+        links = link_groups(pynvml, handles)
+        cards = [replace(card, links=links.get(card.index, "")) for card in cards]
     except pynvml.NVMLError:
         pass  # the driver went away while we asked; the next report tells
     finally:
@@ -134,7 +139,8 @@ def _nvidia(node_id: str, host: str) -> tuple[list[Accelerator], dict[str, dict[
     return cards, devices
 
 
-def _nvidia_card(nvml: Any, index: int, node_id: str, host: str) -> tuple[Accelerator, int]:
+def _nvidia_card(nvml: Any, index: int, node_id: str, host: str, handles: dict[int, Any]) -> tuple[Accelerator, int]:
+    """One device and its number in /dev; those that answer are put into `handles`."""
     identity, kind, memory, uuid, reason, minor = f"acc_{host}_{index}", "GPU", 0, "", "", index
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -148,6 +154,7 @@ def _nvidia_card(nvml: Any, index: int, node_id: str, host: str) -> tuple[Accele
             )
             if errors:
                 reason = f"{errors} uncorrected memory errors since the driver was loaded"
+        handles[index] = handle
     except nvml.NVMLError as problem:
         reason = f"the device does not answer: {problem}"
     return (

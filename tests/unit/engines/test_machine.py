@@ -24,7 +24,8 @@ int nvmlInitWithFlags(unsigned flags) { return 0; }
 int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
 const char *nvmlErrorString(int code) { return "stub"; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) {
+  char *text = getenv("STUB_COUNT"); *count = text ? atoi(text) : 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
   *device = (void *)(long)(index + 1); return lost(*device) ? 15 : 0; }
 int nvmlDeviceGetName(void *device, char *name, unsigned size) {
@@ -34,6 +35,30 @@ int nvmlDeviceGetUUID(void *device, char *name, unsigned size) {
 int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
   memory->total = 81559ULL << 20; memory->free = memory->total; memory->used = 0; return 0; }
 int nvmlDeviceGetMinorNumber(void *device, unsigned *number) { *number = 7 + (unsigned)(long)device; return 0; }
+
+/* STUB_WIRING: "switch" (all GPUs on four switches), "switches without address", "islands" (two times four GPUs, each
+   linked to the three others), "pcie" (two to a PCIe switch), else nothing. */
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
+static int wired(const char *name) { char *text = getenv("STUB_WIRING"); return text && !strcmp(text, name); }
+static int at_switch(void) { return wired("switch") || wired("switches without address"); }
+static void address(pci_t *pci, long bus, const char *form) {
+  memset(pci, 0, sizeof *pci); snprintf(pci->bus_id, sizeof pci->bus_id, form, bus); }
+int nvmlDeviceGetPciInfo_v3(void *device, pci_t *pci) {
+  address(pci, 0x10 + (long)device, "00000000:%02lX:00.0"); return 0; }
+int nvmlDeviceGetNvLinkState(void *device, unsigned link, unsigned *active) {
+  if (!at_switch() && !wired("islands")) return 3;
+  if (link >= 18) return 2;
+  *active = at_switch() || link < 3; return 0; }
+int nvmlDeviceGetNvLinkRemoteDeviceType(void *device, unsigned link, unsigned *type) {
+  *type = at_switch() ? 2 : 0; return 0; }
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(void *device, unsigned link, pci_t *pci) {
+  long self = (long)device - 1, first = self / 4 * 4, other = first + (self - first + 1 + link) % 4;
+  if (wired("switches without address")) address(pci, 0, "00000000:%02lX:00.0");
+  else if (at_switch()) address(pci, 0xc0 + link % 4, "00000000:%02lX:00.0");
+  else address(pci, 0x10 + other + 1, "00000000:%02lx:00.0");
+  return 0; }
+int nvmlDeviceGetTopologyCommonAncestor(void *one, void *two, unsigned *level) {
+  *level = wired("pcie") && ((long)one - 1) / 2 == ((long)two - 1) / 2 ? 10 : 40; return 0; }
 """
 
 
@@ -68,31 +93,56 @@ def test_a_wrong_wish_is_refused(tmp_path: Path, text: str) -> None:
         discover(tmp_path, text)
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the pretended driver")
-@pytest.mark.parametrize("lost", ["", "1"])
-def test_nvidia_devices_are_read_from_the_driver(tmp_path: Path, lost: str) -> None:
-    (tmp_path / "stub.c").write_text(NVML)
-    library = tmp_path / "libnvidia-ml.so.1"
-    build = [
-        "cc",
-        "-shared",
-        "-fPIC",
-        "-w",
-        f"-Wl,-soname,{library.name}",
-        "-o",
-        str(library),
-        str(tmp_path / "stub.c"),
-    ]
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a pretended driver's library."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler for the pretended driver")
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "stub.c").write_text(NVML)
+    library = folder / "libnvidia-ml.so.1"
+    build = ["cc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{library.name}", "-o", str(library), str(folder / "stub.c")]
     subprocess.run(build, check=True)
+    return folder
+
+
+def discovered(driver: Path, shown: str, **stub: str) -> list[str]:
+    """What discovery finds with that driver: `shown` of each device, a Python expression of `c` and `f`."""
     script = (
         "from pathlib import Path; from headframe.engines.machine import discover; f = discover(Path('.'))\n"
-        "for c in f.accelerators: print(c.kind, c.nominal_gib, c.uuid or '-', c.healthy, f.devices[c.id]['nodes'][-1])"
+        f"for c in f.accelerators: print({shown})"
     )
-    env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)} | ({"STUB_LOST": lost} if lost else {})
+    env = {**os.environ, "LD_LIBRARY_PATH": str(driver), **stub}
     run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
-    lines = run.stdout.splitlines()
-    assert lines[0] == "H100 80 GPU-1 True /dev/nvidia8", run.stderr
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+@pytest.mark.parametrize("lost", ["", "1"])
+def test_nvidia_devices_are_read_from_the_driver(driver: Path, lost: str) -> None:
+    shown = "c.kind, c.nominal_gib, c.uuid or '-', c.healthy, f.devices[c.id]['nodes'][-1]"
+    lines = discovered(driver, shown, **({"STUB_LOST": lost} if lost else {}))
+    assert lines[0] == "H100 80 GPU-1 True /dev/nvidia8"
     assert lines[1].split()[3] == ("False" if lost else "True")
+
+
+@pytest.mark.parametrize(
+    ("wiring", "groups"),
+    [
+        ("switch", ["nvlink-0"] * 8),
+        ("switches without address", ["nvlink-0"] * 8),
+        ("islands", ["nvlink-0"] * 4 + ["nvlink-1"] * 4),
+        ("pcie", [f"pcie-{pair}" for pair in range(4) for _ in range(2)]),
+        ("none", [""] * 8),
+    ],
+)
+def test_gpus_with_a_fast_way_to_each_other_are_one_group(driver: Path, wiring: str, groups: list[str]) -> None:
+    assert discovered(driver, "c.links", STUB_COUNT="8", STUB_WIRING=wiring) == groups
+
+
+def test_a_lost_gpu_takes_no_part_in_its_group(driver: Path) -> None:
+    found = discovered(driver, "c.links", STUB_COUNT="8", STUB_WIRING="islands", STUB_LOST="5")
+    assert found == ["nvlink-0"] * 4 + ["nvlink-1", "", "nvlink-1", "nvlink-1"]
 
 
 def test_v2_groups_get_their_limits_and_tell_their_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
