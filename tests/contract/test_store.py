@@ -46,7 +46,7 @@ def charge(number: int, amount_nano: int, **more: Any) -> Charge:
     fields: dict[str, Any] = {"project_id": "prj_1", "meter": "cpu", "at_us": number}
     return Charge(
         f"chg_{number:08d}", "use_1", "alc_1", "job_1", "org_1", kind="usage", member_id="mem_1", price_id="prc_1",
-        quantity=1, per_hour_nano=1, amount_nano=amount_nano, currency="USD", from_us=0, to_us=1, **{**fields, **more},
+        quantity=1, unit_nano=1, amount_nano=amount_nano, currency="USD", from_us=0, to_us=1, **{**fields, **more},
     )  # fmt: skip
 
 

@@ -136,11 +136,11 @@ def expected(allocation: Allocation, prices: Book, now_us: int) -> tuple[Fractio
     for meter, quantity in held.items():
         for start, stop in pairwise(cuts):
             price = _best(prices, meter, start)
-            use += Fraction(quantity * (stop - start) * price.per_hour_nano, UNIT[meter] * HOUR_US) if price else 0
+            use += Fraction(quantity * (stop - start) * price.unit_nano, UNIT[meter] * HOUR_US) if price else 0
         last = _best(prices, meter, cuts[-2]) if end > begin else None
         if last is not None and not allocation.faulted and end - begin < last.minimum_us:
             missing = last.minimum_us - (end - begin)
-            top += Fraction(quantity * missing * last.per_hour_nano, UNIT[meter] * HOUR_US)
+            top += Fraction(quantity * missing * last.unit_nano, UNIT[meter] * HOUR_US)
     return use, top
 
 

@@ -67,7 +67,7 @@ def _of_meter(
     price = _price(prices, meter, begin)
     if price is None:
         return
-    each_us = quantity * price["per_hour_nano"] / HOUR_US
+    each_us = quantity * price["unit_nano"] / HOUR_US
     at = begin
     while at < end:
         stop = min(end, at - at % HOUR_US + HOUR_US)

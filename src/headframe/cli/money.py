@@ -16,7 +16,7 @@ from headframe.cli.printing import Column
 
 PRICES = (
     Column("METER", lambda row: row["meter"], whole=True),
-    Column("PER HOUR", lambda row: printing.money(row["per_hour_nano"], row["currency"]), whole=True, right=True),
+    Column("PER HOUR", lambda row: printing.money(row["unit_nano"], row["currency"]), whole=True, right=True),
     Column("PURCHASE", lambda row: row["purchase"]),
     Column("REGION", lambda row: row["region_id"]),
     Column("FROM", lambda row: printing.moment(row["from_us"]), whole=True),
@@ -48,7 +48,7 @@ CHARGES = (
     Column("METER", lambda row: row["meter"], whole=True),
     Column("KIND", lambda row: row["kind"], whole=True),
     Column("QUANTITY", lambda row: row["quantity"], whole=True, right=True, spare=True),
-    Column("PER HOUR", lambda row: _money(row, row["per_hour_nano"]), right=True, spare=True),
+    Column("PER HOUR", lambda row: _money(row, row["unit_nano"]), right=True, spare=True),
     Column("AMOUNT", lambda row: _money(row, row["amount_nano"]), whole=True, right=True),
 )
 _ORGANIZATION = click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
@@ -236,7 +236,7 @@ def _print_invoice(row: Mapping[str, Any], title: str) -> None:
         Column("METER", lambda line: line["meter"], whole=True),
         Column("KIND", lambda line: line["kind"]),
         Column("QUANTITY", _quantity, whole=True, right=True),
-        Column("PER HOUR", lambda line: _money(row, line["per_hour_nano"]), right=True),
+        Column("PER HOUR", lambda line: _money(row, line["unit_nano"]), right=True),
         Column("AMOUNT", lambda line: _money(row, line["amount_nano"]), whole=True, right=True),
     )
     printing.say(f"{title} {row['month']}, {row['organization_id']}")

@@ -75,7 +75,7 @@ def set_price(
     price = Price(
         id=context.ids.new("price"),
         meter=meter,
-        per_hour_nano=amount.nano,
+        unit_nano=amount.nano,
         from_us=from_us,
         to_us=to_us,
         currency=amount.currency,
@@ -218,7 +218,7 @@ def _region(world: World, named: str) -> str:
 
 def _price_set(price: Price, now_us: int, organization_id: str) -> Event:
     """All of the price is in the event, so that bills can be worked out from events alone."""
-    amount = Money(price.per_hour_nano, price.currency)
+    amount = Money(price.unit_nano, price.currency)
     return Event(
         at_us=now_us,
         kind="price_set",

@@ -334,7 +334,7 @@ def _lines(charges: Iterable[Charge]) -> tuple[InvoiceLine, ...]:
     """Charges summed as on an invoice."""
     sums: dict[tuple[str, str, str, int], list[int]] = {}
     for charge in charges:
-        line = sums.setdefault((charge.project_id, charge.meter, charge.kind, charge.per_hour_nano), [0, 0])
+        line = sums.setdefault((charge.project_id, charge.meter, charge.kind, charge.unit_nano), [0, 0])
         line[0] += charge.quantity
         line[1] += charge.amount_nano
     return tuple(InvoiceLine(*key, divide_half_even(sums[key][0], SECOND_US), sums[key][1]) for key in sorted(sums))

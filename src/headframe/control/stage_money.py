@@ -298,7 +298,7 @@ def _text(nano: int, currency: str) -> str:
 
 # Months.
 
-LINE = ("project_id", "meter", "kind", "per_hour_nano")  # what the charges of one invoice line have in common
+LINE = ("project_id", "meter", "kind", "unit_nano")  # what the charges of one invoice line have in common
 
 
 def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int) -> Changes:

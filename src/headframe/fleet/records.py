@@ -115,7 +115,8 @@ class Allocation:
     time is charged. Its job is in `job_id`; owners are kept here so that money need not know jobs. `faulted` says
     that it ended through our fault (node failure), so that no minimum is charged. `metered_us` is how far usage
     records reach, `records` how many there are, `running_metered_us` how much running time they cover; `settled` that
-    all of it is metered and charged, so that the loop need not keep it warm.
+    all of it is metered and charged, so that the loop need not keep it warm. `marks` are moments (ascending) from which
+    its running time is of another kind: "stopped", "repair", or "running" again.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Allocation:
     records: int = 0
     running_metered_us: int = 0
     settled: bool = False
+    marks: tuple[tuple[int, str], ...] = ()
     version: int = 1
 
 

@@ -44,7 +44,7 @@ def close_month(
     The lines are sums of charges, each exact to the nano-unit, so the total is exact too; only what is left to pay is
     rounded, once, half to even. The difference goes to the account "rounding", so that "receivable" is what people pay.
     """
-    ordered = tuple(sorted(lines, key=lambda line: (line.project_id, line.meter, line.kind, line.per_hour_nano)))
+    ordered = tuple(sorted(lines, key=lambda line: (line.project_id, line.meter, line.kind, line.unit_nano)))
     total = sum(line.amount_nano for line in ordered)
     owed = total - from_wallet_nano
     invoice = Invoice(

@@ -110,8 +110,6 @@ _LIST_MICRO_USD = (
 def default_prices(now_us: int) -> tuple[Price, ...]:
     """The price list of a new cloud, in USD, for every region and purchase kind, from `now_us` on."""
     return tuple(
-        Price(
-            id=f"price_list_{meter.replace(':', '_').lower()}", meter=meter, per_hour_nano=micro * 1000, from_us=now_us
-        )
+        Price(id=f"price_list_{meter.replace(':', '_').lower()}", meter=meter, unit_nano=micro * 1000, from_us=now_us)
         for meter, micro in _LIST_MICRO_USD
     )

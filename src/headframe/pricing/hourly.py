@@ -10,7 +10,7 @@ from headframe.pricing.records import Price
 
 def amount_nano(price: Price, meter: str, quantity: int) -> int:
     """What `quantity` (thousandths or MiB, times microseconds) costs: exact, then rounded once, half to even."""
-    return divide_half_even(quantity * price.per_hour_nano, unit_of(meter) * HOUR_US)
+    return divide_half_even(quantity * price.unit_nano, unit_of(meter) * HOUR_US)
 
 
 def minimum_us(price: Price, ran_us: int) -> int:

@@ -56,7 +56,7 @@ def _charge(
         kind=kind,
         price_id=price.id,
         quantity=quantity,
-        per_hour_nano=price.per_hour_nano,
+        unit_nano=price.unit_nano,
         amount_nano=SHAPES[price.shape].amount_nano(price, meter, quantity),
         currency=price.currency,
         from_us=from_us,
@@ -77,7 +77,7 @@ def rate_fine(
     for meter, quantity in sorted(held.items()):
         price = book.find(meter, region_id, purchase, currency, at_us)
         if price is not None:
-            fine += quantity * price.per_hour_nano * (FINE // unit_of(meter))
+            fine += quantity * price.unit_nano * (FINE // unit_of(meter))
             minimum_us = max(minimum_us, price.minimum_us)
     return fine, minimum_us
 
@@ -90,7 +90,7 @@ def least_nano(
     for meter, quantity in sorted(held.items()):
         price = book.find(meter, region_id, purchase, currency, at_us)
         if price is not None:
-            fine += quantity * price.per_hour_nano * (FINE // unit_of(meter)) * max(price.minimum_us - ran_us, 0)
+            fine += quantity * price.unit_nano * (FINE // unit_of(meter)) * max(price.minimum_us - ran_us, 0)
     return -(-fine // (FINE * HOUR_US))
 
 
@@ -99,7 +99,7 @@ def fine_between(
 ) -> int:
     """What holding `held` over [from_us, to_us) costs, exactly, in 1/FINE nano-units times microseconds of an hour."""
     return sum(
-        quantity * price.per_hour_nano * (FINE // unit_of(meter)) * (stop - start)
+        quantity * price.unit_nano * (FINE // unit_of(meter)) * (stop - start)
         for meter, quantity in sorted(held.items())
         for start, stop, price in book.pieces(meter, region_id, purchase, currency, from_us, to_us)
         if price is not None

@@ -53,7 +53,7 @@ class Item:
     from_us: int
     to_us: int
     quantity: int
-    per_hour_nano: int
+    unit_nano: int
     amount_nano: int
     price_id: str
 
@@ -175,7 +175,7 @@ def _charges_differ(
         currency = organizations[life.organization_id].currency
         expected = sorted(_bill(life, story.prices, currency, end_us))
         found = sorted(
-            Item(c.meter, c.kind, c.from_us, c.to_us, c.quantity, c.per_hour_nano, c.amount_nano, c.price_id)
+            Item(c.meter, c.kind, c.from_us, c.to_us, c.quantity, c.unit_nano, c.amount_nano, c.price_id)
             for c in booked.get(name, [])
         )
         for want, have in _pairs(expected, found):
@@ -216,8 +216,8 @@ def _bill(life: _Life, prices: list[dict[str, Any]], currency: str, end_us: int)
 
 def _item(meter: str, kind: str, from_us: int, to_us: int, quantity: int, price: dict[str, Any]) -> Item:
     unit = 1024 if meter in ("memory", "disk") else 1000
-    amount = round(Fraction(quantity, unit) * Fraction(price["per_hour_nano"], HOUR_US))  # half to even
-    return Item(meter, kind, from_us, to_us, quantity, price["per_hour_nano"], amount, price["id"])
+    amount = round(Fraction(quantity, unit) * Fraction(price["unit_nano"], HOUR_US))  # half to even
+    return Item(meter, kind, from_us, to_us, quantity, price["unit_nano"], amount, price["id"])
 
 
 def _held(slices: list[dict[str, Any]]) -> dict[str, int]:
@@ -367,7 +367,7 @@ def _invoices_differ(
 def _lines(charges: list[Charge]) -> tuple[InvoiceLine, ...]:
     sums: dict[tuple[str, str, str, int], list[int]] = defaultdict(lambda: [0, 0])
     for charge in charges:
-        line = sums[charge.project_id, charge.meter, charge.kind, charge.per_hour_nano]
+        line = sums[charge.project_id, charge.meter, charge.kind, charge.unit_nano]
         line[0] += charge.quantity
         line[1] += charge.amount_nano
     return tuple(

@@ -18,8 +18,9 @@ from headframe.control.records import Reply
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region, Reservation
 from headframe.jobs.records import Attempt, Job
 from headframe.ledger.records import Invoice, Transfer
-from headframe.metering.records import UsageRecord
-from headframe.pricing.records import Charge, Price
+from headframe.ledger.wallets import Burn, Grant, Hold
+from headframe.metering.records import Intake, Meter, Reading, UsageEvent, UsageRecord
+from headframe.pricing.records import Charge, Contract, Exchange, Price
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota, Secret
 from headframe.workloads.records import Dataset
 
@@ -42,8 +43,17 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (Job, "jobs"),
     (Attempt, "attempts"),
     (UsageRecord, "usage_records"),
+    (Meter, "meters"),
+    (UsageEvent, "usage_events"),
+    (Reading, "readings"),
+    (Intake, "intakes"),
     (Price, "prices"),
+    (Exchange, "exchanges"),
+    (Contract, "contracts"),
     (Charge, "charges"),
+    (Grant, "grants"),
+    (Burn, "burns"),
+    (Hold, "holds"),
     (Transfer, "transfers"),
     (Invoice, "invoices"),
     (Dataset, "datasets"),
@@ -52,7 +62,7 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
 )
 
 # What may only be added to, ever: enforced by triggers, so that no defect and no hand at a prompt rewrites a bill.
-APPEND_ONLY: tuple[type[Any], ...] = (UsageRecord, Charge, Transfer, Invoice, Event)
+APPEND_ONLY: tuple[type[Any], ...] = (UsageRecord, UsageEvent, Exchange, Charge, Burn, Transfer, Invoice, Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,14 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     ),
     Attempt: (_by("job_id", "number"), _by("allocation_id"), _by("id", where="outcome = ''")),
     UsageRecord: (_by("allocation_id", "from_us"), _by("job_id", "id"), _by("organization_id", "from_us")),
+    Meter: (_by("event_type"),),
+    UsageEvent: (_unique("arrival"), _by("organization_id", "type", "at_us")),
+    Reading: (_by("organization_id", "from_us"),),
     Price: (_by("meter", "from_us"),),
+    Contract: (_by("organization_id", "id"),),
+    Grant: (_by("organization_id", "id"), _by("id", where="left_nano > 0")),
+    Burn: (_by("grant_id"), _by("charge_id")),
+    Hold: (_by("organization_id", "id"), _by("id", where="stage = 'pending'")),
     Charge: (_by("organization_id", "at_us"), _by("job_id", "id"), _by("usage_id")),
     Transfer: (_by("debit", "currency"), _by("credit", "currency"), _by("organization_id", "at_us"), _by("source")),
     Invoice: (_unique("number"), _unique("organization_id", "month")),

@@ -367,7 +367,7 @@ def test_a_command_with_commands_lists_when_alone(cloud: Cloud, capsys: pytest.C
 
 def test_invoices_are_exact(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     line = {
-        "project_id": "prj_1", "meter": "gpu:H100", "kind": "usage", "per_hour_nano": 2_500_000_000,
+        "project_id": "prj_1", "meter": "gpu:H100", "kind": "usage", "unit_nano": 2_500_000_000,
         "quantity": 3_600_000, "amount_nano": 2_500_000_001,
     }  # fmt: skip
     cloud.answers["GET", "/v1/invoices/draft"] = {
@@ -385,7 +385,7 @@ def test_charges_are_exact(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> 
     cloud.answers["GET", "/v1/jobs/a"] = _job()
     charge = {
         "id": "use_1.cpu.0", "job_id": "job_1", "meter": "cpu", "kind": "usage", "quantity": 874_180_000,
-        "per_hour_nano": 21_800_000, "amount_nano": 5_294, "currency": "USD",
+        "unit_nano": 21_800_000, "amount_nano": 5_294, "currency": "USD",
     }  # fmt: skip
     cloud.page("/v1/charges", charge)
     assert main(["charges", "a"]) == 0

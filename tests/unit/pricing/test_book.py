@@ -62,4 +62,4 @@ def test_the_list_of_a_new_cloud_prices_everything_that_can_be_held() -> None:
     for meter in ("cpu", "memory", "disk", "gpu:H100", "gpu:something new"):
         price = book.find(meter, "anywhere", "on-demand", "USD", 5)
         assert price is not None
-        assert price.per_hour_nano > 0
+        assert price.unit_nano > 0

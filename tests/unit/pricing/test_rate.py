@@ -40,8 +40,8 @@ def test_provisioning_is_free_and_another_currency_has_no_price_here() -> None:
 
 
 def test_one_microsecond_is_rounded_once_half_to_even() -> None:
-    def amount(per_hour_nano: int) -> int:
-        book = Book([Price("p", "cpu", per_hour_nano, from_us=0)])
+    def amount(unit_nano: int) -> int:
+        book = Book([Price("p", "cpu", unit_nano, from_us=0)])
         (charge,) = rate([used(0, 1, quantities={"cpu": 1000})], book, "USD")
         return charge.amount_nano
 

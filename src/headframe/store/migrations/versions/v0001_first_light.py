@@ -48,7 +48,7 @@ _TABLES = {
         "id:text organization_id:text project_id:text member_id:text job_id:text cluster_id:text "
         "generation:number purchase:text slices:text held_us:number state:text running_us:number? "
         "released_us:number? reason:text faulted:truth metered_us:number records:number running_metered_us:number "
-        "settled:truth version:number"
+        "settled:truth marks:text version:number"
     ),
     "reservations": (
         "id:text organization_id:text name:text from_us:number to_us:number project_id:text? kind:text count:number "
@@ -69,16 +69,46 @@ _TABLES = {
     "usage_records": (
         "id:text allocation_id:text job_id:text organization_id:text project_id:text member_id:text purchase:text "
         "region_id:text state:text from_us:number to_us:number quantities:text last:truth "
-        "running_before_us:number faulted:truth"
+        "running_before_us:number faulted:truth labels:text late_month:text"
     ),
+    "meters": (
+        "id:text event_type:text aggregation:text unit:text path:text group_by:text window:text created_us:number "
+        "used:truth version:number"
+    ),
+    "usage_events": (
+        "id:text arrival:number organization_id:text project_id:text type:text at_us:number received_us:number data:text"
+    ),
+    "readings": (
+        "id:text organization_id:text project_id:text meter:text labels:text from_us:number to_us:number value:number "
+        "latest_us:number records:number version:number"
+    ),
+    "intakes": ("id:text arrival:number version:number"),
     "prices": (
-        "id:text meter:text per_hour_nano:number from_us:number to_us:number? currency:text region_id:text "
-        "purchase:text shape:text minimum_us:number version:number"
+        "id:text meter:text unit_nano:number from_us:number to_us:number? currency:text unit:text organization_id:text "
+        "region_id:text purchase:text term:text shape:text minimum_us:number tiers:text watts:number book:number "
+        "version:number"
+    ),
+    "exchanges": ("id:text base:text quote:text rate_pico:number from_us:number source:text"),
+    "contracts": (
+        "id:text organization_id:text project_id:text title:text shape:text unit_nano:number from_us:number "
+        "to_us:number currency:text meter:text region_id:text quantity:number unit:text upfront:truth steps:text "
+        "state:text created_us:number rated_us:number version:number"
     ),
     "charges": (
         "id:text usage_id:text allocation_id:text job_id:text organization_id:text project_id:text member_id:text "
-        "meter:text kind:text price_id:text quantity:number per_hour_nano:number amount_nano:number currency:text "
-        "from_us:number to_us:number at_us:number"
+        "meter:text kind:text price_id:text quantity:number unit_nano:number amount_nano:number currency:text "
+        "from_us:number to_us:number at_us:number unit:text region_id:text purchase:text pricing:text list_nano:number "
+        "contracted_nano:number effective_nano:number contract_id:text tax:text fx_base:text fx_rate_pico:number "
+        "fx_source:text fx_us:number labels:text late_month:text corrects:text"
+    ),
+    "grants": (
+        "id:text organization_id:text amount_nano:number left_nano:number currency:text from_us:number "
+        "expires_us:number? priority:number project_id:text meter:text paid:truth note:text version:number"
+    ),
+    "burns": ("id:text grant_id:text charge_id:text organization_id:text amount_nano:number at_us:number"),
+    "holds": (
+        "id:text organization_id:text project_id:text amount_nano:number currency:text source:text at_us:number "
+        "expires_us:number stage:text posted_nano:number version:number"
     ),
     "transfers": (
         "id:text debit:text credit:text amount_nano:number currency:text at_us:number kind:text source:text "
@@ -132,7 +162,18 @@ _INDICES = (
     ("usage_records", "allocation_id from_us", False, ""),
     ("usage_records", "job_id id", False, ""),
     ("usage_records", "organization_id from_us", False, ""),
+    ("meters", "event_type", False, ""),
+    ("usage_events", "arrival", True, ""),
+    ("usage_events", "organization_id type at_us", False, ""),
+    ("readings", "organization_id from_us", False, ""),
     ("prices", "meter from_us", False, ""),
+    ("contracts", "organization_id id", False, ""),
+    ("grants", "organization_id id", False, ""),
+    ("grants", "id", False, "left_nano > 0"),
+    ("burns", "grant_id", False, ""),
+    ("burns", "charge_id", False, ""),
+    ("holds", "organization_id id", False, ""),
+    ("holds", "id", False, "stage = 'pending'"),
     ("charges", "organization_id at_us", False, ""),
     ("charges", "job_id id", False, ""),
     ("charges", "usage_id", False, ""),
@@ -148,7 +189,16 @@ _INDICES = (
     ("events", "organization_id seq", False, ""),
 )
 
-_APPEND_ONLY = ("usage_records", "charges", "transfers", "invoices", "events")
+_APPEND_ONLY = (
+    "usage_records",
+    "usage_events",
+    "exchanges",
+    "charges",
+    "burns",
+    "transfers",
+    "invoices",
+    "events",
+)
 
 _FORMS: dict[str, Any] = {
     "text": sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"),
