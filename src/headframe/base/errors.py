@@ -103,6 +103,12 @@ class Conflict(CallerError):
     status = 409
 
 
+class Overlap(Conflict):
+    """A reservation cannot have its place: it is promised to others for that time, or held without an end."""
+
+    code = "reservation_overlap"
+
+
 class VersionConflict(Conflict):
     """Somebody changed the record first."""
 

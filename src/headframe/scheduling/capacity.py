@@ -94,6 +94,13 @@ class Capacity:
         )
         return other
 
+    def nothing(self) -> Capacity:
+        """A copy in which nothing is free: what is then given back is all that may be used."""
+        other = self.scratch()
+        for array in (other.cpu, other.memory, other.disk, other.gpu):
+            array[...] = 0
+        return other
+
     def allowed(self, clusters: tuple[str, ...]) -> NDArray[np.bool_]:
         """Nodes that a job's `clusters:` admits: "any", or cluster names, region names, or `label=value`."""
         mask = self.ready.copy()
