@@ -122,7 +122,13 @@ def test_forgetting_drops_the_attempt_and_keeps_log_and_outputs(place: Place) ->
 
 
 def test_a_gang_starts_together_and_its_first_failure_ends_it(place: Place) -> None:
-    run = 'echo "$RANK of $WORLD_SIZE"; if [ "$RANK" = 1 ]; then exit 9; fi; sleep 100'
+    # A failure may end a task before its first line, so the one that fails waits until all have begun.
+    run = """
+        echo "$RANK of $WORLD_SIZE"; touch "$HEADFRAME_OUTPUTS/begun$RANK"
+        if [ "$RANK" != 1 ]; then sleep 100; fi
+        until [ -e "$HEADFRAME_OUTPUTS/begun0" ] && [ -e "$HEADFRAME_OUTPUTS/begun2" ]; do sleep 0.02; done
+        exit 9
+    """
     end = place.run("gang", run, tasks=3)
     assert (end.seen, end.exit_code) == (Seen.EXITED, 9)
     assert sorted(place.text("gang", "stdout").split("\n")) == ["", "0 of 3", "1 of 3", "2 of 3"]

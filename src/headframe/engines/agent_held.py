@@ -40,7 +40,8 @@ class Held:
             self.host.push(self)
 
     def start(self, starts: list[Start]) -> None:
-        """Start all tasks of the gang."""
+        """Start all tasks of the gang, before the end of any is looked at. How far each has got when a failure of
+        another ends it is not promised."""
         record = self.record
         record.groups = {str(start.rank): list(start.groups) for start in starts}
         record.memory = {str(start.rank): start.memory_mib for start in starts}
