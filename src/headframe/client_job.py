@@ -63,7 +63,7 @@ class Source:
         try:
             jobfile.parse(shown, env=env, lines=self.lines)
         except InvalidSpec as error:
-            if self.name and error.line:
+            if self.name:
                 error.details["file"] = self.name
             raise
 

@@ -108,11 +108,18 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _tell(error: HeadframeError) -> None:
-    """One line of cause, one of what to do next, on standard error."""
-    file, line = error.details.get("file"), error.details.get("line")
-    place = f"{file or 'job file'}:{line}: " if line else f"{file}: " if file else ""
-    printing.note(f"{printing.style('Error:', 'red', sys.stderr)} {printing.safe(place + error.message)}")
-    next_step = error.next_step
+    """A line of cause for each fault, and what to do next, on standard error."""
+    told: Any = error.details.get("errors")
+    several = isinstance(told, list) and len(told) > 1 and all(isinstance(each, dict) for each in told)
+    faults: list[dict[str, Any]] = told if several else [{**error.details, "message": error.message}]
+    file = error.details.get("file")
+    for fault in faults:
+        line = fault.get("line")
+        place = f"{file or 'job file'}:{line}: " if line else f"{file}: " if file else ""
+        text = printing.safe(f"{place}{fault.get('message', '')}")
+        allowed = printing.safe(fault.get("next_step")) if several else ""
+        printing.note(f"{printing.style('Error:', 'red', sys.stderr)} {text}{f' {allowed}' if allowed else ''}")
+    next_step = "" if several else error.next_step
     if isinstance(error, Unauthenticated):
         next_step = "Sign in with `headframe login`, or set HEADFRAME_URL and HEADFRAME_KEY."
     if next_step:

@@ -93,10 +93,10 @@ FIELDS: tuple[Field, ...] = (
           "on-demand"),
     Field("reservation", "name", "The reservation that the job runs in: its name or id. Its purchase is then reserved.",
           "spring-run", readers.reference, _TEXT, "with purchase: reserved the only one there is; else none"),
-    Field("max_price", "money", "The most for one GPU-hour; for spot only.", "1.50 USD", readers.money, _NUMBER_OR_TEXT,
+    Field("max_price", "money", "The most for one GPU-hour; for spot only.", "1.50 USD", readers.money, _TEXT,
           "no limit"),
     Field("budget", "money", "The job is stopped, with warning, before it costs more.", "500 USD", readers.money,
-          _NUMBER_OR_TEXT, "no limit"),
+          _TEXT, "no limit"),
     Field("schedule.cron", "five fields", "Starts a job at each of these moments (UTC).", '"0 3 * * *"', readers.cron,
           _TEXT, required=True),
     Field("array.index", "range", "One job for each index, given as $HEADFRAME_ARRAY_INDEX.", "0..99", readers.index,
@@ -178,15 +178,15 @@ def _array(values: Mapping[str, Any]) -> Array | None:
 
 
 def _environment(written: Mapping[str, str | None], given: Mapping[str, str]) -> dict[str, str]:
-    """What is given at submit goes before what is written; a null that nobody gave is refused by name."""
+    """What is given at submit goes before what is written; nulls that nobody gave are refused by name."""
     merged = {**written, **readers.variables(given, "env")}
-    for key, value in merged.items():
-        if value is None:
-            raise Invalid(
-                f"env.{key} must be given at submit.",
-                field=f"env.{key}",
-                allowed=f"--env {key}=VALUE, or a value in the job file",
-            )
+    lacking = [key for key, value in merged.items() if value is None]
+    if lacking:
+        raise Invalid(
+            f"{', '.join(f'env.{key}' for key in lacking[:20])} must be given at submit.",
+            field=f"env.{lacking[0]}",
+            allowed=f"{' '.join(f'--env {key}=VALUE' for key in lacking[:20])}, or a value in the job file",
+        )
     return {key: value for key, value in merged.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""Job files: from a document (`parse`) or YAML text (`read`) to a request, or to one error that says where and why."""
+"""Job files: from a document (`parse`) or YAML text (`read`) to a request, or to one error that names every fault."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from headframe.workloads.spec import Spec
 MAX_DEPTH = 20
 MAX_ITEMS = 50_000
 MAX_TEXT = 1024 * 1024
+MOST_FAULTS = 20  # told at once
 _SHOWN = 200
 
 
@@ -35,6 +36,7 @@ def parse(
 ) -> Spec:
     """The request that a document makes; raises `InvalidSpec` and nothing else, whatever the document holds.
 
+    The error is that of the first fault; `details["errors"]` lists all of them where there are several.
     `env` are values given at submit; `lines` says where fields stand in the file (see `read`); `name` is for a
     job whose document gives none.
     """
@@ -44,9 +46,13 @@ def parse(
         _check_shape(document)
         _check_shape(dict(env or {}))
         kind = _kind_of(document)
-        return kind.build(_values(document, kind), env or {}, name or "job")
+        faults: list[Invalid] = []
+        values = _values(document, kind, faults)
+        if not faults:
+            return kind.build(values, env or {}, name or "job")
     except Invalid as error:
-        raise _told(error, lines or {}) from None
+        faults = [error]
+    raise _all_told([_told(fault, lines or {}) for fault in faults])
 
 
 def _kind_of(document: Mapping[str, object]) -> Kind:
@@ -56,61 +62,58 @@ def _kind_of(document: Mapping[str, object]) -> Kind:
     return KINDS[written]
 
 
-def _values(document: Mapping[str, object], kind: Kind) -> dict[str, Any]:
-    """Normalized values by dotted name. A field that is null is as good as absent."""
-    flat = _flat(document, kind.fields)
+def _values(document: Mapping[str, object], kind: Kind, faults: list[Invalid]) -> dict[str, Any]:
+    """Normalized values by dotted name; what is wrong goes to `faults`. A field that is null is as good as absent."""
+    flat = _flat(document, kind.fields, faults)
     found: dict[str, Any] = {}
     for item in kind.fields:
-        if flat.get(item.name) is not None:
-            found[item.name] = item.read(flat[item.name], item.name)
-        elif item.required and _is_needed(item, document):
-            raise Invalid(
-                f"{item.name} is missing.", field=item.name, allowed=f"{item.form}, such as {item.name}: {item.example}"
-            )
+        try:
+            if flat.get(item.name) is not None:
+                found[item.name] = item.read(flat[item.name], item.name)
+            elif item.required and _is_needed(item, document):
+                text = f"{item.form}, such as {item.name}: {item.example}"
+                raise Invalid(f"{item.name} is missing.", field=item.name, allowed=text)
+        except Invalid as error:
+            faults.append(error)
     return found
 
 
 def _is_needed(item: Field, document: Mapping[str, object]) -> bool:
     """A required field of a table is needed where the table is there."""
     table, dot, _ = item.name.partition(".")
-    return not dot or document.get(table) is not None
+    return not dot or isinstance(document.get(table), Mapping)
 
 
-def _flat(document: Mapping[str, object], fields: tuple[Field, ...]) -> dict[str, object]:
-    """Values by dotted name; an unknown name is refused with the nearest known one."""
+def _flat(document: Mapping[str, object], fields: tuple[Field, ...], faults: list[Invalid]) -> dict[str, object]:
+    """Values by dotted name; an unknown name is a fault that tells the nearest known one."""
     known = [item.name for item in fields]
     nested = tables(fields)
     flat: dict[str, object] = {}
     for key, value in document.items():
         if key not in nested:
-            _know(key, known)
             flat[key] = value
         elif isinstance(value, Mapping):
-            for inner, item in value.items():
-                _know(f"{key}.{inner}", known)
-                flat[f"{key}.{inner}"] = item
+            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
         elif value is not None:
             inner_names = ", ".join(one.partition(".")[2] for one in known if one.startswith(f"{key}."))
-            raise refused(key, value, "is not a table", f"a table with {inner_names}")
+            faults.append(refused(key, value, "is not a table", f"a table with {inner_names}"))
+    faults += [_unknown(name, known, nested) for name in flat if name not in known]
     return flat
 
 
-def _know(name: str, known: list[str]) -> None:
-    if name in known and (name.count(".") == 0 or name.partition(".")[0]):
-        return
-    last = name.rpartition(".")[2]
-    by_end = {one.rpartition(".")[2]: one for one in reversed(known)}
-    near = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
-    near = near or [by_end[end] for end in difflib.get_close_matches(last[:64], list(by_end), n=1, cutoff=0.6)]
-    if last in by_end:
-        near = [by_end[last]]
-    raise Invalid(
-        f"{name!r} is not a field of a job file.",
-        field=name,
-        allowed=f"did you mean {near[0]}?"
-        if near
-        else ", ".join(dict.fromkeys(one.partition(".")[0] for one in known)),
-    )
+def _unknown(name: str, known: list[str], nested: tuple[str, ...]) -> Invalid:
+    """The fault of a name that no field has, with the one that was probably meant."""
+    table, _, last = name.rpartition(".")
+    # What may stand there, by its last word, and then what may stand anywhere.
+    here = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == table}
+    here |= {} if table else {one: one for one in nested}
+    anywhere = {one.rpartition(".")[2]: one for one in reversed(known)}
+    near = [anywhere[last]] if last in anywhere else []
+    for names in (here, anywhere):
+        near += [names[word] for word in difflib.get_close_matches(last[:64], list(names), n=1, cutoff=0.6)]
+    names_here = here if table else dict.fromkeys(one.partition(".")[0] for one in known)
+    meant = f"did you mean {near[0]}?" if near else ", ".join(names_here)
+    return Invalid(f"{name!r} is not a field of a job file.", field=name, allowed=meant)
 
 
 def _check_shape(document: Mapping[str, object]) -> None:
@@ -174,8 +177,19 @@ def _brief(value: object) -> str:
     return str(value)
 
 
+def _all_told(faults: list[InvalidSpec]) -> InvalidSpec:
+    """The first fault in the order of the file, which carries the others."""
+    faults.sort(key=lambda fault: fault.line or 0)
+    first = faults[0]
+    if len(faults) > 1:
+        first.details["errors"] = [
+            {"message": fault.message, **fault.details, "next_step": fault.next_step} for fault in faults[:MOST_FAULTS]
+        ]
+    return first
+
+
 def _told(error: Invalid, lines: Mapping[str, int]) -> InvalidSpec:
-    """The one error that the person sees: field, value, what is allowed, line, and what to do."""
+    """One error as the person sees it: field, value, what is allowed, line, and what to do."""
     place: str = error.field
     while place and place not in lines:
         cut = max(place.rfind("."), place.rfind("["))

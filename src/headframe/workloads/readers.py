@@ -232,6 +232,8 @@ def money(value: object, field: str) -> Money:
     if isinstance(value, str):
         text(value, field, longest=64)
     found = parse_money(value, field=field)
+    if isinstance(value, int | float) or not value.strip()[-1:].isalpha():  # type: ignore[attr-defined]
+        raise refused(field, value, "has no currency", f"an amount with its currency, such as {value} USD")
     if found.nano <= 0:
         raise refused(field, value, "is not above zero", "an amount above zero, such as 500 USD")
     return found

@@ -453,3 +453,14 @@ def test_every_error_class_has_an_exit_code() -> None:
         kind: Any = waiting.pop()
         waiting += kind.__subclasses__()
         assert 1 <= exits.code_of(kind("x")) <= 6
+
+
+def test_all_faults_of_a_job_file_are_told_with_their_lines(cloud: Cloud, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("run: x\nbudget: 5\nresorces: {gpu: 1}\n")
+    assert main(["submit", "job.yaml"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: job.yaml:2: budget has no currency: 5. Allowed: an amount with its currency, such as 5 USD.",
+        "Error: job.yaml:3: 'resorces' is not a field of a job file. Did you mean resources?",
+    ]
+    assert cloud.asked == []

@@ -224,6 +224,8 @@ def test_cores(cpu: object, bounds: tuple[int, int | None]) -> None:
         ("budget", "5 XXX"),
         ("budget", float("nan")),
         ("budget", 10**30),
+        ("budget", 5),
+        ("budget", "5"),
         ("schedule.cron", "every day"),
         ("schedule.cron", "0 0 30 2 *"),
         ("schedule.cron", "* * * * * *"),
@@ -275,6 +277,9 @@ def test_fields_that_contradict_each_other(document: dict[str, object], field: s
     [
         ("resources: {gpus: 1}", "resources.gpu"),
         ("gpu: 1", "resources.gpu"),
+        ("resorces: {gpu: 1}", "did you mean resources?"),
+        ("ressources: {gpu: 1}", "did you mean resources?"),
+        ("retry: {zzz: 3}", "on, max"),
         ("pyhton: '3.12'", "python"),
         ("max_time: 3d", "max_"),
         ("comand: x", ""),
@@ -285,6 +290,30 @@ def test_an_unknown_field_is_refused_with_its_line_and_the_nearest_name(written:
     assert error.line == 3
     assert meant in error.allowed
     assert written.partition(":")[0] in error.message
+
+
+def test_an_amount_without_currency_is_refused_with_what_to_write() -> None:
+    error = refused("run: x\nbudget: 5\n")
+    assert error.message == "budget has no currency: 5."
+    assert error.next_step == "Allowed: an amount with its currency, such as 5 USD."
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
+    error = refused("nodes: many\nbudget: 5\nresources:\n  cpu: lots\n  gpus: 1\nprority: 3\n")
+    told = [(fault["field"], fault.get("line"), fault.get("value")) for fault in error.details["errors"]]  # type: ignore[attr-defined]
+    assert told == [
+        ("run", None, None), ("nodes", 1, "many"), ("budget", 2, 5), ("resources.cpu", 4, "lots"),
+        ("resources.gpus", 5, None), ("prority", 6, None),
+    ]  # fmt: skip
+    assert all(fault["allowed"] and fault["message"] for fault in error.details["errors"])  # type: ignore[attr-defined]
+    assert error.field == "run"
+    assert len(refused("run: x\n" + "".join(f"x{n}: 1\n" for n in range(99))).details["errors"]) == 20  # type: ignore[arg-type]
+
+
+def test_all_values_that_must_be_given_are_named_at_once() -> None:
+    error = refused("run: x\nenv: {A: null, B: 1, C: null}\n")
+    assert "env.A, env.C must be given" in error.message
+    assert "--env A=VALUE --env C=VALUE" in error.next_step
 
 
 def test_an_error_says_the_line_of_its_field() -> None:
