@@ -1,0 +1,238 @@
+"""What may start now without breaking a promise: around reservations, and around the places of those who wait first.
+
+A promise is a place from a moment on: a reservation (firm), or the place that a waiting head of the queue is expected
+to get (its shadow). A job may take what is free now, less what promises need that begin before it has ended and that
+nothing gives back by then. For firm promises only a max_duration counts as an end; for shadows an estimate does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from headframe.fleet.records import Slice
+from headframe.scheduling.calendar import NODE_CELLS, Cell, cells, slices_of
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.fit import Want, fit
+
+NEVER_US = 1 << 62
+HEADS = 4  # waiting jobs whose places are promised: each costs one search
+SEARCH_LIMIT = 4096  # ends of running jobs that one search looks at
+FIRST_STEP = 8  # how many ends it takes together at first; twice as many each time
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a running job gives back: surely by `sure_us`, and as far as anybody knows at `likely_us`."""
+
+    sure_us: int
+    likely_us: int
+    slices: tuple[Slice, ...]
+    job_id: str = ""
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Promise:
+    """A place from `from_us` until `to_us`, and how much of it has not been taken by its owner yet."""
+
+    owner: str
+    from_us: int
+    to_us: int
+    amounts: Counter[Cell]
+    firm: bool
+
+    def at(self, moment_us: int) -> bool:
+        return self.from_us <= moment_us < self.to_us
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Where and when a waiting job is expected to start; `source` is the weakest estimate that this rests on."""
+
+    job_id: str
+    start_us: int
+    slices: tuple[Slice, ...]
+    made_us: int
+    source: str
+
+
+@dataclass(slots=True)
+class _Layer:
+    """What may be taken by those who end between two promises: a capacity less what promises need beyond it."""
+
+    capacity: Capacity
+    moments: tuple[int, ...]
+    applied: Counter[Cell] = field(default_factory=Counter)
+
+
+class Outlook:
+    """Free now, and free for how long. One for each pass; `capacity` is the pass's own scratch copy.
+
+    `endings` gives, for a node, what runs there. Costs nothing without promises; else one more capacity for each
+    different horizon that is asked for, and work on the cells of promises only.
+    """
+
+    def __init__(
+        self,
+        now_us: int,
+        capacity: Capacity,
+        promises: Iterable[Promise] = (),
+        endings: Callable[[str], Iterable[Ending]] = lambda _node_id: (),
+    ) -> None:
+        self.now_us, self.capacity = now_us, capacity
+        self._endings = endings
+        self._promises: list[Promise] = []
+        self._firm: list[int] = []  # moments at which promises begin, ascending
+        self._soft: list[int] = []
+        self._on: dict[str, list[tuple[int, int, Counter[Cell]]]] = {}  # node -> (sure, likely, what it gives back)
+        self._layers: dict[tuple[int, int], _Layer] = {}
+        for promise in promises:
+            self.promise(promise)
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        return tuple(self._promises)
+
+    def promise(self, promise: Promise) -> None:
+        """Keep a place from now on. Earlier decisions stand."""
+        self._promises.append(promise)
+        moments = self._firm if promise.firm else self._soft
+        if promise.from_us not in moments:
+            insort(moments, promise.from_us)
+        self._layers.clear()
+
+    def room(self, sure_us: int, likely_us: int) -> Capacity:
+        """What a job may take that has ended by `sure_us` for certain and by `likely_us` in all likelihood.
+
+        A capacity to look at and to fit on; not to be altered.
+        """
+        key = bisect_left(self._firm, sure_us), bisect_left(self._soft, min(likely_us, sure_us))
+        if key == (0, 0):
+            return self.capacity
+        layer = self._layers.get(key)
+        if layer is None:
+            layer = _Layer(self.capacity.scratch(), (*self._firm[: key[0]], *self._soft[: key[1]]))
+            self._layers[key] = layer
+            for promise in self._promises:
+                self._refresh(layer, promise.amounts)
+        return layer.capacity
+
+    def take(self, slices: tuple[Slice, ...], sure_us: int, likely_us: int, owner: str = "") -> None:
+        """A job starts there now. Its own promise (`owner`) shrinks by as much; the base is the caller's to alter."""
+        if not self._promises:
+            return
+        held = cells(slices)
+        for promise in self._promises:
+            if owner and promise.owner == owner:
+                for cell in held.keys() & promise.amounts.keys():  # each by itself: the order does not matter
+                    promise.amounts[cell] = max(promise.amounts[cell] - held[cell], 0)
+        by_node: dict[str, Counter[Cell]] = {}
+        for cell, amount in held.items():
+            by_node.setdefault(cell[0], Counter())[cell] = amount
+        for node_id, there in by_node.items():
+            if node_id in self._on:
+                self._on[node_id].append((sure_us, likely_us, there))
+        for layer in self._layers.values():
+            layer.capacity.hold(slices)
+            self._refresh(layer, held)
+
+    def _refresh(self, layer: _Layer, changed: Mapping[Cell, int]) -> None:
+        """Bring what a layer holds back for promises up to date, on these cells."""
+        more: Counter[Cell] = Counter()
+        less: Counter[Cell] = Counter()
+        for cell in changed:
+            blocked = max((self._blocked(cell, moment) for moment in layer.moments), default=0)
+            by = blocked - layer.applied[cell]
+            if by > 0:
+                more[cell] = by
+            elif by < 0:
+                less[cell] = -by
+            layer.applied[cell] = blocked
+        if more:
+            layer.capacity.hold(slices_of(more))
+        if less:
+            layer.capacity.release(slices_of(less))
+
+    def _blocked(self, cell: Cell, moment_us: int) -> int:
+        """How much of what is free now must stay free for promises that are in force at a moment."""
+        there = [one for one in self._promises if one.at(moment_us) and one.amounts[cell]]
+        need = sum(one.amounts[cell] for one in there)
+        if not need or moment_us <= self.now_us:
+            return need
+        firm = any(one.firm for one in there)
+        back = 0
+        for sure_us, likely_us, held in self._of_node(cell[0]):
+            gone = (sure_us if firm else likely_us) <= moment_us
+            if held[cell] and (gone or (firm and self._evicted(held, there))):
+                back += held[cell]
+        return max(need - back, 0)
+
+    @staticmethod
+    def _evicted(held: Mapping[Cell, int], there: list[Promise]) -> bool:
+        """Whether what is held lies on a device of a firm promise: then it is stopped in time, whatever it says."""
+        return any(
+            amount and cell[1] not in NODE_CELLS and any(one.firm and one.amounts[cell] for one in there)
+            for cell, amount in held.items()
+        )
+
+    def _of_node(self, node_id: str) -> list[tuple[int, int, Counter[Cell]]]:
+        found = self._on.get(node_id)
+        if found is None:
+            found = [
+                (one.sure_us, one.likely_us, cells(part for part in one.slices if part.node_id == node_id))
+                for one in self._endings(node_id)
+            ]
+            self._on[node_id] = found
+        return found
+
+
+def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: Iterable[Ending]) -> Shadow | None:
+    """The place that a waiting job is expected to get: found by giving back what runs, in order of expected end.
+
+    `lasts_us` is how long the job would run, `endings` all that runs. None when it does not fit even then, within
+    the first `SEARCH_LIMIT` ends. The moment is never too early if the estimates are true; it may be too late, as
+    ends are looked at in steps.
+    """
+    now_us = outlook.now_us
+    order = sorted(endings, key=lambda one: (one.likely_us, one.job_id))[:SEARCH_LIMIT]
+    trial = outlook.capacity.scratch()
+    place, step, guessed = 0, FIRST_STEP, False
+    while place < len(order):
+        some = order[place : place + step]
+        place, step = place + step, step * 2
+        for one in some:
+            trial.release(one.slices)
+            guessed = guessed or one.source == "guess"
+        start_us = max(some[-1].likely_us, now_us + 1)
+        found = fit(_beside(trial, outlook, start_us, start_us + lasts_us), want)
+        if found is not None:
+            return Shadow(job_id, start_us, found, now_us, "guess" if guessed else "estimates")
+    return None
+
+
+def _beside(trial: Capacity, outlook: Outlook, from_us: int, to_us: int) -> Capacity:
+    """A capacity less what is promised to others at any time of a span; nothing below zero."""
+    need: Counter[Cell] = Counter()
+    for promise in outlook.promises:
+        if promise.from_us < to_us and from_us < promise.to_us:
+            need.update(promise.amounts)
+    if not need:
+        return trial
+    beside = trial.scratch()
+    beside.hold(slices_of({cell: min(amount, free(trial, cell)) for cell, amount in need.items()}))
+    return beside
+
+
+def free(capacity: Capacity, cell: Cell) -> int:
+    """What is free of a cell; 0 for what is not there."""
+    node_id, name = cell
+    row = capacity.row.get(node_id)
+    if row is None:
+        return 0
+    if name in NODE_CELLS:
+        return max(int(getattr(capacity, name)[row]), 0)
+    place = capacity.slot.get(name)
+    return max(int(capacity.gpu[place]), 0) if place is not None else 0
