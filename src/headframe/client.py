@@ -15,14 +15,17 @@ called again after a lost connection is carried out once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from headframe.base.errors import CallerError, Invalid
+from headframe.base.errors import CallerError, Invalid, Unreachable
 from headframe.client_job import Source
-from headframe.client_wire import PATIENCE_S, Profile, Unreachable, Wire, profile
+from headframe.client_wire import PATIENCE_S, Profile, Wire, profile
 
 if TYPE_CHECKING:
     import httpx
@@ -189,8 +192,36 @@ class Client:
     def stop(self, job: str, grace: str | None = None) -> Row:
         return self._post(f"/v1/jobs/{_part(job)}/stop", {"grace": grace})
 
-    def wait(self, job: str) -> Row:
-        """The job once it has ended. Told by the server, not asked for again and again."""
+    def wait(self, job: str, *, timeout_s: float | None = None) -> Row:
+        """The job once it has ended. Told by the server, not asked for again and again.
+
+        Raises `TimeoutError` when it has not ended after `timeout_s` seconds.
+        """
+        if timeout_s is None:
+            return self._wait(job)
+        answers: queue.Queue[Row | Exception] = queue.Queue()
+
+        def ask() -> None:
+            try:
+                answers.put(self._wait(job))
+            except Exception as error:  # raised where the answer is read
+                answers.put(error)
+
+        threading.Thread(target=ask, name="wait", daemon=True).start()
+        try:
+            answer = answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError(f"{job} has not ended after {timeout_s:g} s.") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def wait_all(self, jobs: Sequence[str], *, timeout_s: float | None = None) -> list[Row]:
+        """Several jobs once all of them have ended; `timeout_s` is for all of them together."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        return [self.wait(job, timeout_s=None if end is None else max(end - time.monotonic(), 0)) for job in jobs]
+
+    def _wait(self, job: str) -> Row:
         found = self.job(job)
         if found["state"] in ENDED:
             return found

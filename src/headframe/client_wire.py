@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from headframe.base.errors import CallerError, HeadframeError, Invalid, OurError
+from headframe.base.errors import CallerError, HeadframeError, Invalid, OurError, Unreachable
 
 if TYPE_CHECKING:
     import httpx
@@ -21,13 +21,6 @@ CONNECT_S = 5.0
 READ_S = 60.0  # streams send a sign of life more often than that
 PATIENCE_S = 30.0  # how long a connection that once stood is sought again
 FIRST_PATIENCE_S = 0.5  # how long a server that was never met is sought
-
-
-class Unreachable(HeadframeError):
-    """No server answers at the address, or it stopped answering for longer than we wait."""
-
-    code = "unreachable"
-    status = 503
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headframe.api.problems import internal, problem_of
 from headframe.api.wire import Serving
-from headframe.base.errors import CallerError, HeadframeError, Invalid, TooBusy, TooLarge
+from headframe.base.errors import HeadframeError, Invalid, SlowBody, TooBusy, TooLarge
 
 UPLOADS = "/v1/files/"  # PUT below this path is streamed, all other bodies are small and read whole
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -26,13 +26,6 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _log = logging.getLogger("headframe.api")
-
-
-class SlowBody(CallerError):
-    """The body did not arrive in time."""
-
-    code = "request_timeout"
-    status = 408
 
 
 class Gate:

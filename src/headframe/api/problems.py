@@ -14,12 +14,23 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from headframe.base.errors import HeadframeError, Invalid, OurError, StoreFailed, TooBusy, Unauthenticated
+from headframe.base.errors import (
+    HeadframeError,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    OurError,
+    SlowBody,
+    StoreFailed,
+    TooBusy,
+    TooLarge,
+    Unauthenticated,
+)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 _LONGEST_VALUE = 200  # characters of the caller's own value that are repeated
-_CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "too_large"}
+_CODES = {kind.status: kind.code for kind in (NotFound, MethodNotAllowed, SlowBody, TooLarge)}
 _log = logging.getLogger("headframe.api")
 
 

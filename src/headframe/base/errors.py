@@ -126,6 +126,27 @@ class TooLarge(CallerError):
     status = 413
 
 
+class MethodNotAllowed(CallerError):
+    """The address is known, but not what is asked of it."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class SlowBody(CallerError):
+    """The body of a request did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class TooManyFailures(CallerError):
+    """Too many requests with wrong keys came from one address; it must wait."""
+
+    code = "too_many_failures"
+    status = 429
+
+
 class QuotaExceeded(CallerError):
     code = "quota_exceeded"
     status = 403
@@ -136,6 +157,19 @@ class TooBusy(OurError):
 
     code = "too_busy"
     status = 503
+
+
+class Unreachable(HeadframeError):
+    """No server answers at the address, or it stopped answering for longer than the caller waits."""
+
+    code = "unreachable"
+    status = 503
+
+
+class DemoFailed(OurError):
+    """The demonstration found something that is not as it must be."""
+
+    code = "demo_failed"
 
 
 class StoreFailed(OurError):

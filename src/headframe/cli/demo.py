@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headframe.base.errors import HeadframeError
+from headframe.base.errors import DemoFailed, HeadframeError
 from headframe.base.quantities import format_mib, format_span
 from headframe.cli import demo_checks as checks
 from headframe.cli import printing
 from headframe.cli.demo_server import (
     PRETENDED,
     Card,
-    DemoFailed,
     Server,
     agents,
     environment,

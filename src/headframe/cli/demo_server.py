@@ -14,18 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from headframe.base.errors import CallerError, HeadframeError
+from headframe.base.errors import CallerError, DemoFailed
 
 PRETENDED = "H100:2"
 _START_S = 60.0
 _STOP_S = 20.0
 _KEY = re.compile(r"\bhf_[A-Za-z0-9_-]{20,}")
-
-
-class DemoFailed(HeadframeError):
-    """Something that the demonstration shows did not come out as it must."""
-
-    code = "demo_failed"
 
 
 def until(true: Callable[[], bool], seconds: float, what: str) -> None:

@@ -38,7 +38,7 @@ class Finding:
 @click.option("--data", metavar="FOLDER", envvar="HEADFRAME_DATA", help="The data folder (HEADFRAME_DATA).")
 @common
 def doctor(session: Session, data: str | None) -> int:
-    """Check this machine and the server, and say how to mend what is found."""
+    """Check this machine and the server, and say how to mend what is found; -q names only what is not in order."""
     folder = Path(data or Path.home() / ".headframe")
     found: list[Finding] = []
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
@@ -52,6 +52,10 @@ def doctor(session: Session, data: str | None) -> int:
             found.append(Finding(name, WARNING, f"cannot be checked: {error}"))
     if session.json:
         printing.as_json([asdict(each) for each in found])
+    elif session.quiet:
+        for each in found:
+            if each.state != GOOD:
+                printing.say(each.name)
     else:
         _print(found)
     return 1 if any(each.state == BROKEN for each in found) else 0

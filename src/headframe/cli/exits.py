@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headframe.base.errors import HeadframeError
 
+TIMED_OUT = 124  # as of the command timeout
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 # (exit code, what it means, the stable codes of the errors that end with it)
@@ -13,7 +14,12 @@ TABLE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (3, "there is no such job, node or file", ("not_found",)),
     (4, "no valid key, or the key may not do this", ("unauthenticated", "forbidden")),
     (5, "a quota stands in the way, or no node could ever run it", ("quota_exceeded", "impossible_request")),
-    (6, "the server cannot be reached or is too busy", ("unreachable", "too_busy", "store_failed")),
+    (
+        6,
+        "the server cannot be reached or is too busy",
+        ("unreachable", "too_busy", "store_failed", "too_many_failures"),
+    ),
+    (TIMED_OUT, "wait --timeout: the time was up first", ()),
     (1, "any other error; a job that failed without an exit code of its own", ()),
 )
 

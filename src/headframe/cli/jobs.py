@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from headframe.base.quantities import SECOND_US, parse_span_us
 from headframe.cli import exits, printing
 from headframe.cli.options import Session, command, common, confirm
 from headframe.cli.printing import Column
@@ -28,16 +29,28 @@ def gpus_of(job: Mapping[str, Any]) -> str:
     return (f"{nodes}x " if nodes > 1 else "") + " or ".join(found)
 
 
+def state_of(job: Mapping[str, Any]) -> str:
+    """The state for a cell: a schedule is `scheduled` until it is stopped."""
+    return "scheduled" if job.get("parent") and job["spec"].get("cron") and job["state"] == "pending" else job["state"]
+
+
+def reason_of(job: Mapping[str, Any]) -> str:
+    """What stands behind the state, for a cell."""
+    if state_of(job) == "scheduled":
+        return f"next at {printing.moment(job['not_before_us'])}"
+    return job["reason"] if job["reason"] != job["state"] else ""
+
+
 COLUMNS = (
     Column("JOB", lambda job: job["id"], whole=True),
     Column("NAME", lambda job: job["name"]),
-    Column("STATE", lambda job: job["state"], whole=True),
+    Column("STATE", state_of, whole=True),
     Column("GPU", gpus_of),
     Column("SUBMITTED", lambda job: printing.age(job["submitted_us"])),
     Column("RAN", lambda job: printing.lasted(job["started_us"], job["ended_us"])),
     Column("TRY", lambda job: job["attempt"] or "", right=True, spare=True),
     Column("EXIT", lambda job: "" if job["exit_code"] is None else job["exit_code"], right=True, spare=True),
-    Column("REASON", lambda job: job["reason"] if job["reason"] != job["state"] else ""),
+    Column("REASON", reason_of),
 )
 
 
@@ -45,6 +58,7 @@ COLUMNS = (
 @click.option("--state", multiple=True, type=click.Choice(JOB_STATES), help="Only these states (may be repeated).")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--project", help="Only jobs of this project.")
+@click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
 @click.option("--parent", metavar="JOB", help="Only the jobs of this array or schedule.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=30, show_default=True, help="How many.")
 @click.option("-a", "--all", "everything", is_flag=True, help="All of them.")
@@ -93,12 +107,18 @@ def stop(
         printing.note("No job to stop.")
 
 
-@command("headframe wait train-7b && headframe outputs train-7b --download .")
+@command("headframe wait train-7b && headframe outputs train-7b --download .", "headframe wait a b --timeout 1h")
 @click.argument("job", nargs=-1, required=True)
+@click.option("--timeout", metavar="TIME", help="Give up after so long in all, such as 30s; the exit code is then 124.")
 @common
-def wait(session: Session, job: tuple[str, ...]) -> int:
+def wait(session: Session, job: tuple[str, ...], timeout: str | None) -> int:
     """Wait until jobs have ended; the exit code is the job's (of several: the first that is not 0)."""
-    ended = [session.client.wait(one) for one in job]
+    span_s = None if timeout is None else parse_span_us(timeout, field="--timeout") / SECOND_US
+    try:
+        ended = session.client.wait_all(job, timeout_s=span_s)
+    except TimeoutError:
+        printing.note(f"Not ended after {timeout}: `headframe jobs` and `headframe show JOB` tell what they do.")
+        return exits.TIMED_OUT
     if session.json:
         printing.as_json(ended if len(ended) > 1 else ended[0])
     else:

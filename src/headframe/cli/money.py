@@ -182,8 +182,8 @@ def credits() -> None:
 def show_balance(session: Session, organization: str | None) -> None:
     """Print credit left, what is owed, and what this month has cost."""
     found = session.client.balance(organization=organization)
-    if session.json:
-        printing.as_json(found)
+    if session.json or session.quiet:
+        session.done(found, "", key="organization_id")
         return
     printing.facts(
         [

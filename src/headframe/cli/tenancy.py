@@ -55,6 +55,19 @@ def named(rows: Sequence[Mapping[str, Any]], text: str, what: str) -> Mapping[st
     raise NotFound(f"There is no {what} {text!r}.", next_step=f"`headframe {what}s` lists them.")
 
 
+def _listed(parent: click.Group, columns: Sequence[Column], text: str) -> None:
+    """Give a command its `list`: what an organization has of that kind."""
+    what = str(parent.name)
+
+    @part(parent, "list", f"headframe {what} list --org acme")
+    @_ORGANIZATION
+    @common
+    def listed(session: Session, organization: str | None) -> None:
+        session.rows(getattr(session.client, what)(organization=organization), columns, f"No {what}.")
+
+    listed.help = text
+
+
 @group("headframe orgs", "headframe orgs create acme --owner ada@acme.example")
 def orgs() -> None:
     """Organizations: who is billed on its own."""
@@ -84,12 +97,7 @@ def projects() -> None:
     """Projects: what jobs, secrets and costs belong to."""
 
 
-@part(projects, "list", "headframe projects list --org acme")
-@_ORGANIZATION
-@common
-def list_projects(session: Session, organization: str | None) -> None:
-    """List projects."""
-    session.rows(session.client.projects(organization=organization), PROJECTS, "No projects.")
+_listed(projects, PROJECTS, "List projects.")
 
 
 @part(projects, "create", "headframe projects create research")
@@ -123,12 +131,7 @@ def members() -> None:
 _ROLE = click.Choice(("owner", "admin", "member", "viewer"))
 
 
-@part(members, "list", "headframe members list")
-@_ORGANIZATION
-@common
-def list_members(session: Session, organization: str | None) -> None:
-    """List members."""
-    session.rows(session.client.members(organization=organization), MEMBERS, "No members.")
+_listed(members, MEMBERS, "List members.")
 
 
 @part(members, "add", "headframe members add ada@acme.example --role admin")
@@ -166,12 +169,7 @@ def keys() -> None:
     """Keys: what programs and the command line prove with who they are."""
 
 
-@part(keys, "list", "headframe keys list")
-@_ORGANIZATION
-@common
-def list_keys(session: Session, organization: str | None) -> None:
-    """List keys; their texts are not kept."""
-    session.rows(session.client.keys(organization=organization), KEYS, "No keys.")
+_listed(keys, KEYS, "List keys; their texts are not kept.")
 
 
 @part(keys, "create", "headframe keys create ci --expires 90d --scope jobs:write --scope files:write")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_every_command_has_help_with_an_example(path: str, command: click.Comman
     assert command.epilog
     examples = [line.strip() for line in command.epilog.splitlines() if line.strip().startswith("headframe")]
     assert examples, path
-    if path.split()[1] not in {"serve", "demo", "migrate", "sim", "completion"} and not isinstance(
+    if path.split()[1] not in {"serve", "demo", "migrate", "sim", "bench", "completion"} and not isinstance(
         command, click.Group
     ):
         names = {option for item in command.params for option in item.opts}
@@ -464,3 +465,39 @@ def test_all_faults_of_a_job_file_are_told_with_their_lines(cloud: Cloud, tmp_pa
         "Error: job.yaml:3: 'resorces' is not a field of a job file. Did you mean resources?",
     ]
     assert cloud.asked == []
+
+
+def test_a_schedule_says_when_it_starts_next(cloud: Cloud, capsys) -> None:
+    job = _job(state="pending", parent=True, not_before_us=US, reason="scheduled", attempt=0)
+    cloud.page("/v1/jobs", {**job, "spec": {**job["spec"], "cron": "0 3 * * *", "array": None}})
+    assert main(["jobs", "--org", "acme"]) == 0
+    out = capsys.readouterr().out
+    assert "pending" not in out
+    assert f"next at {printing.moment(US)}" in out
+    assert cloud.asked[0].url.params["organization"] == "acme"
+
+
+def test_a_wait_with_a_timeout_gives_up_with_a_code_of_its_own(cloud: Cloud, capsys) -> None:
+    never = threading.Event()
+    cloud.answers["GET", "/v1/jobs/a"] = _job()
+    cloud.answers["GET", f"/v1/jobs/{_job()['id']}"] = _job()
+    cloud.page("/v1/events")
+    cloud.answers["GET", "/v1/events/follow"] = lambda _: never.wait(60) and httpx.Response(200)
+    assert main(["wait", "a", "--timeout", "50ms"]) == exits.TIMED_OUT
+    assert "Not ended after 50ms" in capsys.readouterr().err
+    never.set()
+    assert main(["wait", "a", "--timeout", "soon"]) == 2
+
+
+def test_a_rank_that_a_job_does_not_have_is_refused(cloud: Cloud, capsys) -> None:
+    cloud.answers["GET", "/v1/jobs/a"] = _job()
+    assert main(["logs", "a", "--rank", "7"]) == 2
+    assert "There is no rank 7: train-7b has 2 tasks, ranks 0 to 1." in capsys.readouterr().err
+
+
+def test_quiet_prints_ids_only_of_credits_and_names_only_of_what_is_not_in_order(cloud: Cloud, capsys) -> None:
+    cloud.answers["GET", "/v1/balance"] = {"organization_id": "org_1", "currency": "USD"}
+    assert main(["credits", "-q"]) == 0
+    assert capsys.readouterr().out == "org_1\n"
+    main(["doctor", "-q"])
+    assert all(" " not in line for line in capsys.readouterr().out.splitlines())
