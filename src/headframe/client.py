@@ -333,6 +333,19 @@ class Client:
     def resume(self, node: str) -> Row:
         return self._post(f"/v1/nodes/{_part(node)}/resume", {})
 
+    def reservations(self, **query: Any) -> list[Row]:
+        return self.all("/v1/reservations", **query)
+
+    def reservation(self, reservation: str) -> Row:
+        return _row(self.get(f"/v1/reservations/{_part(reservation)}"))
+
+    def create_reservation(self, **fields: Any) -> Row:
+        """Promise `count` accelerators of a `kind`, or whole `nodes`, from `starts` (now) until `ends`."""
+        return self._post("/v1/reservations", fields)
+
+    def cancel_reservation(self, reservation: str, reason: str = "") -> Row:
+        return self._post(f"/v1/reservations/{_part(reservation)}/cancel", {"reason": reason})
+
     # Money
 
     def prices(self, **query: Any) -> list[Row]:

@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from headframe import __version__
-from headframe.api import files, fleet, health, jobs, money, outputs, problems, streams, tenancy
+from headframe.api import files, fleet, health, jobs, money, outputs, problems, reservations, streams, tenancy
 from headframe.api.gate import Gate
 from headframe.api.wire import Limits, Serving
 from headframe.base.ports import Clock, Ids
@@ -22,7 +22,7 @@ from headframe.base.ports import Clock, Ids
 if TYPE_CHECKING:
     from headframe.control.driver import Control
 
-SUBJECTS = (health, tenancy, files, jobs, outputs, streams, fleet, money)
+SUBJECTS = (health, tenancy, files, jobs, outputs, streams, fleet, money, reservations)
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be carried out as it was put.", **_PROBLEM},

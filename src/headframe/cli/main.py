@@ -23,7 +23,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "submit": "submit", "plan": "submit", "jobs": "jobs", "show": "story", "logs": "logs", "stop": "jobs",
         "wait": "jobs", "events": "logs", "metrics": "logs", "outputs": "files", "datasets": "files",
     },
-    "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet"},
+    "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet",
+              "reservations": "reservations"},
     "Money": {"prices": "money", "usage": "money", "charges": "money", "budget": "money", "credits": "money",
               "invoices": "money"},
     "Tenants": {

@@ -29,7 +29,8 @@ class Derived:
     are the ids of a parent's children that have not ended, `running_children` counts those that hold something;
     `dependents` are ids of jobs that wait for a job, by its id; `timers` is a heap of (moment, job id) at which
     time alone may change something, with repeats and leftovers; `parallel` is the bound that an array sets on its
-    running children; `quotas` are by the id of what they limit.
+    running children; `quotas` are by the id of what they limit; `on_node` are the open allocations with a part on a
+    node, by node, `reserved` those of reservations' jobs, by id; `fleet_changes` counts changes of nodes and devices.
     """
 
     def __init__(self, tables: dict[type[Any], dict[str, Any]]) -> None:
@@ -46,6 +47,10 @@ class Derived:
         self.parallel: dict[str, int] = {}
         self.quotas: dict[str, Quota] = {}
         self.timers: list[tuple[int, str]] = []
+        self.on_node: dict[str, dict[str, Allocation]] = defaultdict(dict)
+        self.reserved: dict[str, Allocation] = {}
+        self.fleet_changes = 0
+        self.settled_fleet, self.settled_us = 0, 0  # as of when reservations were last held against the fleet
 
     @property
     def capacity(self) -> Capacity:
@@ -76,6 +81,7 @@ class Derived:
                 self.quotas[record.scope_id] = record
             case Node() | Accelerator() | Cluster() | Region():
                 self._capacity = None
+                self.fleet_changes += 1
 
     def _allocation(self, before: Allocation | None, after: Allocation | None) -> None:
         record = after or before
@@ -89,10 +95,24 @@ class Derived:
             self.held[record.job_id] = record
         elif was:
             self.held.pop(record.job_id, None)
+        if now or was:
+            self._whereabouts(record, now)
         if after is not None and not now:
             self.unsettled[record.id] = record
         else:
             self.unsettled.pop(record.id, None)
+
+    def _whereabouts(self, allocation: Allocation, held: bool) -> None:
+        """Keep in mind on which nodes an allocation is, and whether it is in a reservation."""
+        for part in allocation.slices:
+            if held:
+                self.on_node[part.node_id][allocation.id] = allocation
+            else:
+                self.on_node[part.node_id].pop(allocation.id, None)
+        if held and allocation.purchase == "reserved":
+            self.reserved[allocation.id] = allocation
+        else:
+            self.reserved.pop(allocation.id, None)
 
     def _job(self, before: Job | None, after: Job | None) -> None:
         record = after or before

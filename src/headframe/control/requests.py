@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from headframe.base.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from headframe.base.money import plain
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_project
+from headframe.control.reservations import reserved_for
 from headframe.control.world import World
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.metering.meter import quantities
@@ -41,6 +43,7 @@ def prepare(
     if home.archived:
         raise Conflict(f"The project {home.name} is archived.", next_step="Choose another project.")
     spec = parse(document, env=env)
+    spec = replace(spec, reservation=reserved_for(world, home, spec.purchase, spec.reservation))
     want = Want.of(spec)
     _check_content(context, caller, home, spec)
     refuse_impossible(world.derived.capacity, want)

@@ -25,6 +25,7 @@ STOP_ENDS = {
     "parent": (JobState.STOPPED, "stopped with the job it belongs to"),
     "budget_exhausted": (JobState.STOPPED, "stopped because a budget is used up"),
     "credit_exhausted": (JobState.STOPPED, "stopped because the prepaid credit is used up"),
+    "reservation_ended": (JobState.STOPPED, "stopped at the end of its reservation"),
     "max_duration": (JobState.FAILED, "ended because its max_duration was reached"),
 }
 
