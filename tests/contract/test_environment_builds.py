@@ -6,6 +6,7 @@ The packages are made here as wheels and sources in a folder, so that no index i
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -177,24 +178,70 @@ def test_a_build_that_was_killed_is_cleaned_up_and_done_again(tmp_path: Path, in
     assert not (folder / "debris").exists()
 
 
-def processes_of(data: Path) -> list[str]:
-    """Programs of builds below this data folder, by their environment."""
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_build_ends_with_its_builder_at_any_moment(tmp_path: Path, index: Path, count: int) -> None:
+    """Also while the sandbox is being set up: those that are there when the builder dies are held still meanwhile."""
+    source(index, "slow", HANGS)
+    data = tmp_path / "data"
+    builder = multiprocessing.get_context("spawn").Process(
+        target=environments.prepare, args=(data, ORGANIZATION, None, ["slow"], repr, OWNER)
+    )
+    builder.start()
+    assert builder.pid is not None
+    began: list[int] = []
+
+    def begun() -> bool:
+        began[:] = [pid for pid in children_of(builder.pid) if belongs(pid, data) and installs(pid)]
+        return len(began) >= count
+
+    wait_for(begun, 0)
+    for pid in began:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    builder.kill()
+    builder.join(10)
+    for pid in began:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: not processes_of(data))
+
+
+def children_of(pid: int | None) -> list[int]:
+    """All processes below one, parents first."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"UV_CACHE_DIR={data}/".encode() in entry.read_bytes():
-                found.append(entry.parent.name)
-        except OSError:
-            continue
-    return found
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += [int(word) for word in child.read_text().split()]
+    return found + [below for child in found for below in children_of(child)]
 
 
-def wait_for(condition: object) -> None:
+def belongs(pid: int, data: Path) -> bool:
+    """Whether a program is one of a build below this data folder, by its environment."""
+    try:
+        return f"UV_CACHE_DIR={data}/".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def installs(pid: int) -> bool:
+    """Whether it is part of the second step of a build, the one that may take long."""
+    try:
+        return b"\0install\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def processes_of(data: Path) -> list[int]:
+    """Programs of builds below this data folder."""
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if belongs(pid, data)]
+
+
+def wait_for(condition: object, pause: float = 0.02) -> None:
     assert callable(condition)
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def test_a_failed_build_is_told_and_not_kept(tmp_path: Path, index: Path) -> None:

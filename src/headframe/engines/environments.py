@@ -52,7 +52,9 @@ _CONDITION = r";\s*[A-Za-z0-9_.'\"<>=!~() -]+"
 _PLAIN = re.compile(rf"({_NAME}){_EXTRAS}\s*(?:{_VERSION}(?:,{_VERSION})*)?(?:{_CONDITION})?")
 _LINK = re.compile(rf"({_NAME}){_EXTRAS}\s*@\s*(?:git\+)?https://[A-Za-z0-9][^\s;'\"\\]*(?:\s+{_CONDITION})?")
 _ARCHIVE = (".whl", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".txt", ".toml", ".py")
-_IF_PARENT = '[ "$PPID" = "$0" ] && exec "$@"'
+# A build reads nothing. Its standard input is a pipe that we hold open: when we end, however that is and whatever the
+# sandbox has come to by then, one who reads it inside ends the build, and the sandbox ends with it.
+_WATCHED = 'exec 3<&0; (read -r _ <&3; kill -KILL 0) & exec "$@" 3<&- </dev/null'
 _COVERED = ("/tmp", "/var/tmp", "/home", "/root")  # noqa: S108 - hidden from builds, not written to
 _NETWORK = re.compile(r"Failed to fetch|error sending request|dns error|timed out|Could not connect|HTTP status", re.I)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|\x1b\[[0-9;]*[A-Za-z]")
@@ -295,7 +297,7 @@ def _uv_run(build: _Build, command: list[str], say: Say, heard: Callable[[str], 
         [*confined, *command],
         env=environment,
         cwd="/",
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -304,6 +306,7 @@ def _uv_run(build: _Build, command: list[str], say: Say, heard: Callable[[str], 
     watchdog.daemon = True
     watchdog.start()
     ending: deque[str] = deque(maxlen=30)
+    assert child.stdin is not None
     assert child.stderr is not None
     try:
         said = 0
@@ -319,6 +322,7 @@ def _uv_run(build: _Build, command: list[str], say: Say, heard: Callable[[str], 
         code = child.wait()
     finally:
         watchdog.cancel()
+        child.stdin.close()
         child.kill()
         child.wait()
         child.stderr.close()
@@ -355,7 +359,7 @@ def _confined(build: _Build, needed: Sequence[Path]) -> list[str]:
     drop: list[str] = []
     setpriv = shutil.which("setpriv", path="/usr/bin:/bin:/usr/sbin:/sbin")
     if setpriv:
-        drop = [setpriv, "--no-new-privs", "--inh-caps=-all", "--pdeathsig", "KILL"]
+        drop = [setpriv, "--no-new-privs", "--inh-caps=-all"]
         if switch:
             drop += ["--reuid", str(switch[0]), "--regid", str(switch[1]), "--clear-groups"]
         drop.append("--")
@@ -364,12 +368,10 @@ def _confined(build: _Build, needed: Sequence[Path]) -> list[str]:
             "The program setpriv is not there, so builds cannot run as the organization's user.",
             next_step="Install util-linux.",
         )
+    watched = ["/bin/sh", "-c", _WATCHED, "build", *drop]
     if not sandbox_works():
-        return drop
-    # Ends with us, also when we are killed before bubblewrap has got so far as to ask for that itself.
-    with_us = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _IF_PARENT, str(os.getpid())] if setpriv else []
+        return watched
     words = [
-        *with_us,
         "bwrap",
         "--ro-bind",
         "/",
@@ -383,7 +385,7 @@ def _confined(build: _Build, needed: Sequence[Path]) -> list[str]:
     ]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     if os.geteuid() == 0:
-        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL"]
     covered = [
         place
         for place in dict.fromkeys(os.path.realpath(place) for place in (*_COVERED, build.hidden))
@@ -401,7 +403,7 @@ def _confined(build: _Build, needed: Sequence[Path]) -> list[str]:
         words += ["--ro-bind-try", str(path), str(path)]
     for path in kept:
         words += ["--bind", str(path), str(path)]
-    return [*words, "--", *drop]
+    return [*words, "--", *watched]
 
 
 @functools.cache
