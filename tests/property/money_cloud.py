@@ -7,7 +7,8 @@ from dataclasses import replace
 from headframe.base.changes import Changes, Event, gather
 from headframe.base.quantities import parse_moment_us
 from headframe.control.spending import Spending
-from headframe.control.stage_money import StopOrder, invoice_due, limit_spending, meter_rate_post
+from headframe.control.stage_invoices import invoice_due
+from headframe.control.stage_money import StopOrder, limit_spending, meter_rate_post
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, HoldState, Region, Share, Slice
 from headframe.jobs.records import Job, JobState

@@ -206,12 +206,18 @@ def _check_ledger(cloud: Cloud, charges: list[Charge], transfers: list[Transfer]
     for organization in ("org_1", "org_2"):
         own = [each for each in invoices if each.organization_id == organization]
         total = sum(charge.amount_nano for charge in charges if charge.organization_id == organization)
-        assert sum(each.total_nano for each in own) == total
-        assert all(each.total_nano == sum(line.amount_nano for line in each.lines) for each in own)
-        assert all(each.payable_nano == payable(each.total_nano - each.from_wallet_nano, "USD") for each in own)
+        assert sum(line.amount_nano for each in own for line in each.lines) == total
+        for each in own:
+            assert all(line.net_nano == payable(line.amount_nano, "USD") for line in each.lines)
+            assert each.total_nano == each.net_nano == sum(line.net_nano for line in each.lines)
+            assert each.payable_nano == each.total_nano - each.from_wallet_nano
         owed = cloud.world.balances.get((f"receivable:{organization}", "USD"), 0)
         assert owed == sum(each.payable_nano for each in own)
-        paid_in = sum(each.amount_nano for each in transfers if each.credit == f"wallet:{organization}")
+        paid_in = sum(
+            each.amount_nano
+            for each in transfers
+            if each.credit == f"wallet:{organization}" and each.kind.startswith("credit")
+        )
         spent = sum(each.from_wallet_nano for each in own)
         assert credit_left(cloud.world.balances, organization, "USD") == paid_in - spent
 

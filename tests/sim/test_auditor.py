@@ -103,7 +103,7 @@ COOKED = {
     "an invoice of less": (
         Invoice,
         lambda: change(lambda it: True, total_nano=lambda it: it.total_nano - 1),
-        "total, prepaid and payable",
+        "net, taxed, tax, total",
     ),
     "a line left out": (
         Invoice,
@@ -111,7 +111,7 @@ COOKED = {
         "the lines of invoice",
     ),
     "a gap in the numbers": (Invoice, lambda: change(lambda it: True, number=99), "the number of invoice"),
-    "a rounding left out": (Transfer, lambda: drop(lambda it: it.kind == "rounding"), "the rounding of invoice"),
+    "a rounding left out": (Transfer, lambda: drop(lambda it: it.kind == "rounding"), "what is owed for invoice"),
 }
 
 

@@ -23,10 +23,12 @@ from headframe.control.dispatch import Dispatch
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.spending import Spending, first_of
-from headframe.control.stage_money import invoice_due, limit_spending, meter_rate_post
+from headframe.control.stage_invoices import invoice_due
+from headframe.control.stage_money import limit_spending, meter_rate_post
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
+from headframe.ledger.chain import link
 
 INBOX_LIMIT = 20_000
 RETRY_US = 1_000_000
@@ -56,6 +58,7 @@ class Loop:
         blobs: Blobs,
         now_us: int,
         isolation: str = "preferred",
+        grace_us: int = 0,
     ) -> None:
         self._store, self._engines, self._ids, self._vault, self._blobs = store, engines, ids, vault, blobs
         self._asked: deque[Asked] = deque()
@@ -72,6 +75,7 @@ class Loop:
         self.nudge: Callable[[], None] = lambda: None
         self.announce: Callable[[Sequence[Event]], None] = lambda events: None
         self.complain: Callable[[BaseException], None] = lambda error: None
+        self._grace_us, self._now_us = grace_us, now_us
         self._load(now_us)
 
     # What others hand in.
@@ -106,6 +110,7 @@ class Loop:
     def tick(self, now_us: int) -> None:
         """One turn of everything. Raises nothing for what callers did wrong; `complain` hears of our own defects."""
         self.ticks += 1
+        self._now_us = now_us
         if self._retry_us is not None and now_us < self._retry_us and not self._asked:
             return  # what was heard waits until the store is tried again
         asked = [self._asked.popleft() for _ in range(len(self._asked))]
@@ -200,7 +205,7 @@ class Loop:
         for order in orders:
             self._take(gather(end_for_money(self.world, order, now_us)))
             self._react(now_us)
-        self._take(invoice_due(self.world, self.spending, self._store, now_us))
+        self._take(invoice_due(self.world, self.spending, self._store, now_us, self._grace_us))
         self._commit()
         self._tell(now_us)
 
@@ -216,12 +221,13 @@ class Loop:
     # How changes become facts.
 
     def _take(self, changes: Changes) -> None:
-        """Number the events, alter the warm world, and keep the changes for the commit."""
+        """Number the events, chain the transfers, alter the warm world, and keep the changes for the commit."""
         if not changes:
             return
         seq = self.world.last_event_seq
         events = tuple(replace(one, seq=seq + number) for number, one in enumerate(changes.events, 1))
-        changes = Changes(changes.rows, events, changes.actions)
+        rows = link(changes.rows, self.world.last_transfer, self._now_us)
+        changes = Changes(rows, events, changes.actions)
         for row in changes.rows:
             if isinstance(row, Job) and row.state in ENDED:
                 self._ended.append(row)
@@ -330,7 +336,9 @@ class Loop:
     def _load(self, now_us: int) -> None:
         """The world as the store tells it; nothing else is remembered."""
         store = self._store
-        self.world = World.of(store.load(), store.balances(), store.last_event_seq(), store.last_invoice())
+        self.world = World.of(
+            store.load(), store.balances(), store.last_event_seq(), store.last_invoice(), store.last_transfer()
+        )
         self.spending = Spending.of(self.world, store, now_us)
         self._written = Changes()
         self._retry_us = None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from headframe.base.changes import Changes, Event
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Signal, Stop
+from headframe.ledger.chain import Head
 
 
 class Reads(Protocol):
@@ -61,6 +62,10 @@ class Store(Reads, Protocol):
 
     def last_invoice(self) -> int:
         """The number of the newest invoice of the whole cloud; 0 when there is none."""
+        ...
+
+    def last_transfer(self) -> Head:
+        """The newest link of the chain of transfers."""
         ...
 
     def apply(self, changes: Changes) -> None:

@@ -18,7 +18,7 @@ from headframe.fleet.records import Allocation, Cluster
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.close import month_of, month_span_us, next_month
 from headframe.ledger.post import credit_left, wallet
-from headframe.ledger.records import Invoice, Transfer
+from headframe.ledger.records import Closing, Transfer
 from headframe.metering.meter import hour_start_us, quantities
 from headframe.pricing.book import Book
 from headframe.pricing.rate import FINE, fine_between, least_nano, rate_fine
@@ -136,7 +136,7 @@ class Spending:
                 self._mark((row.scope.value, row.scope_id))
             elif isinstance(row, Organization):
                 self._know_organization(row)
-            elif isinstance(row, Invoice):
+            elif isinstance(row, Closing):
                 self.to_close[row.organization_id] = next_month(row.month)
             elif isinstance(row, Price):
                 prices = True

@@ -1,4 +1,4 @@
-"""The loop's stages of money: meter, rate and post; stop what may not be paid for any more; close the months."""
+"""The loop's stages of money: meter, rate and post; stop what may not be paid for any more."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from itertools import islice
 from headframe.base.changes import NOTHING, Changes, Event, gather
 from headframe.base.money import NANO, Money, divide_half_even
 from headframe.base.quantities import HOUR_US, SECOND_US, format_span
-from headframe.control.ports import Reads
 from headframe.control.spending import WHOLE, Payer, Payments, Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
 from headframe.jobs.records import Job
-from headframe.ledger.close import close_month, month_of, month_span_us, next_month
-from headframe.ledger.post import credit_left, post, wallet
-from headframe.ledger.records import Invoice, InvoiceLine, Transfer
+from headframe.ledger.post import credit_left, post
 from headframe.metering.meter import meter
 from headframe.pricing.rate import rate
 from headframe.pricing.records import Charge
@@ -294,97 +291,3 @@ def _text(nano: int, currency: str) -> str:
     """An amount for people, rounded to hundredths of the currency."""
     step = NANO // 100
     return str(Money(divide_half_even(nano, step) * step, currency))
-
-
-# Months.
-
-LINE = ("project_id", "meter", "kind", "unit_nano")  # what the charges of one invoice line have in common
-
-
-def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int) -> Changes:
-    """Close each finished month of each organization whose use of it is metered to its end and in the store.
-
-    A month without charges makes no invoice. Costs little in ticks in which no month is open behind the present one.
-    """
-    this_month = month_of(now_us)
-    for organization in world.all(Organization).values():
-        if organization.id not in spending.to_close:
-            spending.to_close[organization.id] = _first_month(reads, organization)
-    if not spending.to_close or min(spending.to_close.values()) >= this_month:
-        return NOTHING
-    reached = _metered_until(world)
-    parts: list[Changes] = []
-    number = world.last_invoice
-    for organization_id, oldest in sorted(spending.to_close.items()):
-        organization = world.all(Organization)[organization_id]
-        certain_us = min(reached.get(organization_id, now_us), (spending.fresh_us or now_us + 1) - 1)
-        month, idle = oldest, True
-        while month < this_month and month_span_us(month)[1] <= certain_us:
-            made = _close(reads, organization, month, number + 1, now_us)
-            if made:
-                parts.append(made)
-                number += 1
-            idle = idle and not made
-            month = next_month(month)
-            if idle:  # nothing was used, so no invoice will tell that the month is over
-                spending.to_close[organization_id] = month
-    return gather(parts)
-
-
-def month_lines(reads: Reads, organization_id: str, month: str, **narrower: object) -> tuple[InvoiceLine, ...]:
-    """The charges of a month of an organization, summed by project, meter, kind and price."""
-    begin, end = month_span_us(month)
-    where = {"organization_id": organization_id, "at_us__ge": begin + 1, "at_us__lt": end + 1, **narrower}
-    quantities = reads.total(Charge, "quantity", LINE, **where)
-    amounts = reads.total(Charge, "amount_nano", LINE, **where)
-    return tuple(
-        InvoiceLine(
-            **{name: row[name] for name in LINE},
-            quantity=divide_half_even(row["quantity"], SECOND_US),
-            amount_nano=amount["amount_nano"],
-        )
-        for row, amount in zip(quantities, amounts, strict=True)
-    )
-
-
-def month_prepaid_nano(reads: Reads, organization_id: str, month: str) -> int:
-    """How much of the charges of a month was taken from the wallet."""
-    begin, end = month_span_us(month)
-    where = {"organization_id": organization_id, "debit": wallet(organization_id)}
-    rows = reads.total(Transfer, "amount_nano", ("debit",), at_us__ge=begin + 1, at_us__lt=end + 1, **where)
-    return sum(row["amount_nano"] for row in rows)
-
-
-def _close(reads: Reads, organization: Organization, month: str, number: int, now_us: int) -> Changes:
-    lines = month_lines(reads, organization.id, month)
-    if not lines:
-        return NOTHING
-    prepaid = month_prepaid_nano(reads, organization.id, month)
-    invoice, transfers = close_month(organization.id, month, organization.currency, lines, prepaid, number, now_us)
-    event = Event(
-        at_us=now_us,
-        kind="invoice_closed",
-        subject=invoice.id,
-        reason=f"Invoice {number} for {month}: {_text(invoice.total_nano, invoice.currency)}.",
-        organization_id=organization.id,
-        detail={
-            "number": number, "month": month, "currency": invoice.currency, "total_nano": invoice.total_nano,
-            "from_wallet_nano": prepaid, "payable_nano": invoice.payable_nano,
-        },
-    )  # fmt: skip
-    return Changes((invoice, *transfers), (event,))
-
-
-def _first_month(reads: Reads, organization: Organization) -> str:
-    """The first month of an organization that has no invoice yet."""
-    newest = reads.find(Invoice, organization_id=organization.id, newest=True, limit=1)
-    return next_month(newest[0].month) if newest else month_of(organization.created_us + 1)
-
-
-def _metered_until(world: World) -> dict[str, int]:
-    """How far the use of each organization is surely metered, for those who have open allocations."""
-    reached: dict[str, int] = {}
-    for allocation in world.all(Allocation).values():
-        until_us = allocation.metered_us if allocation.records else allocation.held_us
-        reached[allocation.organization_id] = min(reached.get(allocation.organization_id, until_us), until_us)
-    return reached

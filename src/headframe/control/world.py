@@ -10,7 +10,8 @@ from headframe.base.changes import Changes
 from headframe.control.derived import Derived
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region, Reservation
 from headframe.jobs.records import ENDED, Attempt, Job
-from headframe.ledger.records import Invoice, Transfer
+from headframe.ledger.chain import Head
+from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
 from headframe.pricing.records import Price
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
 
@@ -27,6 +28,8 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Node: None,
     Accelerator: None,
     Price: None,
+    Party: None,
+    TaxRate: None,
     Reservation: ("state", True, ("planned", "active")),
     Allocation: ("settled", True, (False,)),
     Attempt: ("outcome", True, ("",)),
@@ -54,6 +57,7 @@ class World:
         self.balances: dict[tuple[str, str], int] = defaultdict(int)
         self.last_event_seq = 0
         self.last_invoice = 0
+        self.last_transfer = Head()
 
     @classmethod
     def of(
@@ -62,6 +66,7 @@ class World:
         balances: Mapping[tuple[str, str], int],
         last_event_seq: int,
         last_invoice: int,
+        last_transfer: Head = Head(),  # noqa: B008  an immutable value
     ) -> World:
         """The world as a store tells it."""
         world = cls()
@@ -70,6 +75,7 @@ class World:
                 world._keep(record)
         world.balances.update(balances)
         world.last_event_seq, world.last_invoice = last_event_seq, last_invoice
+        world.last_transfer = last_transfer
         return world
 
     def all(self, kind: type[Any]) -> Mapping[str, Any]:
@@ -86,6 +92,8 @@ class World:
             if isinstance(record, Transfer):
                 self.balances[record.debit, record.currency] += record.amount_nano
                 self.balances[record.credit, record.currency] -= record.amount_nano
+                if record.number > self.last_transfer.number:
+                    self.last_transfer = Head(record.number, record.chain)
             elif isinstance(record, Invoice):
                 self.last_invoice = max(self.last_invoice, record.number)
         if changes.events:

@@ -41,9 +41,10 @@ def link(rows: Sequence[Any], head: Head, now_us: int) -> tuple[Any, ...]:
     for row in rows:
         if isinstance(row, Transfer):
             numbered = replace(row, recorded_us=now_us, number=head.number + 1)
-            row = replace(numbered, chain=digest(head.chain, numbered))
-            head = Head(row.number, row.chain)
-        linked.append(row)
+            head = Head(numbered.number, digest(head.chain, numbered))
+            linked.append(replace(numbered, chain=head.chain))
+        else:
+            linked.append(row)
     return tuple(linked)
 
 

@@ -55,9 +55,9 @@ class Party:
     """Who sells ("seller") or who buys (the id of the organization), as invoices name them.
 
     `country` is ISO 3166-1 alpha-2. `tax_id` is a VAT or tax number with its country prefix ("" for none);
-    `registration` another legal number, such as of a trade register. `language` is "en" or "zh". `reference` is what the
-    buyer wants to read on invoices, such as an order number. `terms_days` is how long the buyer has to pay. The last
-    four are the seller's: where to pay, and whom to ask.
+    `registration` another legal number, such as of a trade register. `language` is "en" or "zh". `reference` is what
+    the buyer wants to read on invoices, such as an order number. `terms_days` is how long the buyer has to pay. The
+    last four are the seller's: where to pay, and whom to ask.
     """
 
     id: str
@@ -102,20 +102,26 @@ class TaxRate:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """The charges of one project, meter and price, summed.
+    """The charges of one project, meter, purchase, contract and price, summed.
 
-    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even: for people to
-    read. `amount_nano` is the exact sum of the charges' amounts; `net_nano` is that rounded, once and half to even, to
-    what the currency can be paid in: what the invoice adds up.
+    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
+    of events counts: for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
+    currency. `amount_nano` is the exact sum of the charges' amounts; `net_nano` is that rounded, once and half to even,
+    to what the currency can be paid in: what the invoice adds up. `tax` is the charges' category of tax.
     """
 
     project_id: str
     meter: str
     kind: str
-    per_hour_nano: int
+    unit_nano: int
     quantity: int
     amount_nano: int
     net_nano: int = 0
+    unit: str = ""
+    purchase: str = ""
+    contract_id: str = ""
+    fx_base: str = ""
+    tax: str = "S"
     note: str = ""
 
 
@@ -136,8 +142,9 @@ class Invoice:
 
     `number` counts 1, 2, 3 ... without gaps over the whole cloud and over all kinds. `kind` is "invoice", "credit_note"
     (less is owed) or "debit_note" (more is owed); notes name the invoice in `corrects` and say why in `reason`; all
-    their amounts are positive. `net_nano` is the sum of the lines, `total_nano` that with `tax_nano`, `from_wallet_nano`
-    what was paid in advance, `payable_nano` what is left to pay. Seller and buyer are as they were at that moment.
+    their amounts are positive. `net_nano` is the sum of the lines, `total_nano` that with `tax_nano`,
+    `from_wallet_nano` what was paid in advance, `payable_nano` what is left to pay. Seller and buyer are as
+    they were at that moment.
     """
 
     id: str

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headframe.base.money import divide_half_even, payable
+from headframe.base.money import EXPONENTS, divide_half_even
 from headframe.ledger.records import InvoiceLine, Party, TaxLine, TaxRate
 
-# Member states of the European Union (ISO 3166-1), since 2020; EL is how VAT numbers write Greece.
+# Member states of the European Union (ISO 3166-1), since 2020.
 EU = frozenset(
-    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # noqa: SIM905
-)
+    {
+        "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU",
+        "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
+    }
+)  # fmt: skip
 REASONS = {
     "AE": "Reverse charge",
     "E": "Exempt from tax",
@@ -22,6 +25,7 @@ REASONS = {
     "K": "Intra-community supply",
     "O": "Not subject to tax",
 }
+STANDARD = "S"
 CATEGORIES = frozenset({"S", "Z", *REASONS})
 WHOLE = 100_000  # 100 %, in thousandths of a per cent
 
@@ -55,8 +59,22 @@ def _closeness(rate: TaxRate, seller: Party, buyer: Party) -> int | None:
     return 0 if rate.applies_to == "*" else None
 
 
+def category_of(line: InvoiceLine, rule: TaxRate) -> str:
+    """What a line is taxed as: a line of another category than the standard one keeps it, unless nothing is taxed."""
+    return rule.category if line.tax == STANDARD or rule.category == "O" else line.tax
+
+
 def tax_lines(lines: Iterable[InvoiceLine], rule: TaxRate, currency: str) -> tuple[TaxLine, ...]:
-    """The tax on the sum of the lines, rounded once, half to even."""
-    basis = sum(line.net_nano for line in lines)
-    tax = payable(divide_half_even(basis * rule.percent_milli, WHOLE), currency)
-    return (TaxLine(rule.category, rule.percent_milli, basis, tax, rule.reason or REASONS.get(rule.category, "")),)
+    """The tax of each category on the sum of its lines, rounded once, half to even."""
+    bases: dict[str, int] = {}
+    for line in lines:
+        category = category_of(line, rule)
+        bases[category] = bases.get(category, 0) + line.net_nano
+    step: int = 10 ** (9 - EXPONENTS.get(currency, 2))  # the least that can be paid, in nano-units
+    made = []
+    for category, basis in sorted(bases.items()):
+        own = category == rule.category
+        percent = rule.percent_milli if own else 0
+        tax = divide_half_even(basis * percent, WHOLE * step) * step
+        made.append(TaxLine(category, percent, basis, tax, (own and rule.reason) or REASONS.get(category, "")))
+    return tuple(made)

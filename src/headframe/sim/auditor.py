@@ -294,7 +294,7 @@ def _credits_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Differ
     found = sorted(
         (each.organization_id, each.at_us, each.amount_nano, each.currency)
         for each in transfers
-        if each.credit.startswith("wallet:")
+        if each.credit.startswith("wallet:") and each.kind.startswith("credit")
     )
     if expected != found:
         missing = [each for each in expected if each not in found]
@@ -315,6 +315,8 @@ def _wallets_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Differ
     for transfer in transfers:
         if transfer.debit == f"wallet:{transfer.organization_id}":
             used[transfer.organization_id, transfer.currency] += transfer.amount_nano
+        elif transfer.credit == f"wallet:{transfer.organization_id}" and not transfer.kind.startswith("credit"):
+            used[transfer.organization_id, transfer.currency] -= transfer.amount_nano
     for wallet in sorted(used.keys() | granted.keys()):
         total = sum(amount for _, amount in granted[wallet])
         if used[wallet] > total:
@@ -336,44 +338,78 @@ def _invoices_differ(
     by_month: dict[tuple[str, str], list[Charge]] = defaultdict(list)
     for charge in charges:
         by_month[charge.organization_id, _month(charge.at_us)].append(charge)
-    prepaid: dict[tuple[str, str], int] = defaultdict(int)
-    for transfer in transfers:
-        if transfer.debit.startswith("wallet:"):
-            prepaid[transfer.organization_id, _month(transfer.at_us)] += transfer.amount_nano
-    rounded: dict[str, int] = defaultdict(int)
-    for transfer in transfers:
-        if transfer.kind == "rounding":
-            up = transfer.debit == f"receivable:{transfer.organization_id}"
-            rounded[transfer.source] += transfer.amount_nano if up else -transfer.amount_nano
+    known = {invoice.id for invoice in invoices}
+    moved = _moved(transfers)
     for number, invoice in enumerate(sorted(invoices, key=lambda each: each.number), 1):
-        key = (invoice.organization_id, invoice.month)
         if invoice.number != number:
             yield Difference(f"the number of invoice {invoice.id}", number, invoice.number)
-        lines = _lines(by_month.get(key, []))
-        if lines != invoice.lines:
-            yield Difference(f"the lines of invoice {invoice.id}", lines, invoice.lines)
-            continue
-        total = sum(line.amount_nano for line in lines)
-        owed = total - prepaid[key]
-        step = 10 ** (9 - _DIGITS.get(invoice.currency, 2))
-        payable = round(Fraction(owed, step)) * step
-        sums = (total, prepaid[key], payable)
-        if sums != (invoice.total_nano, invoice.from_wallet_nano, invoice.payable_nano):
-            yield Difference(f"total, prepaid and payable of invoice {invoice.id}", sums, invoice)
-        if rounded[invoice.id] != payable - owed:
-            yield Difference(f"the rounding of invoice {invoice.id}", payable - owed, rounded[invoice.id])
+        owner, month = invoice.organization_id, invoice.month
+        if invoice.kind == "invoice":
+            own = [each for each in by_month[owner, month] if f"{owner}.{each.late_month}" not in known]
+            lines = _lines(own, invoice.currency)
+            if lines != invoice.lines:
+                yield Difference(f"the lines of invoice {invoice.id}", lines, invoice.lines)
+                continue
+            booked = [moved[each.id] for each in own] + [moved[invoice.id]]
+            owed, prepaid = (sum(column) for column in zip(*booked, strict=True))
+        else:
+            owed = prepaid = None
+        yield from _sums_differ(invoice, owed, prepaid)
 
 
-def _lines(charges: list[Charge]) -> tuple[InvoiceLine, ...]:
-    sums: dict[tuple[str, str, str, int], list[int]] = defaultdict(lambda: [0, 0])
+def _moved(transfers: list[Transfer]) -> dict[str, tuple[int, int]]:
+    """By what stands behind transfers: how much more was owed for it, and how much credit was taken for it."""
+    moved: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for each in transfers:
+        accounts = (f"receivable:{each.organization_id}", f"wallet:{each.organization_id}")
+        owed, prepaid = moved[each.source]
+        change = [((each.debit == name) - (each.credit == name)) * each.amount_nano for name in accounts]
+        moved[each.source] = owed + change[0], prepaid + change[1]
+    return moved
+
+
+def _sums_differ(invoice: Invoice, owed: int | None, prepaid: int | None) -> Iterator[Difference]:
+    """The sums of a document: lines, tax, total, and what the books say was owed and was taken from credit."""
+    net = sum(line.net_nano for line in invoice.lines)
+    step = 10 ** (9 - _DIGITS.get(invoice.currency, 2))
+    tax = sum(
+        round(Fraction(each.basis_nano * each.percent_milli, 100_000 * step)) * step for each in invoice.taxes
+    )  # half to even
+    paid = invoice.from_wallet_nano if prepaid is None else round(Fraction(prepaid, step)) * step
+    sums = (net, net, tax, net + tax, paid, net + tax - paid)
+    basis = sum(each.basis_nano for each in invoice.taxes) if invoice.taxes else net
+    found = (
+        invoice.net_nano, basis, invoice.tax_nano, invoice.total_nano, invoice.from_wallet_nano, invoice.payable_nano,
+    )  # fmt: skip
+    if sums != found:
+        yield Difference(f"net, taxed, tax, total, prepaid and payable of invoice {invoice.id}", sums, found)
+    if owed is not None and owed != invoice.payable_nano:
+        yield Difference(f"what is owed for invoice {invoice.id}", invoice.payable_nano, owed)
+
+
+def _lines(charges: list[Charge], currency: str) -> tuple[InvoiceLine, ...]:
+    sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
     for charge in charges:
-        line = sums[charge.project_id, charge.meter, charge.kind, charge.unit_nano]
+        line = sums[
+            charge.project_id, charge.meter, charge.kind, charge.purchase, charge.contract_id, charge.unit_nano,
+            charge.unit, charge.fx_base, charge.tax,
+        ]  # fmt: skip
         line[0] += charge.quantity
         line[1] += charge.amount_nano
-    return tuple(
-        InvoiceLine(*key, round(Fraction(quantity, 1_000_000)), amount)  # thousandths or MiB, times seconds
-        for key, (quantity, amount) in sorted(sums.items())
-    )
+    step = 10 ** (9 - _DIGITS.get(currency, 2))
+    made = []
+    for (project, meter, kind, purchase, contract, unit_nano, unit, fx, tax), (quantity, amount) in sorted(
+        sums.items()
+    ):
+        held = meter.startswith("gpu:") or meter in ("cpu", "memory", "disk")
+        made.append(
+            InvoiceLine(
+                project, meter, kind, unit_nano,
+                round(Fraction(quantity, 1_000_000)) if held else quantity,  # thousandths or MiB, times seconds
+                amount, round(Fraction(amount, step)) * step, unit, purchase, contract, fx, tax,
+            )
+        )  # fmt: skip
+    return tuple(made)
 
 
 def _month(at_us: int) -> str:

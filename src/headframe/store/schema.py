@@ -17,7 +17,7 @@ from headframe.base.changes import Event
 from headframe.control.records import Reply
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region, Reservation
 from headframe.jobs.records import Attempt, Job
-from headframe.ledger.records import Invoice, Transfer
+from headframe.ledger.records import Closing, Invoice, Party, TaxRate, Transfer
 from headframe.ledger.wallets import Burn, Grant, Hold
 from headframe.metering.records import Intake, Meter, Reading, UsageEvent, UsageRecord
 from headframe.pricing.records import Charge, Contract, Exchange, Price
@@ -56,13 +56,18 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (Hold, "holds"),
     (Transfer, "transfers"),
     (Invoice, "invoices"),
+    (Closing, "closings"),
+    (Party, "parties"),
+    (TaxRate, "tax_rates"),
     (Dataset, "datasets"),
     (Reply, "replies"),
     (Event, "events"),
 )
 
 # What may only be added to, ever: enforced by triggers, so that no defect and no hand at a prompt rewrites a bill.
-APPEND_ONLY: tuple[type[Any], ...] = (UsageRecord, UsageEvent, Exchange, Charge, Burn, Transfer, Invoice, Event)
+APPEND_ONLY: tuple[type[Any], ...] = (
+    UsageRecord, UsageEvent, Exchange, Charge, Burn, Transfer, Invoice, Closing, Event,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,19 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     Burn: (_by("grant_id"), _by("charge_id")),
     Hold: (_by("organization_id", "id"), _by("id", where="stage = 'pending'")),
     Charge: (_by("organization_id", "at_us"), _by("job_id", "id"), _by("usage_id")),
-    Transfer: (_by("debit", "currency"), _by("credit", "currency"), _by("organization_id", "at_us"), _by("source")),
-    Invoice: (_unique("number"), _unique("organization_id", "month")),
+    Transfer: (
+        _by("debit", "currency"),
+        _by("credit", "currency"),
+        _by("organization_id", "at_us"),
+        _by("source"),
+        _unique("number", where="number > 0"),
+    ),
+    Invoice: (
+        _unique("number"),
+        _unique("organization_id", "month", where="kind = 'invoice'"),
+        _by("organization_id", "id"),
+    ),
+    Closing: (_unique("organization_id", "month"), _by("month")),
     Dataset: (_unique("organization_id", "name", "number"),),
     Reply: (_by("created_us"),),
     Event: (_by("subject", "seq"), _by("organization_id", "seq")),
@@ -137,6 +153,29 @@ metadata = MetaData()
 def _statement(words: str, dialect: str) -> ExecutableDDLElement:
     made: ExecutableDDLElement = DDL(words)  # type: ignore[no-untyped-call]
     return made.execute_if(dialect=dialect)
+
+
+# No transfer is dated inside a month that is closed: what comes later is a correction in an open one.
+_CLOSED = (
+    (
+        "CREATE TRIGGER transfers_refuse_closed BEFORE INSERT ON transfers WHEN EXISTS (SELECT 1 FROM closings "
+        "WHERE organization_id = NEW.organization_id AND begin_us < NEW.at_us AND NEW.at_us <= end_us) "
+        "BEGIN SELECT RAISE(ABORT, 'the month is closed: date the transfer in an open one'); END",
+        "sqlite",
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION headframe_refuse_closed() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN IF EXISTS (SELECT 1 FROM closings WHERE organization_id = NEW.organization_id "
+        "AND begin_us < NEW.at_us AND NEW.at_us <= end_us) THEN "
+        "RAISE EXCEPTION 'the month is closed: date the transfer in an open one'; END IF; RETURN NEW; END$$",
+        "postgresql",
+    ),
+    (
+        "CREATE TRIGGER transfers_refuse_closed BEFORE INSERT ON transfers "
+        "FOR EACH ROW EXECUTE FUNCTION headframe_refuse_closed()",
+        "postgresql",
+    ),
+)
 
 
 def bare_type(hint: Any) -> tuple[Any, bool]:
@@ -196,6 +235,9 @@ def _table(kind: type[Any], name: str) -> Table:
             "FOR EACH STATEMENT EXECUTE FUNCTION headframe_refuse()"
         )
         event.listen(table, "after_create", _statement(refusal, "postgresql"))
+    if kind is Transfer:
+        for words, dialect in _CLOSED:
+            event.listen(table, "after_create", _statement(words, dialect))
     return table
 
 

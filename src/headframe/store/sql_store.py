@@ -14,6 +14,7 @@ from sqlalchemy import Connection, exc, func, literal, select, union_all
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import AlreadyRunning, Conflict, Invalid, StoreFailed, VersionConflict
 from headframe.control.world import WARM
+from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice, Transfer
 from headframe.store import schema
 from headframe.store.database import LOCK_WAIT_MS, Database, explain
@@ -253,6 +254,15 @@ class SqlStore(SqlReads):
 
     def last_invoice(self) -> int:
         return self._largest(Invoice, "number")
+
+    def last_transfer(self) -> Head:
+        """The newest link of the chain of transfers."""
+        transfers = mapping_of(Transfer).table.c
+        question = select(transfers.number, transfers.chain).order_by(transfers.number.desc()).limit(1)
+        question = question.where(transfers.number > 0)
+        with self._database.read() as connection:
+            found = connection.execute(question).first()
+        return Head(*found) if found is not None else Head()
 
     def _largest(self, kind: type[Any], column: str) -> int:
         with self._database.read() as connection:

@@ -275,7 +275,7 @@ def _order(world: World) -> list[str]:
 def same_when_reloaded(cloud: SmallCloud) -> None:
     """The warm world is the one that a fresh start would load, with all that follows from it."""
     store, warm = cloud.inner, cloud.world
-    cold = World.of(store.load(), store.balances(), store.last_event_seq(), store.last_invoice())
+    cold = World.of(store.load(), store.balances(), store.last_event_seq(), store.last_invoice(), store.last_transfer())
     for kind in WARM:
         assert warm.tables[kind] == cold.tables[kind], kind.__name__
     assert derived(warm) == derived(cold)

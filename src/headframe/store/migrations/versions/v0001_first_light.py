@@ -38,7 +38,7 @@ _TABLES = {
     "clusters": ("id:text region_id:text name:text engine:text labels:text version:number"),
     "nodes": (
         "id:text cluster_id:text name:text cpu_milli:number memory_mib:number disk_mib:number state:text "
-        "reason:text labels:text topology:text fake:truth version:number"
+        "reason:text labels:text topology:text fake:truth taints:text version:number"
     ),
     "accelerators": (
         "id:text node_id:text index:number kind:text vendor:text memory_mib:number uuid:text links:text "
@@ -112,11 +112,23 @@ _TABLES = {
     ),
     "transfers": (
         "id:text debit:text credit:text amount_nano:number currency:text at_us:number kind:text source:text "
-        "organization_id:text note:text"
+        "organization_id:text note:text reverses:text recorded_us:number number:number chain:text"
     ),
     "invoices": (
         "id:text number:number organization_id:text month:text currency:text lines:text total_nano:number "
-        "from_wallet_nano:number payable_nano:number closed_us:number"
+        "from_wallet_nano:number payable_nano:number closed_us:number kind:text corrects:text reason:text "
+        "net_nano:number tax_nano:number taxes:text due_us:number seller:text buyer:text"
+    ),
+    "closings": (
+        "id:text organization_id:text month:text begin_us:number end_us:number closed_us:number invoice_id:text"
+    ),
+    "parties": (
+        "id:text name:text street:text city:text postcode:text country:text tax_id:text registration:text email:text "
+        "language:text reference:text terms_days:number iban:text bic:text bank:text phone:text version:number"
+    ),
+    "tax_rates": (
+        "id:text applies_to:text category:text percent_milli:number from_us:number to_us:number? business:text "
+        "reason:text version:number"
     ),
     "datasets": (
         "id:text organization_id:text project_id:text name:text number:number manifest:text size_bytes:number "
@@ -181,8 +193,12 @@ _INDICES = (
     ("transfers", "credit currency", False, ""),
     ("transfers", "organization_id at_us", False, ""),
     ("transfers", "source", False, ""),
+    ("transfers", "number", True, "number > 0"),
     ("invoices", "number", True, ""),
-    ("invoices", "organization_id month", True, ""),
+    ("invoices", "organization_id month", True, "kind = 'invoice'"),
+    ("invoices", "organization_id id", False, ""),
+    ("closings", "organization_id month", True, ""),
+    ("closings", "month", False, ""),
     ("datasets", "organization_id name number", True, ""),
     ("replies", "created_us", False, ""),
     ("events", "subject seq", False, ""),
@@ -197,6 +213,7 @@ _APPEND_ONLY = (
     "burns",
     "transfers",
     "invoices",
+    "closings",
     "events",
 )
 
@@ -215,7 +232,10 @@ def upgrade() -> None:
         name = f"{'uq' if unique else 'ix'}_{table}_{columns.replace(' ', '_')}{'_some' if where else ''}"
         rows = sa.text(where) if where else None
         op.create_index(name, table, columns.split(), unique=unique, sqlite_where=rows, postgresql_where=rows)
-    _refuse_edits(op.get_bind().dialect.name)
+    dialect = op.get_bind().dialect.name
+    _refuse_edits(dialect)
+    for statement in _CLOSED[dialect]:
+        op.execute(statement)
 
 
 def _column(word: str) -> sa.Column[Any]:
@@ -244,6 +264,23 @@ def _refuse_edits(dialect: str) -> None:
                 f"CREATE TRIGGER {table}_refuse_{verb.lower()} BEFORE {verb} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} are facts: they are only added to'); END"
             )
+
+
+_CLOSED = {
+    "sqlite": (
+        "CREATE TRIGGER transfers_refuse_closed BEFORE INSERT ON transfers WHEN EXISTS (SELECT 1 FROM closings "
+        "WHERE organization_id = NEW.organization_id AND begin_us < NEW.at_us AND NEW.at_us <= end_us) "
+        "BEGIN SELECT RAISE(ABORT, 'the month is closed: date the transfer in an open one'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION headframe_refuse_closed() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN IF EXISTS (SELECT 1 FROM closings WHERE organization_id = NEW.organization_id "
+        "AND begin_us < NEW.at_us AND NEW.at_us <= end_us) THEN "
+        "RAISE EXCEPTION 'the month is closed: date the transfer in an open one'; END IF; RETURN NEW; END$$",
+        "CREATE TRIGGER transfers_refuse_closed BEFORE INSERT ON transfers "
+        "FOR EACH ROW EXECUTE FUNCTION headframe_refuse_closed()",
+    ),
+}
 
 
 def downgrade() -> None:
