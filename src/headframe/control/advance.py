@@ -76,7 +76,7 @@ def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, gra
             yield stop(child, world.derived.held.get(child_id), why, now_us, text, grace_us)
 
 
-def snapshot(world: World, purse: Purse) -> Snapshot:
+def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
     """All that placing may look at, as it is now."""
     derived = world.derived
     return Snapshot(
@@ -89,6 +89,7 @@ def snapshot(world: World, purse: Purse) -> Snapshot:
         running=dict(derived.running_children),
         blocked=purse.blocked,
         short=purse.short,
+        now_us=now_us,
     )
 
 
@@ -109,7 +110,7 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
     """Place what can be placed: each start is an attempt with its allocation."""
     if not len(world.derived.queue):
         return
-    for job, slices in place(snapshot(world, Purse(world, spending, now_us))):
+    for job, slices in place(snapshot(world, Purse(world, spending, now_us), now_us)).starts:
         node: Node = world.all(Node)[slices[0].node_id]
         cluster: Cluster = world.all(Cluster)[node.cluster_id]
         parent: Job | None = world.get(Job, job.parent_id) if job.parent_id else None

@@ -79,7 +79,7 @@ def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | No
     bucket = world.derived.queue.bucket(job.id)
     if bucket is None:
         return {"reason": job.reason, "text": of_job(job), "after": list(job.after), "not_before_us": job.not_before_us}
-    view = snapshot(world, Purse(world, context.spending, context.now_us))
+    view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
     allocations = {one.id: one for one in world.derived.held.values()}
     return waiting(view, bucket, world.derived.queue.ahead(job.id), allocations, _ends(world))
 
@@ -123,7 +123,7 @@ def plan(
         return {"would": "be_refused", "code": error.code, "text": error.message, "next_step": error.next_step}
     draft = Job("job_plan", home.organization_id, home.id, caller.member_id, spec.name, spec, context.now_us)
     bucket = Bucket.of(draft, 0)
-    view = snapshot(world, Purse(world, context.spending, context.now_us))
+    view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
     verdict = judge(view, bucket)
     organization: Organization = world.all(Organization)[home.organization_id]
     slices = verdict.slices or _slices_when_empty(world, bucket)

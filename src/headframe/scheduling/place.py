@@ -10,7 +10,9 @@ from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
-from headframe.scheduling.queue import Bucket, Queue
+from headframe.scheduling.order import DEFAULT, ORDERS, Facts, Order
+from headframe.scheduling.plan import Calendar, Plan, Start
+from headframe.scheduling.queue import Bucket, Queue, Waiting
 from headframe.tenants.records import Quota
 
 PASS_LIMIT = 1000  # placements in one pass; the next pass goes on, so that a tick stays short
@@ -22,7 +24,8 @@ class Snapshot:
 
     `quotas` by the id of what they limit. `parallel` is how many children of a parent may run at once (0 or absent: any
     number), `running` how many do. `blocked` says why a scope may start nothing now (a budget, a credit), or "";
-    `short` why a limit on money does not cover what these slices cost at least, or "".
+    `short` why a limit on money does not cover what these slices cost at least, or "". `order` is who comes first;
+    `calendar` knows what is promised for later.
     """
 
     capacity: Capacity
@@ -35,6 +38,13 @@ class Snapshot:
     blocked: Callable[[str, str, str], str]
     short: Callable[[Bucket, tuple[Slice, ...]], str] = lambda _bucket, _slices: ""
     refused: dict[Bucket, str] = field(default_factory=dict)
+    now_us: int = 0
+    order: Order = ORDERS[DEFAULT]
+    calendar: Calendar | None = None
+
+    def key(self, bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
+        """Where a waiting job stands in the order."""
+        return self.order.key(Facts(one[1], one[0], bucket.rank, bucket.priority))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +56,9 @@ class Verdict:
     bound: Binding | None = None
 
 
-def judge(snapshot: Snapshot, bucket: Bucket) -> Verdict:
-    """What a job of this bucket would get at this point of the pass."""
-    owners = (bucket.organization_id, bucket.project_id, bucket.member_id)
+def judge(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
+    """What a job of this bucket would get at this point of the pass; `job` is the one, where it is known."""
+    owners = bucket.owners
     block = snapshot.blocked(*owners)
     if block:
         return Verdict(None, block)
@@ -64,17 +74,20 @@ def judge(snapshot: Snapshot, bucket: Bucket) -> Verdict:
         return Verdict(None, "no_capacity")
     bound = binding(snapshot.quotas, snapshot.holdings, owners, needs(slices))
     if bound is None:
-        return _paid(snapshot, bucket, slices)
+        return _last(snapshot, bucket, slices, job)
     for want in _narrower(bucket.want):
         slices = fit(snapshot.capacity, want)
         if slices is not None and binding(snapshot.quotas, snapshot.holdings, owners, needs(slices)) is None:
-            return _paid(snapshot, bucket, slices)
+            return _last(snapshot, bucket, slices, job)
     return Verdict(None, "quota", bound)
 
 
-def _paid(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...]) -> Verdict:
-    """The last question: is there money for the least that it costs?"""
-    reason = snapshot.short(bucket, slices)
+def _last(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...], job: Job | None) -> Verdict:
+    """The last questions: is the place promised to somebody else, and is there money for the least that it costs?"""
+    reason = ""
+    if snapshot.calendar is not None and job is not None:
+        reason = snapshot.calendar.against(job, slices, snapshot.now_us)
+    reason = reason or snapshot.short(bucket, slices)
     return Verdict(None, reason) if reason else Verdict(slices)
 
 
@@ -95,34 +108,37 @@ def least(want: Want) -> dict[str, int]:
     }
 
 
-def place(snapshot: Snapshot) -> list[tuple[Job, tuple[Slice, ...]]]:
-    """Jobs that start now, in order, with what each holds."""
-    placed: list[tuple[Job, tuple[Slice, ...]]] = []
+def place(snapshot: Snapshot) -> Plan:
+    """What starts now, in order, and what each job holds."""
+    starts: list[Start] = []
     full: set[Want] = set()  # only asked, never iterated
+    held_up = False
 
     def visit(bucket: Bucket, job_id: str) -> bool:
-        if len(placed) >= PASS_LIMIT:
+        nonlocal held_up
+        if len(starts) >= PASS_LIMIT or held_up:
             return False
-        if bucket.want in full:
-            snapshot.refused[bucket] = "no_capacity"
-            return False
-        verdict = judge(snapshot, bucket)
+        job = snapshot.jobs[job_id]
+        verdict = Verdict(None, "no_capacity") if bucket.want in full else judge(snapshot, bucket, job)
         if verdict.slices is None:
             snapshot.refused[bucket] = verdict.reason
             if verdict.reason == "no_capacity":
                 full.add(bucket.want)
+            held_up = snapshot.order.strict
             return False
         take(snapshot, bucket, verdict.slices)
-        placed.append((snapshot.jobs[job_id], verdict.slices))
+        if snapshot.calendar is not None:
+            snapshot.calendar.started(job, verdict.slices, snapshot.now_us)
+        starts.append(Start(job, verdict.slices))
         return True
 
-    snapshot.queue.in_order(visit)
-    return placed
+    snapshot.queue.in_order(visit, snapshot.key, by_job=snapshot.order.by_job)
+    return Plan(tuple(starts), refused=snapshot.refused)
 
 
 def take(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...]) -> None:
     """Use up what a placed job holds."""
     snapshot.capacity.hold(slices)
-    snapshot.holdings.add(needs(slices), (bucket.organization_id, bucket.project_id, bucket.member_id))
+    snapshot.holdings.add(needs(slices), bucket.owners)
     if bucket.parent_id is not None:
         snapshot.running[bucket.parent_id] = snapshot.running.get(bucket.parent_id, 0) + 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 RETRY_REASONS = ("node_failure", "preemption", "error")
-TOPOLOGIES = ("none", "rack", "block", "cluster")
-PURCHASES = ("on-demand", "reserved", "spot")
+TOPOLOGIES = ("none", "nvlink", "node", "rack", "block", "cluster")
+PURCHASES = ("on-demand", "reserved", "spot", "filler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Spec:
 
     `files` is the content hash of an uploaded manifest. `datasets` are (name in the job, dataset, version).
     `nodes_min`..`nodes_max` tasks form the gang (equal unless elastic). `isolation` is "preferred" or "required".
+    Every task's node carries all of `node_labels`, is one of `node_names` (names or ids; empty: any) and has no taint
+    but `tolerations`; with `exclusive` each task holds its whole node.
     """
 
     name: str
@@ -98,4 +100,8 @@ class Spec:
     array: Array | None = None
     after: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ("any",)
+    node_labels: dict[str, str] = field(default_factory=dict)
+    node_names: tuple[str, ...] = ()
+    tolerations: tuple[str, ...] = ()
+    exclusive: bool = False
     isolation: str = "preferred"

@@ -115,7 +115,7 @@ def test_an_empty_cloud_places_nothing_and_says_so() -> None:
     room = Capacity({}, {}, [], [])
     one = job(1)
     view = snapshot(room, [one])
-    assert place(view) == []
+    assert place(view).starts == ()
     told = waiting(view, Bucket.of(one, 0), 0, {}, {})
     assert told["reason"] == "no_capacity"
     assert "no node is ready" in told["text"]
@@ -124,7 +124,7 @@ def test_an_empty_cloud_places_nothing_and_says_so() -> None:
 def test_a_quota_binds_with_its_numbers() -> None:
     quota = Quota("qta", "org", Scope.PROJECT, "prj", gpu_milli=1000)
     view = snapshot(capacity(4), [job(1), job(2)], quotas={"prj": quota})
-    assert [one.id for one, _ in place(view)] == ["job_0001"]
+    assert [one.id for one, _ in place(view).starts] == ["job_0001"]
     told = waiting(view, Bucket.of(job(2), 0), 0, {}, {})
     assert told["quota"] == {
         "scope": "project", "scope_id": "prj", "meter": "gpu_milli", "limit": 1000, "held": 1000, "asked": 1000,
@@ -133,12 +133,12 @@ def test_a_quota_binds_with_its_numbers() -> None:
 
 def test_who_is_refused_does_not_hold_up_those_who_ask_for_less() -> None:
     view = snapshot(capacity(2), [job(1, want(1)), job(2, want(2)), job(3, want(1))])
-    assert [one.id for one, _ in place(view)] == ["job_0001", "job_0003"]
+    assert [one.id for one, _ in place(view).starts] == ["job_0001", "job_0003"]
 
 
 def test_a_budget_that_blocks_is_the_reason() -> None:
     view = snapshot(capacity(2), [job(1)], blocked=lambda *owners: "budget_exhausted")
-    assert place(view) == []
+    assert place(view).starts == ()
     told = waiting(view, Bucket.of(job(1), 0), 0, {}, {})
     assert (told["reason"], "raise it" in told["text"]) == ("budget_exhausted", True)
 
@@ -161,7 +161,7 @@ def test_a_pass_is_bounded_and_the_next_goes_on() -> None:
     room = capacity(0, cpu_milli=10_000_000, labels={"a": "b"})
     room.memory[:] = 1 << 40
     view = snapshot(room, jobs)
-    placed = place(view)
+    placed = place(view).starts
     assert len(placed) == PASS_LIMIT
     assert judge(view, Bucket.of(jobs[0], 0)).slices is not None
 
@@ -186,5 +186,5 @@ def test_a_quota_that_bars_the_preferred_shape_leaves_the_others() -> None:
     either = Want(Resources((Gpus("H100", 4), Gpus("H100", 2))), 1, 1, "none", ("any",))
     for wanted in (either, want(1, nodes=2, most=4)):
         view = snapshot(capacity(8), [job(1, wanted)], quotas={"prj": quota})
-        ((_, slices),) = place(view)
+        ((_, slices),) = place(view).starts
         assert sum(share.milli for part in slices for share in part.shares) == 2000

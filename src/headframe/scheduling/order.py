@@ -1,0 +1,122 @@
+"""Who comes first: the registry of order policies, one line each.
+
+A policy is a key over the facts of a waiting job; the least key comes first. Keys end on the moment of submission and
+the id, so that no tie is left to chance. The same policies order the product's queue and the replays of traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headframe.base.errors import Invalid
+
+Key = tuple[int | str, ...]
+UNKNOWN_US = 1 << 62  # a job of which nobody knows how long it runs comes after all that are known
+TOP_PRIORITY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an order may look at. Times in microseconds, sizes in thousandths of a GPU.
+
+    `rank` is the class (0: reserved, 1: on-demand, 2: spot, 3: filler). `gpu_milli` is what the whole gang holds.
+    `remaining_us` is how long it still has to run, when anybody knows; `attained_us` how long it has run so far, over
+    all attempts. `borrows` says that a start would take its owner over what is guaranteed to it; `share` is what its
+    organization and its project have used and hold, in millionths of the cloud by weight. `overdue` says that it has
+    waited for longer than the cloud's patience.
+    """
+
+    job_id: str
+    submitted_us: int
+    rank: int = 1
+    priority: int = 50
+    gpu_milli: int = 1000
+    remaining_us: int | None = None
+    attained_us: int = 0
+    waited_us: int = 0
+    borrows: bool = False
+    share: tuple[int, ...] = ()
+    overdue: bool = False
+
+    @property
+    def level(self) -> int:
+        """The priority that counts: the highest once the job is overdue, so that nothing starves."""
+        return TOP_PRIORITY if self.overdue else self.priority
+
+    @property
+    def left_us(self) -> int:
+        return UNKNOWN_US if self.remaining_us is None else self.remaining_us
+
+    @property
+    def width(self) -> int:
+        """The gang's size in thousandths of a GPU; a job without GPUs counts as the smallest."""
+        return max(self.gpu_milli, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A policy. `meaning` is a sentence that one can choose by.
+
+    `strict`: what comes first and cannot start holds up everything behind it. `by_job`: jobs that ask for the same
+    may still differ in the order, so that each has to be looked at. `takes_turns`: a running job makes way for one
+    that comes before it, after a quantum.
+    """
+
+    name: str
+    meaning: str
+    key: Callable[[Facts], Key]
+    strict: bool = False
+    by_job: bool = False
+    takes_turns: bool = False
+
+
+def _fair(facts: Facts) -> Key:
+    return facts.rank, facts.borrows, -facts.level, *facts.share, facts.submitted_us, facts.job_id
+
+
+def _fifo(facts: Facts) -> Key:
+    return facts.submitted_us, facts.job_id
+
+
+def _shortest_first(facts: Facts) -> Key:
+    return facts.rank, not facts.overdue, facts.left_us, facts.submitted_us, facts.job_id
+
+
+def _shortest_service(facts: Facts) -> Key:
+    return facts.rank, not facts.overdue, facts.left_us * facts.width, facts.submitted_us, facts.job_id
+
+
+def _least_attained(facts: Facts) -> Key:
+    return facts.rank, facts.attained_us * facts.width, facts.submitted_us, facts.job_id
+
+
+ORDERS: dict[str, Order] = {
+    order.name: order
+    for order in (
+        Order("fair", "By class, what is guaranteed before what is borrowed, priority, fair share, then age.", _fair),
+        Order("fifo", "Strictly by age: what cannot start holds up everything behind it.", _fifo, strict=True),
+        Order(
+            "shortest-first", "By class, then the job with the least time left to run.", _shortest_first, by_job=True
+        ),
+        Order(
+            "shortest-service", "By class, then the job with the least GPU time left.", _shortest_service, by_job=True
+        ),
+        Order(
+            "least-attained-service",
+            "By class, then the job that has had the least GPU time so far; running jobs take turns.",
+            _least_attained, by_job=True, takes_turns=True,
+        ),
+    )
+}  # fmt: skip
+DEFAULT = "fair"
+
+
+def order_named(name: str, *, field: str = "order") -> Order:
+    """The policy of this name; raises `Invalid` naming `field`."""
+    found = ORDERS.get(name)
+    if found is None:
+        raise Invalid(
+            f"{field} is {name!r}, which is not an order policy.", field=field, value=name, allowed=", ".join(ORDERS)
+        )
+    return found
