@@ -183,3 +183,16 @@ def test_a_full_server_says_so(tmp_path):
         answer = full.call("GET", "/healthz", "")
         _problem(answer, 503, "too_busy")
         assert answer.headers["retry-after"] == "1"
+
+
+def test_wrong_keys_from_one_address_are_slowed_down_and_live_ones_pass(tmp_path):
+    with open_house(tmp_path, Limits(wrong_keys=3)) as house:
+        for key in ("", "hf_no_such", house.key[:-1] + "x"):
+            _problem(house.call("GET", "/v1/whoami", key), 401, "unauthenticated")
+        for key in ("", "hf_no_such", house.key[:-1] + "x"):
+            answer = house.call("GET", "/v1/whoami", key)
+            found = _problem(answer, 429, "too_many_failures")
+            assert answer.headers["retry-after"] == str(found["retry_after_s"])
+        assert house.call("GET", "/v1/whoami").status_code == 200
+        house.clock.ahead_us += 3_000_000
+        _problem(house.call("GET", "/v1/whoami", "hf_no_such"), 401, "unauthenticated")

@@ -79,6 +79,8 @@ def problem(
     more = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         more.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        more.setdefault("Retry-After", str((details or {}).get("retry_after_s", RETRY_AFTER_S)))
     if status == HTTPStatus.UNAUTHORIZED:
         more.setdefault("WWW-Authenticate", 'Bearer realm="headframe"')
     body = orjson.dumps(document, default=repr, option=orjson.OPT_NON_STR_KEYS)

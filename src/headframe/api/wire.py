@@ -28,9 +28,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from headframe.api.documents import Page, dump
+from headframe.api.failures import Failures
 from headframe.api.problems import unauthenticated
 from headframe.base.changes import Changes
-from headframe.base.errors import Invalid
+from headframe.base.errors import Invalid, Unauthenticated
 from headframe.base.ports import Clock, Ids
 from headframe.base.quantities import LIMIT
 from headframe.control.idempotency import Asked, once
@@ -73,6 +74,7 @@ class Limits:
     threads: int = 40
     uploads: int = 32  # threads of their own: a slow upload holds one from end to end
     body_timeout_s: float = 60.0
+    wrong_keys: int = 30  # from one address at once, before it is slowed down
 
 
 @dataclass(slots=True)
@@ -91,9 +93,13 @@ class Serving:
     streaming: Counter[str] = field(default_factory=Counter)  # open streams by organization
     uploading: CapacityLimiter | None = None
     uploading_of: dict[str, CapacityLimiter] = field(default_factory=dict)  # by organization, while it uploads
+    failures: Failures = field(init=False)
     look: Any = None  # the check of readiness under way
     figures: dict[str, Any] | None = None
     figures_us: int = 0
+
+    def __post_init__(self) -> None:
+        self.failures = Failures(self.limits.wrong_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +184,14 @@ async def _call(request: Request) -> Call:
     """Who calls. Runs on the event loop: two dictionary look-ups and a hash."""
     serving: Serving = request.app.state.serving
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        raise unauthenticated()
-    caller = authenticate(serving.control.world, serving.clock.now_us(), text.strip())
+    now_us = serving.clock.now_us()
+    try:
+        if scheme.lower() != "bearer":
+            raise unauthenticated()
+        caller = authenticate(serving.control.world, now_us, text.strip())
+    except Unauthenticated:
+        serving.failures.count(request.client.host if request.client else "", now_us)
+        raise
     fingerprint = ""
     key = request.headers.get("idempotency-key")
     if key is not None and request.method == "POST":
