@@ -96,7 +96,8 @@ def settle(capacity: Capacity, wanted: Reservation, claimed: Claimed) -> Reserva
     kept = _kept(capacity, set(rows), wanted, claimed)
     missing = _size(wanted) - sum(1 if wanted.nodes else len(devices) for devices in kept.values())
     if missing > 0:
-        rooms = [room for row in rows if (room := _room(capacity, row, wanted, claimed, kept.get(row, ()))) is not None]
+        free = [row for row in rows if not wanted.nodes or row not in kept]
+        rooms = [room for row in free if (room := _room(capacity, row, wanted, claimed, kept.get(row, ()))) is not None]
         home = next((capacity.nodes[row].cluster_id for row in kept), None) or _cluster(rooms, missing)
         for room in _chosen([one for one in rooms if one.cluster_id == home], missing):
             more = room.devices if wanted.nodes else room.devices[:missing]
@@ -217,7 +218,7 @@ def _room(
     totals = dict(zip(NODE_CELLS, (node.cpu_milli, node.memory_mib, node.disk_mib), strict=True))
     taken = {name: claimed.of_node(node.id, name) for name in NODE_CELLS}
     if wanted.nodes:
-        if own or len(able) < len(devices) or (wanted.kind and not devices) or any(taken.values()):
+        if len(able) < len(devices) or (wanted.kind and not devices) or any(taken.values()):
             return None
         size = 1
     else:
