@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -15,7 +15,7 @@ from headframe.base.changes import Event
 from headframe.base.quantities import LIMIT, parse_span_us
 from headframe.control.commands_jobs import stop_job, submit_job
 from headframe.control.ports import LogPiece
-from headframe.control.queries import find_job, plan, story
+from headframe.control.queries import find_job, plan, story, waiting_reasons
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.fleet.records import Allocation
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 Ref = Annotated[str, Path(max_length=200, description="An id, the unique beginning of one, or a name (the newest).")]
 Place = Annotated[int, Query(ge=0, le=LIMIT)]
+GLANCE_S = 0.05  # how long a list waits for the loop to say why jobs wait
 PIECES_BYTES = 64 << 10  # of log in one answer, unless asked otherwise
 
 
@@ -43,7 +44,11 @@ class StopOrder(Body):
 
 @dataclass
 class JobStory:
-    """All that is known of a job. `waiting` explains with numbers why it waits; `cost` is what it has cost so far."""
+    """All that is known of a job. `waiting` explains with numbers why it waits; `cost` is what it has cost so far.
+
+    `children` tells of the jobs of an array or a schedule: their `count`, `states` and some of the `jobs`; what they
+    cost is the cost of their parent.
+    """
 
     job: shape(Job)  # type: ignore[valid-type]
     attempts: list[shape(Attempt)]  # type: ignore[valid-type]
@@ -51,6 +56,7 @@ class JobStory:
     events: list[shape(Event)]  # type: ignore[valid-type]
     waiting: Any
     cost: Any
+    children: Any
 
 
 @dataclass
@@ -85,11 +91,15 @@ def jobs(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Jobs, newest first."""
+    """Jobs, newest first. The `reason` of one that waits for room says what it waits for now."""
     where: dict[str, Any] = {"state": tuple(state)} if state else {}
     where |= {"name": name} if name is not None else {}
     where |= {"parent_id": parent} if parent is not None else {}
-    return call.page(Job, limit=limit, cursor=cursor, newest=True, **where, **_whose(call, organization, project))
+    page = call.part(Job, limit=limit, cursor=cursor, newest=True, **where, **_whose(call, organization, project))
+    waiting = [job.id for job in page.items if job.state == JobState.QUEUED or (job.parent and not job.spec.cron)]
+    reasons = (call.control.glance(waiting_reasons, waiting, within_s=GLANCE_S) or {}) if waiting else {}
+    items = [replace(job, reason=reasons[job.id]) if job.id in reasons else job for job in page.items]
+    return answer(replace(page, items=items))
 
 
 @router.get("/jobs/{job}", response_model=shape(Job))
@@ -101,7 +111,7 @@ def job_of(call: Authenticated, job: Ref) -> Response:
 @router.get("/jobs/{job}/story", response_model=JobStory)
 def story_of(call: Authenticated, job: Ref) -> Response:
     """All that is known of a job, with the reason why it waits."""
-    return answer(call.ask(story, job))
+    return answer(call.ask(story, job)(call.control.reads))
 
 
 @router.post("/jobs/{job}/stop", response_model=shape(Job))

@@ -175,9 +175,12 @@ class Call:
 
     def page(self, kind: type[Any], *, limit: int, cursor: str | None, newest: bool = False, **where: Any) -> Response:
         """A page of the store's rows of a class, by id. Ask for the right before."""
-        after = read_cursor(cursor)
-        rows = self.control.reads.find(kind, after=after, limit=limit + 1, newest=newest, **where)
-        return answer(page_of(rows, limit))
+        return answer(self.part(kind, limit=limit, cursor=cursor, newest=newest, **where))
+
+    def part(self, kind: type[Any], *, limit: int, cursor: str | None, newest: bool = False, **where: Any) -> Page:
+        """The same, before it is an answer."""
+        rows = self.control.reads.find(kind, after=read_cursor(cursor), limit=limit + 1, newest=newest, **where)
+        return page_of(rows, limit)
 
 
 async def _call(request: Request) -> Call:

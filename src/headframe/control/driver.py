@@ -79,6 +79,13 @@ class Control:
         """Answer a question from the world as it is between two ticks."""
         return self._result(self._loop.ask, question, *args, **kwargs)
 
+    def glance(self, question: Callable[..., Any], *args: Any, within_s: float) -> Any | None:
+        """As `ask`, but None where the loop is too busy to answer so soon: for what is good to know, no more."""
+        try:
+            return self._loop.ask(question, *args).result(timeout=within_s)
+        except (TimeoutError, TooBusy):
+            return None
+
     def subscribe(self, wake: Wake) -> Callable[[], None]:
         """Call `wake` with the events of each commit, on the loop's thread; returns the call that ends it."""
         token = id(wake)

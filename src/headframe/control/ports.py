@@ -16,7 +16,8 @@ class Reads(Protocol):
 
     Records come back as the dataclasses they were written as. `kind` is a record class. Filters are
     column = value; a tuple or list of values means "one of", and a key may end in `__ge`, `__lt` or `__prefix` (a range
-    of values, the beginning of a text). Order is by id unless `newest` asks for the reverse.
+    of values, the beginning of a text), or in `__child_of` (one of the jobs of that array or schedule). Order is by id
+    unless `newest` asks for the reverse.
     """
 
     def get(self, kind: type[Any], record_id: str) -> Any | None: ...

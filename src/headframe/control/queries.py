@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from headframe.base.changes import Event
@@ -10,12 +11,14 @@ from headframe.base.errors import CallerError
 from headframe.base.quantities import HOUR_US
 from headframe.control.advance import snapshot
 from headframe.control.context import Context
+from headframe.control.ports import Reads
 from headframe.control.purse import Purse
 from headframe.control.queries_money import job_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
-from headframe.control.requests import prepare
+from headframe.control.requests import dependencies, prepare
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
+from headframe.jobs.family import next_fire_us
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Book
@@ -29,6 +32,13 @@ from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
 
 STORY_EVENTS = 500  # the newest ones; older ones are in `events`
+STORY_CHILDREN = 20
+MOST_JUDGED = 50  # kinds of request for one page of jobs: each costs a look over all nodes
+# The states of children in the order in which they are worth a look.
+TELLING = tuple(
+    JobState(name)
+    for name in ("failed", "stopped", "stopping", "running", "starting", "queued", "pending", "succeeded")
+)
 
 
 def find_job(world: World, context: Context, caller: Caller, ref: str) -> Job:
@@ -51,22 +61,55 @@ def find_job(world: World, context: Context, caller: Caller, ref: str) -> Job:
     return found
 
 
-def story(world: World, context: Context, caller: Caller, ref: str) -> dict[str, Any]:
-    """All that is known of a job: itself, its attempts, what they held, what happened, why it waits, what it cost."""
+def story(world: World, context: Context, caller: Caller, ref: str) -> Callable[[Reads], dict[str, Any]]:
+    """All that is known of a job: itself, its attempts, what they held, what happened, why it waits, what it cost.
+
+    The question, on the loop's thread, gathers what the warm world knows; what it returns reads the store.
+    """
     job = find_job(world, context, caller, ref)
-    reads = context.reads
-    return {
-        "job": job,
-        "attempts": sorted(reads.find(Attempt, job_id=job.id, limit=500), key=lambda attempt: attempt.number),
-        "allocations": sorted(reads.find(Allocation, job_id=job.id, limit=500), key=lambda one: one.generation),
-        "events": _newest_events(context, job),
-        "waiting": why_waiting(world, context, job),
-        "cost": job_cost(world, context, job),
-    }
+    waiting, cost = why_waiting(world, context, job), job_cost(world, context, job)
+
+    def read(reads: Reads) -> dict[str, Any]:
+        return {
+            "job": job,
+            "attempts": sorted(reads.find(Attempt, job_id=job.id, limit=500), key=lambda attempt: attempt.number),
+            "allocations": sorted(reads.find(Allocation, job_id=job.id, limit=500), key=lambda one: one.generation),
+            "events": reads.find(Event, subject=job.id, newest=True, limit=STORY_EVENTS)[::-1],
+            "waiting": waiting,
+            "cost": cost(reads),
+            "children": _children(reads, job) if job.parent else None,
+        }
+
+    return read
 
 
-def _newest_events(context: Context, job: Job) -> list[Event]:
-    return context.reads.find(Event, subject=job.id, newest=True, limit=STORY_EVENTS)[::-1]
+def _children(reads: Reads, job: Job) -> dict[str, Any]:
+    """How many jobs of an array or a schedule are in each state, and some of them: first those to look after."""
+    states = {state.value: reads.count(Job, parent_id=job.id, state=state) for state in TELLING}
+    shown: list[Job] = []
+    for state in TELLING:
+        if states[state.value] and len(shown) < STORY_CHILDREN:
+            shown += reads.find(Job, parent_id=job.id, state=state, limit=STORY_CHILDREN - len(shown))
+    shown.sort(key=lambda one: (one.array_index or 0, one.id))
+    return {"count": sum(states.values()), "states": {name: n for name, n in states.items() if n}, "jobs": shown}
+
+
+def waiting_reasons(world: World, context: Context, job_ids: Sequence[str]) -> dict[str, str]:
+    """Why queued jobs do not start now, in one word each, by job id; left out where no word is better than theirs."""
+    view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
+    known: dict[Bucket, str] = {}
+    found: dict[str, str] = {}
+    for job_id in job_ids:
+        child = next(iter(world.derived.children.get(job_id, ())), job_id)  # of an array the first that has not ended
+        bucket = world.derived.queue.bucket(child)
+        if bucket is None or (bucket not in known and len(known) == MOST_JUDGED):
+            continue
+        if bucket not in known:
+            verdict = judge(view, bucket)
+            known[bucket] = "" if verdict.slices is not None else verdict.reason
+        if known[bucket]:
+            found[job_id] = known[bucket]
+    return found
 
 
 def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | None:
@@ -117,11 +160,15 @@ def plan(
     """
     try:
         home, spec = prepare(world, context, caller, document, project=project, env=env)
+        after = dependencies(world, context, home, spec)
     except CallerError as error:
         if error.status in (401, 403, 404) and error.code != "quota_exceeded":
             raise
         return {"would": "be_refused", "code": error.code, "text": error.message, "next_step": error.next_step}
     draft = Job("job_plan", home.organization_id, home.id, caller.member_id, spec.name, spec, context.now_us)
+    if spec.cron or after:
+        begins_us = next_fire_us(spec.cron, context.now_us) if spec.cron else 0
+        draft = replace(draft, state=JobState.PENDING, after=after, parent=bool(spec.cron), not_before_us=begins_us)
     bucket = Bucket.of(draft, 0)
     view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
     verdict = judge(view, bucket)
@@ -135,6 +182,12 @@ def plan(
         "per_hour_nano": -(-fine // FINE),
         "most_nano": None if spec.max_duration_us is None else -(-fine * spec.max_duration_us // (FINE * HOUR_US)),
     }
+    if draft.state == JobState.PENDING:
+        text = of_job(draft)
+        why = {"reason": "schedule" if spec.cron else "dependencies", "after": list(after), "text": text}
+        room = "There is room for it now." if verdict.slices is not None else "There is no room for it now."
+        starts_us = draft.not_before_us or None
+        return {**answer, "would": "wait", "waiting": why, "text": f"{text} {room}", "starts_us": starts_us}
     if verdict.slices is not None:
         answer["slices"] = list(verdict.slices)
         answer["text"] = f"It would start at once on {', '.join(sorted({part.node_id for part in slices}))}."

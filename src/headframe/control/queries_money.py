@@ -189,26 +189,35 @@ def usage(
 def charges_filter(
     world: World, context: Context, caller: Caller, job_id: str | None, organization: str | None
 ) -> dict[str, object]:
-    """The filter for a page of charges."""
+    """The filter for a page of charges; those of an array or a schedule are the charges of its jobs."""
     where = spender(world, caller, find_organization(world, context, caller, organization).id)
-    return {**where, "job_id": job_id} if job_id is not None else where
+    if job_id is None:
+        return where
+    job: Job | None = world.get(Job, job_id) or context.reads.get(Job, job_id)
+    return {**where, ("job_id__child_of" if job is not None and job.parent else "job_id"): job_id}
 
 
-def job_cost(world: World, context: Context, job: Job) -> Cost:
-    """What a job has cost so far. Whoever may see the job may see its cost."""
+def job_cost(world: World, context: Context, job: Job) -> Callable[[Reads], Cost]:
+    """What a job, or all jobs of an array or a schedule, have cost so far. Whoever may see the job may see its cost."""
     currency = currency_of(world, job.organization_id)
-    rows = context.reads.total(Charge, "amount_nano", ["job_id"], job_id=job.id)
-    charged = sum(row["amount_nano"] for row in rows)
+    now_us, book = context.now_us, Book(world.all(Price).values())
+    ids = world.derived.children.get(job.id, ()) if job.parent else (job.id,)
     running, per_hour = 0, 0
-    unpriced: list[str] = []
-    held: Allocation | None = world.derived.held.get(job.id)
-    if held is not None:
-        region_id, now_us, book = _region_of(world, held), context.now_us, Book(world.all(Price).values())
-        running = _sum(_unwritten(world, book, held, now_us))
-        holds = quantities(held.slices)
-        per_hour = rate_nano_per_hour(holds, held.purchase, region_id, book, currency, now_us)
-        unpriced = [name for name in holds if book.find(name, region_id, held.purchase, currency, now_us) is None]
-    return Cost(charged, running, charged + running, per_hour, currency, job.spec.budget_nano, tuple(unpriced))
+    unpriced: dict[str, None] = {}
+    for held in (world.derived.held[one] for one in ids if one in world.derived.held):
+        region_id, holds = _region_of(world, held), quantities(held.slices)
+        running += _sum(_unwritten(world, book, held, now_us))
+        per_hour += rate_nano_per_hour(holds, held.purchase, region_id, book, currency, now_us)
+        lacking = (name for name in holds if book.find(name, region_id, held.purchase, currency, now_us) is None)
+        unpriced |= dict.fromkeys(lacking)
+    budget_nano = job.spec.budget_nano
+
+    def read(reads: Reads) -> Cost:
+        where = {"job_id__child_of" if job.parent else "job_id": job.id}
+        charged = sum(row["amount_nano"] for row in reads.total(Charge, "amount_nano", [], **where))
+        return Cost(charged, running, charged + running, per_hour, currency, budget_nano, tuple(unpriced))
+
+    return read
 
 
 def balance(

@@ -10,6 +10,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 
 from headframe.base.changes import Event
 from headframe.base.errors import Invalid
+from headframe.jobs.records import Job
 from headframe.store.database import Database, explained
 from headframe.store.rows import Mapping, kept_text, mapping_of
 
@@ -35,7 +36,7 @@ def _value(value: object) -> object:
 
 
 def condition(mapping: Mapping, key: str, value: object) -> ColumnExpressionArgument[bool]:
-    """One filter: `column`, `column__ge`, `column__lt` or `column__prefix`."""
+    """One filter: `column`, `column__ge`, `column__lt`, `column__prefix` or `column__child_of`."""
     name, _, comparison = key.partition("__")
     column = column_of(mapping, name)
     if isinstance(value, int) and abs(value) > _LARGEST:
@@ -47,8 +48,12 @@ def condition(mapping: Mapping, key: str, value: object) -> ColumnExpressionArgu
     if comparison == "prefix":
         start = kept_text(str(value))
         return and_(column >= start, column < start + _HIGHEST)
+    if comparison == "child_of":
+        jobs = mapping_of(Job).table
+        return column.in_(select(jobs.c.id).where(jobs.c.parent_id == _value(value)))
     if comparison:
-        raise Invalid(f"{key!r} is not a filter.", field=key, allowed="column, column__ge, column__lt, column__prefix")
+        allowed = "column, column__ge, column__lt, column__prefix, column__child_of"
+        raise Invalid(f"{key!r} is not a filter.", field=key, allowed=allowed)
     if value is None:
         return column.is_(None)
     if isinstance(value, tuple | list):

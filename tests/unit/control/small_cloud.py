@@ -207,7 +207,7 @@ class SmallCloud:
         return sorted(self.inner.find(Allocation, job_id=job.id), key=lambda one: one.generation)
 
     def story(self, job: Job, caller: Caller | None = None) -> dict[str, Any]:
-        told: dict[str, Any] = self.ask(story, caller or self.anna, job.id)
+        told: dict[str, Any] = self.ask(story, caller or self.anna, job.id)(self.inner)
         return told
 
     def events(self, kind: str | None = None, subject: str | None = None) -> list[Event]:
