@@ -162,8 +162,10 @@ def whole(job: Job, slices: tuple[Slice, ...], nodes: dict[str, Node], devices: 
     assert all(node.state == NodeState.READY for node in where)
     paths = [(node.cluster_id, *node.topology, node.id) for node in where]
     assert len({path[:1] for path in paths}) == 1, "one engine starts a gang"
-    depth = {"none": 1, "cluster": 1, "block": 2, "rack": 3}[spec.topology]
+    depth = {"none": 1, "cluster": 1, "block": 2, "rack": 3, "node": 4, "nvlink": 4}[spec.topology]
     assert len({path[:depth] for path in paths}) == 1
+    links = {devices[share.accelerator_id].links for part in slices for share in part.shares}
+    assert spec.topology != "nvlink" or len(links) <= 1
     for node in where:
         cluster = CLUSTERS[node.cluster_id]
         names = {"any", cluster.name, cluster.region_id, *(f"{key}={value}" for key, value in node.labels.items())}

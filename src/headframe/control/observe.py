@@ -88,7 +88,10 @@ def _node(world: World, told: Node, now_us: int) -> Changes:
     state, reason = told.state, told.reason
     if known.state == NodeState.DRAINING:
         state, reason = known.state, known.reason  # an operator's order outlives reports, and the node's death
-    merged = replace(told, state=state, reason=reason, labels={**told.labels, **known.labels}, version=known.version)
+    labels = {**told.labels, **known.labels}
+    merged = replace(
+        told, state=state, reason=reason, labels=labels, taints=known.taints or told.taints, version=known.version
+    )
     if merged == known:
         return NOTHING
     if state != known.state:

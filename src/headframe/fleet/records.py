@@ -45,7 +45,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One machine. `topology` goes from wide to near, such as ("block-1", "rack-7"). `fake` marks pretended devices."""
+    """One machine. `topology` goes from wide to near, such as ("block-1", "rack-7"). `fake` marks pretended devices.
+
+    `taints` (`key` or `key=value`) keep away all jobs that do not tolerate them.
+    """
 
     id: str
     cluster_id: str
@@ -58,6 +61,7 @@ class Node:
     labels: dict[str, str] = field(default_factory=dict)
     topology: tuple[str, ...] = ()
     fake: bool = False
+    taints: tuple[str, ...] = ()
     version: int = 1
 
 

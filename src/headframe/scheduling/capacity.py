@@ -1,26 +1,38 @@
 """What is free, as numpy arrays: one row a node, one column an accelerator slot of the node.
 
-Cost of a question is a few vector operations over all nodes; of a hold or release, a few array cells.
+A hold or a release alters a few array cells and stamps the nodes it touched; whatever is kept for a kind of task (its
+board, see `boards`) looks again at the stamped nodes only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headframe.fleet.records import Accelerator, Cluster, Node, NodeState, Region, Slice
+from headframe.scheduling.boards import Boards
+from headframe.scheduling.demand import Demand
+from headframe.scheduling.packing import judges
+from headframe.scheduling.packing_simple import Packing
+from headframe.scheduling.where import Places, Where
 
 WHOLE = 1000
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 class Capacity:
     """Free resources of every node, in the order of node ids.
 
-    Arrays of shape [nodes]: `cpu` (thousandths of a core), `memory`, `disk` (MiB), `ready` (bool). Of shape
-    [nodes, slots]: `gpu` (free thousandths), `gib` (data-sheet memory), `kind` (index into `kinds`, -1: no device),
-    `usable` (bool: healthy). By node: `domains` (region, cluster, then the topology from wide to near).
+    Arrays of shape [nodes]: `cpu` (thousandths of a core), `memory`, `disk` (MiB), `ready` (bool), `stamp` (the number
+    of the last change). Of shape [nodes, slots]: `gpu` (free thousandths), `gib` (data-sheet memory), `kind` (index
+    into `kinds`, -1: no device), `usable` (bool: healthy), `link` (number of the fast link between
+    devices of its kind on its node, -1: none).
+    `places` knows where nodes are and what they are called; `demand` what is asked for lately. Change nothing in the
+    arrays but by `hold`, `release`, `renew` and `touch`.
     """
 
     def __init__(
@@ -29,43 +41,69 @@ class Capacity:
         clusters: Mapping[str, Cluster],
         nodes: Iterable[Node],
         accelerators: Iterable[Accelerator],
+        demand: Demand | None = None,
+        packing: Packing | None = None,
     ) -> None:
         self.nodes = sorted(nodes, key=lambda node: node.id)
         self.row = {node.id: row for row, node in enumerate(self.nodes)}
-        devices: list[list[Accelerator]] = [[] for _ in self.nodes]
+        self.devices: list[list[Accelerator]] = [[] for _ in self.nodes]
         for device in sorted(accelerators, key=lambda device: (device.node_id, device.index, device.id)):
             if device.node_id in self.row:
-                devices[self.row[device.node_id]].append(device)
-        slots = max((len(row) for row in devices), default=0)
-        count = len(self.nodes)
+                self.devices[self.row[device.node_id]].append(device)
+        count, slots = len(self.nodes), max((len(row) for row in self.devices), default=0)
         self.cpu = np.array([node.cpu_milli for node in self.nodes], np.int64)
         self.memory = np.array([node.memory_mib for node in self.nodes], np.int64)
         self.disk = np.array([node.disk_mib for node in self.nodes], np.int64)
         self.ready = np.array([node.state == NodeState.READY for node in self.nodes], bool)
+        self.stamp = np.zeros(count, np.int64)
         self.gpu = np.zeros((count, slots), np.int64)
         self.gib = np.zeros((count, slots), np.int64)
         self.kind = np.full((count, slots), -1, np.int64)
+        self.link = np.full((count, slots), -1, np.int64)
         self.usable = np.zeros((count, slots), bool)
-        self.devices = devices
-        self.kinds: list[str] = sorted({device.kind for row in devices for device in row})
         self.slot: dict[str, tuple[int, int]] = {}
-        for row, held in enumerate(devices):
+        self.kinds: list[str] = sorted({device.kind for row in self.devices for device in row})
+        self._fill()
+        self.mixed = bool(((self.kind >= 0) & (self.kind != self.kind[:, :1])).any()) if slots else False
+        self.linked = bool((self.link >= 0).any())
+        self.full = (self.cpu.copy(), self.memory.copy(), self.disk.copy(), self.gpu.copy())
+        self.places = Places(regions, clusters, self.nodes)
+        self.judges = judges(self.nodes, clusters, packing)
+        self.shared: dict[str, Any] = {}  # what packings know of the fleet, whatever is held
+        self.demand = demand if demand is not None else Demand()
+        self.possible: dict[object, None] = {}  # wants known to fit when nothing is held
+        self.wants: dict[Any, Any] = {}  # the tasks of a want here, see `fit.tasks_of`
+        self.clock = 0
+        self.boards = Boards()
+        self._empty: Capacity | None = None
+
+    def _fill(self) -> None:
+        """The arrays of devices, from the records."""
+        number = {kind: index for index, kind in enumerate(self.kinds)}
+        for row, held in enumerate(self.devices):
+            names = sorted({(device.links, device.kind) for device in held if device.links})
+            links = {name: index for index, name in enumerate(names)}
             for slot, device in enumerate(held):
                 self.slot[device.id] = row, slot
                 self.gpu[row, slot] = WHOLE
                 self.gib[row, slot] = device.nominal_gib
-                self.kind[row, slot] = self.kinds.index(device.kind)
+                self.kind[row, slot] = number[device.kind]
+                self.link[row, slot] = links.get((device.links, device.kind), -1)
                 self.usable[row, slot] = device.healthy
-        self.domains = [_domain(regions, clusters, node) for node in self.nodes]
-        self.possible: dict[object, None] = {}  # wants known to fit when nothing is held
-        self.full = (self.cpu.copy(), self.memory.copy(), self.disk.copy(), self.gpu.copy())
+
+    @property
+    def domains(self) -> list[tuple[str, ...]]:
+        """By node: region, cluster, then the topology from wide to near, then the node."""
+        return self.places.paths
 
     def hold(self, slices: Iterable[Slice], sign: int = -1) -> None:
         """Take (`sign` -1) or give back (+1) what slices hold; nodes or devices that are gone are passed over."""
+        self.clock += 1
         for part in slices:
             row = self.row.get(part.node_id)
             if row is None:
                 continue
+            self.stamp[row] = self.clock
             self.cpu[row] += sign * part.cpu_milli
             self.memory[row] += sign * part.memory_mib
             self.disk[row] += sign * part.disk_mib
@@ -77,42 +115,91 @@ class Capacity:
     def release(self, slices: Iterable[Slice]) -> None:
         self.hold(slices, +1)
 
-    def emptied(self) -> Capacity:
-        """A copy with nothing held, nothing draining and nothing broken: could the request ever fit?"""
+    def touch(self, rows: Any = slice(None)) -> None:
+        """Say that these rows of the arrays have been changed by hand."""
+        self.clock += 1
+        self.stamp[rows] = self.clock
+
+    def renew(self, record: Any) -> bool:
+        """Take in a changed node or device without building anything anew; False when it changes more than that."""
+        if isinstance(record, Node):
+            done = self._renew_node(record)
+        else:
+            done = isinstance(record, Accelerator) and self._renew_device(record)
+        if done:
+            self._empty = None
+            self.possible.clear()
+        return done
+
+    def _renew_node(self, node: Node) -> bool:
+        row = self.row.get(node.id)
+        if row is None:
+            return False
+        known = self.nodes[row]
+        if (known.cluster_id, known.topology, known.name) != (node.cluster_id, node.topology, node.name):
+            return False
+        sizes = ((self.cpu, "cpu_milli"), (self.memory, "memory_mib"), (self.disk, "disk_mib"))
+        for place, (array, field) in enumerate(sizes):
+            array[row] += getattr(node, field) - getattr(known, field)
+            self.full[place][row] = getattr(node, field)
+        self.nodes[row] = node
+        self.ready[row] = node.state == NodeState.READY
+        if (known.labels, known.taints) != (node.labels, node.taints):
+            self.places.relabel(self.nodes)
+            self.boards = Boards()
+            self.shared.clear()
+        self.touch(row)
+        return True
+
+    def _renew_device(self, device: Accelerator) -> bool:
+        place = self.slot.get(device.id)
+        if place is None:
+            return False
+        row, slot = place
+        known = self.devices[row][slot]
+        for name in ("node_id", "index", "kind", "nominal_gib", "links"):
+            if getattr(known, name) != getattr(device, name):
+                return False
+        self.devices[row][slot] = device
+        self.usable[place] = device.healthy
+        self.touch(row)
+        return True
+
+    def _copy(self) -> Capacity:
+        """The same fleet with its own arrays of what is free; what does not change is shared."""
         other = object.__new__(Capacity)
         other.__dict__.update(self.__dict__)
-        other.cpu, other.memory, other.disk, other.gpu = (array.copy() for array in self.full)
-        other.ready, other.usable = np.ones_like(self.ready), self.kind >= 0
+        for name in ("cpu", "memory", "disk", "gpu", "ready", "usable", "stamp"):
+            setattr(other, name, getattr(self, name).copy())
         return other
 
     def scratch(self) -> Capacity:
-        """A copy for trying things out; what does not change is shared."""
-        other = object.__new__(Capacity)
-        other.__dict__.update(self.__dict__)
-        other.cpu, other.memory, other.disk, other.gpu = (
-            array.copy() for array in (self.cpu, self.memory, self.disk, self.gpu)
-        )
+        """A copy for trying things out. Its boards begin as copies of these, each when it is first asked for."""
+        other = self._copy()
+        other.boards = self.boards.below(self)
         return other
+
+    def emptied(self) -> Capacity:
+        """A copy with nothing held, nothing draining and nothing broken: could the request ever fit?"""
+        if self._empty is None:
+            other = self._copy()
+            other.cpu, other.memory, other.disk, other.gpu = (array.copy() for array in self.full)
+            other.ready, other.usable = np.ones_like(self.ready), self.kind >= 0
+            other.boards, other._empty = Boards(), other
+            self._empty = other
+        return self._empty.scratch()
 
     def nothing(self) -> Capacity:
-        """A copy in which nothing is free: what is then given back is all that may be used."""
-        other = self.scratch()
-        for array in (other.cpu, other.memory, other.disk, other.gpu):
-            array[...] = 0
+        """A copy with nothing free, to which a part can be given by `release`."""
+        other = self._copy()
+        for name in ("cpu", "memory", "disk", "gpu"):
+            setattr(other, name, np.zeros_like(getattr(self, name)))
+        other.boards = Boards()
         return other
 
-    def allowed(self, clusters: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Nodes that a job's `clusters:` admits: "any", or cluster names, region names, or `label=value`."""
-        mask = self.ready.copy()
-        if "any" in clusters or not clusters:
-            return mask
-        wanted = set(clusters)
-        for row, node in enumerate(self.nodes):
-            labels = {f"{name}={value}" for name, value in sorted(node.labels.items())}
-            mask[row] &= not wanted.isdisjoint({*self.domains[row][:2], *labels})
-        return mask
+    def allowed(self, clusters: tuple[str, ...], where: Where | None = None) -> Bools:
+        """Ready nodes that a job's `clusters:` admits: "any", or cluster names, region names, or `label=value`.
 
-
-def _domain(regions: Mapping[str, Region], clusters: Mapping[str, Cluster], node: Node) -> tuple[str, ...]:
-    cluster = clusters[node.cluster_id]
-    return (regions[cluster.region_id].name, cluster.name, *node.topology, node.id)
+        `where` says more: all that a job asks of a node's name, labels and taints. Shape [nodes].
+        """
+        return self.ready & self.places.mask(where or Where(clusters))

@@ -1,56 +1,107 @@
-"""Where a gang fits: all of its tasks or none, as close together as asked, on the fullest nodes that can take it."""
+"""Where a gang fits: all of its tasks or none, as close together as asked, on the nodes that packing prefers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headframe.fleet.records import Share, Slice
+from headframe.fleet.records import Accelerator, Share, Slice
+from headframe.scheduling import task as tasks
+from headframe.scheduling.boards import best
 from headframe.scheduling.capacity import WHOLE, Capacity
+from headframe.scheduling.task import Task, suitable
+from headframe.scheduling.where import Where
 from headframe.workloads.spec import Gpus, Resources, Spec
 
 Counts = NDArray[np.int64]
+_FREE_UNIT = 1 << 40  # above any sum of free thousandths of GPUs in a domain
+
+__all__ = ["Counts", "Want", "concrete", "fit", "suitable", "tasks_of", "tasks_per_node"]
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What decides where a job may go. Two jobs with equal wants fit in the same places."""
+    """What decides where a job may go. Two jobs with equal wants fit in the same places.
+
+    `labels`: node labels that must all be there, as `label=value`; `nodes`: names or ids of nodes, one of which each
+    task must be on (empty: any); `tolerations`: taints that it bears; `exclusive`: each task holds a whole node.
+    """
 
     resources: Resources
     nodes_min: int
     nodes_max: int
     topology: str
     clusters: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    tolerations: tuple[str, ...] = ()
+    exclusive: bool = False
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Remember the hash: wants are looked up far more often than made."""
+        key = (self.resources, self.nodes_min, self.nodes_max, self.topology, self.clusters, self.labels, self.nodes,
+               self.tolerations, self.exclusive)  # fmt: skip
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def of(cls, spec: Spec) -> Want:
-        return cls(spec.resources, spec.nodes_min, spec.nodes_max, spec.topology, spec.clusters)
+        return cls(
+            spec.resources, spec.nodes_min, spec.nodes_max, spec.topology, spec.clusters,
+            tuple(sorted(f"{name}={value}" for name, value in spec.node_labels.items())),
+            spec.node_names, spec.tolerations, spec.exclusive,
+        )  # fmt: skip
 
     @property
     def alternatives(self) -> tuple[Gpus | None, ...]:
         return self.resources.gpus or (None,)
 
+    @property
+    def where(self) -> Where:
+        return Where(self.clusters, self.labels, self.nodes, self.tolerations)
+
+    def task(self, gpus: Gpus | None) -> Task:
+        """One of its tasks, with one of its alternatives."""
+        wanted = self.resources
+        linked = self.topology == "nvlink" and gpus is not None
+        return Task(wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, gpus, self.where, self.exclusive, linked)
+
 
 def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
     """Slices for a whole gang, or None. Alternatives are tried in the order of preference that the job gave."""
-    allowed = capacity.allowed(want.clusters)
-    for gpus in concrete(capacity, want):
-        counts = tasks_per_node(capacity, want.resources, gpus, allowed)
-        if int(counts.sum()) < want.nodes_min:
+    for one in tasks_of(capacity, want):
+        if want.nodes_max > 1:
+            slices = _gang(capacity, want, one)
+            if slices is not None:
+                return slices
             continue
-        for rows in _domains(capacity, counts, want):
-            size = min(want.nodes_max, int(counts[rows].sum()))
-            return _take(capacity, want.resources, gpus, counts, rows, size)
+        row, slot = best(capacity, one)
+        if row >= 0:
+            return tuple(_slices(capacity, one, row, 1, 0, slot))
     return None
 
 
+def tasks_of(capacity: Capacity, want: Want) -> tuple[Task, ...]:
+    """The tasks that a want may consist of here, in the order of preference."""
+    known: dict[Want, tuple[Task, ...]] = capacity.wants
+    found = known.get(want)
+    if found is None:
+        if len(known) >= 10_000:  # so that nobody can fill the memory by asking
+            known.clear()
+        found = known[want] = tuple(want.task(gpus) for gpus in concrete(capacity, want))
+    return found
+
+
 def concrete(capacity: Capacity, want: Want) -> Iterator[Gpus | None]:
-    """The alternatives; "any kind" of several devices is each kind by itself, as the parts of one job run in step."""
+    """The alternatives; "any kind" for a gang is each kind by itself, as the parts of one job run in step."""
     for gpus in want.alternatives:
-        if gpus is None or gpus.kind is not None or (gpus.count == 1 and want.nodes_max == 1):
+        if gpus is None or gpus.kind is not None or want.nodes_max == 1:
             yield gpus
         else:
             yield from (replace(gpus, kind=kind) for kind in capacity.kinds)
@@ -58,99 +109,111 @@ def concrete(capacity: Capacity, want: Want) -> Iterator[Gpus | None]:
 
 def tasks_per_node(capacity: Capacity, resources: Resources, gpus: Gpus | None, allowed: NDArray[np.bool_]) -> Counts:
     """How many tasks each node could take now. Shape [nodes]."""
-    counts = np.maximum(capacity.cpu, 0) // max(resources.cpu_milli, 1)
-    counts = np.minimum(counts, np.maximum(capacity.memory, 0) // max(resources.memory_mib, 1))
-    if resources.disk_mib:
-        counts = np.minimum(counts, np.maximum(capacity.disk, 0) // resources.disk_mib)
-    if gpus is not None:
-        suits = suitable(capacity, gpus)
-        if gpus.milli == WHOLE:
-            free = ((capacity.gpu == WHOLE) & suits).sum(axis=1)
-            counts = np.minimum(counts, free // gpus.count)
-        else:
-            counts = np.minimum(counts, np.where(suits, capacity.gpu // gpus.milli, 0).sum(axis=1))
-    return np.where(allowed, counts, 0)
+    one = Task(resources.cpu_milli, resources.memory_mib, resources.disk_mib, gpus, Where(tolerations=("*",)))
+    return np.where(allowed, tasks.tasks_on(capacity, one, slice(None)), 0)
 
 
-def suitable(capacity: Capacity, gpus: Gpus) -> NDArray[np.bool_]:
-    """Devices of the asked kind and memory that are healthy, held or not. Shape [nodes, slots]."""
-    mask = capacity.usable & (capacity.kind >= 0)
-    if gpus.kind is not None:
-        wanted = [number for number, kind in enumerate(capacity.kinds) if kind.lower() == gpus.kind.lower()]
-        mask = mask & (capacity.kind == (wanted[0] if wanted else -2))
-    if gpus.memory_min_gib is not None:
-        mask = mask & (capacity.gib >= gpus.memory_min_gib)
-    if gpus.memory_max_gib is not None:
-        mask = mask & (capacity.gib <= gpus.memory_max_gib)
-    return mask
+def _gang(capacity: Capacity, want: Want, one: Task) -> tuple[Slice, ...] | None:
+    """All tasks of a gang in the narrowest domain that takes them, none wider than the topology that was asked for.
 
-
-def _domains(capacity: Capacity, counts: Counts, want: Want) -> Iterator[NDArray[np.int64]]:
-    """Sets of nodes that hold the whole gang, the closest first; none wider than the topology that was asked for.
-
-    A level is a length of the nodes' domain path: the longest is one node, 2 the cluster, which is as wide as a gang
-    gets: one engine starts it. Among domains of a level, the one with the least room that suffices wins; ties end on
-    the name.
+    A level is a length of the nodes' paths: the longest is one node, 2 the cluster, which is as wide as a gang gets,
+    as one engine starts it. Among domains of a level, the one with the least room that suffices wins; ties end on the
+    name. A gang without a fixed size takes one node whole-sized only, unless nothing wider is asked for.
     """
+    counts = capacity.boards.counted(capacity, one).counts
     able = np.flatnonzero(counts)
-    if want.nodes_max == 1 or len(able) == 1:
-        yield able
+    if int(counts[able].sum()) < want.nodes_min:
+        return None
+    places, widest = capacity.places, capacity.places.level(want.topology)
+    for level in range(places.node_level, widest - 1, -1):
+        codes = places.codes[level][able]
+        room = np.bincount(codes, weights=counts[able]).astype(np.int64)
+        fits = room >= (want.nodes_max if level == places.node_level > widest else want.nodes_min)
+        if fits.any():
+            domain = int(np.where(fits, room, _FREE_UNIT).argmin())
+            size = min(want.nodes_max, int(room[domain]))
+            slices: list[Slice] = []
+            for row, number in _seats(capacity, counts, able[codes == domain], size, level):
+                slices += _slices(capacity, one, row, number, len(slices))
+            return tuple(slices)
+    return None
+
+
+def _seats(
+    capacity: Capacity, counts: NDArray[np.int32], rows: Counts, size: int, level: int
+) -> Iterator[tuple[int, int]]:
+    """(row, tasks) of as few parts of a domain as hold the gang: full ones, then the smallest that takes the rest."""
+    places = capacity.places
+    if level == places.node_level:
+        yield int(rows[0]), size
         return
-    depth = max((len(capacity.domains[row]) for row in able), default=0)
-    widest = {"none": 2, "cluster": 2, "block": 3, "rack": 4}[want.topology]
-    for level in range(depth, 1, -1):
-        if level < widest and level < depth:
-            return
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for row in able:
-            groups.setdefault(capacity.domains[row][:level], []).append(int(row))
-        size = want.nodes_max if level == depth else want.nodes_min
-        rooms = sorted((int(counts[rows].sum()), name) for name, rows in groups.items())
-        for room, name in rooms:
-            if room >= size:
-                yield np.array(groups[name])
-                return
+    _, part = np.unique(places.codes[level + 1][rows], return_inverse=True)
+    room = np.bincount(part, weights=counts[rows]).astype(np.int64)
+    free = np.bincount(part, weights=np.maximum(capacity.gpu[rows], 0).sum(axis=1)).astype(np.int64)
+    while size:
+        enough = room >= size
+        tight = room * _FREE_UNIT + free  # of equal ones, that with the fewest free GPUs
+        if enough.any():
+            chosen = int(np.where(enough, tight, np.iinfo(np.int64).max).argmin())
+        else:
+            chosen = int((room * _FREE_UNIT - free).argmax())
+        number = min(size, int(room[chosen]))
+        yield from _seats(capacity, counts, rows[part == chosen], number, level + 1)
+        size -= number
+        room[chosen] = 0
 
 
-def _take(
-    capacity: Capacity, resources: Resources, gpus: Gpus | None, counts: Counts, rows: NDArray[np.int64], size: int
-) -> tuple[Slice, ...]:
-    """Best fit: nodes with the fewest free devices first (then the least CPU), filled one after the other."""
-    free_gpu = capacity.gpu[rows].sum(axis=1) if capacity.gpu.size else np.zeros(len(rows), np.int64)
-    order = rows[np.lexsort((rows, capacity.cpu[rows], free_gpu))]
-    if size > 1:  # few nodes for a gang: those with the most room first, once the domain is chosen
-        order = rows[np.lexsort((rows, free_gpu, -np.minimum(counts[rows], size)))]
-    slices: list[Slice] = []
-    for row in order:
-        free = capacity.gpu[row].copy()
-        for _ in range(min(int(counts[row]), size - len(slices))):
-            shares = _shares(capacity, int(row), free, gpus) if gpus is not None else ()
-            rank, node_id = len(slices), capacity.nodes[row].id
-            held = (resources.cpu_milli, resources.memory_mib, resources.disk_mib)
-            slices.append(Slice(rank, node_id, *held, shares))
-        if len(slices) == size:
-            break
-    assert len(slices) == size, "a domain that was counted as large enough must hold the gang"
-    return tuple(slices)
+def _slices(capacity: Capacity, one: Task, row: int, number: int, rank: int, slot: int = -1) -> Iterator[Slice]:
+    """What tasks of a gang hold on one node, from this rank on."""
+    node_id = capacity.nodes[row].id
+    free: list[int] = capacity.gpu[row].tolist()
+    devices = capacity.devices[row]
+    if one.exclusive:
+        whole = tuple(Share(device.id, device.index, device.kind, WHOLE) for device in devices if device.healthy)
+        yield Slice(rank, node_id, int(capacity.cpu[row]), int(capacity.memory[row]), int(capacity.disk[row]), whole)
+        return
+    able = suitable(capacity, one.gpus, row).tolist() if one.gpus is not None else []
+    if one.linked and one.gpus is not None:
+        able = _one_link(capacity, row, able, free, one.gpus, number)
+    for place in range(number):
+        shares: tuple[Share, ...] = ()
+        if one.gpus is not None:
+            chosen = [slot] if slot >= 0 else _devices(devices, able, free, one.gpus)
+            for at in chosen:
+                free[at] -= one.gpus.milli
+            shares = tuple(Share(devices[at].id, devices[at].index, devices[at].kind, one.gpus.milli) for at in chosen)
+        yield Slice(rank + place, node_id, one.cpu_milli, one.memory_mib, one.disk_mib, shares)
 
 
-def _shares(capacity: Capacity, row: int, free: NDArray[np.int64], gpus: Gpus) -> tuple[Share, ...]:
-    """Devices for one task: whole ones on one fast link where possible, a fraction on the fullest that fits."""
-    suits = suitable(capacity, gpus)[row]
-    able = [int(slot) for slot in np.flatnonzero(suits & (free >= gpus.milli))]
-    held = capacity.devices[row]
+def _one_link(capacity: Capacity, row: int, able: list[bool], free: list[int], gpus: Gpus, number: int) -> list[bool]:
+    """Only the devices of the tightest fast link that holds all of the tasks; one without a link is by itself."""
+    links = [link if link >= 0 else -1 - slot for slot, link in enumerate(capacity.link[row].tolist())]
+    rooms: dict[int, int] = {}
+    for slot, link in enumerate(links):
+        if able[slot]:
+            units = free[slot] // gpus.milli if gpus.milli < WHOLE else int(free[slot] == WHOLE)
+            rooms[link] = rooms.get(link, 0) + units
+    _, chosen = min((room, link) for link, room in rooms.items() if room // gpus.count >= number)
+    return [fits and link == chosen for fits, link in zip(able, links, strict=True)]
+
+
+def _devices(devices: list[Accelerator], able: list[bool], free: list[int], gpus: Gpus) -> list[int]:
+    """Slots for one task: whole ones of one kind on one fast link where possible, a fraction on the fullest."""
+    fits = [slot for slot, suits in enumerate(able) if suits and free[slot] >= gpus.milli]
     if gpus.milli < WHOLE:
-        chosen = [min(able, key=lambda slot: (int(free[slot]), slot))]
-    else:
-        room: dict[str, int] = {}
-        for slot in able:
-            room[held[slot].links] = room.get(held[slot].links, 0) + 1
+        return [min(fits, key=lambda slot: (free[slot], slot))]
+    if gpus.count == 1 and len({devices[slot].links for slot in fits}) == 1:
+        return fits[:1]
+    kinds: dict[str, int] = {}
+    room: dict[tuple[str, str], int] = {}
+    for slot in fits:
+        kind, links = devices[slot].kind, devices[slot].links
+        kinds[kind] = kinds.get(kind, 0) + 1
+        room[kind, links] = room.get((kind, links), 0) + 1
+    kind = min((number, kind) for kind, number in kinds.items() if number >= gpus.count)[1]
 
-        def closeness(slot: int) -> tuple[bool, int, str, int]:
-            links = held[slot].links
-            return room[links] < gpus.count, room[links], links, slot
+    def closeness(slot: int) -> tuple[bool, int, str, int]:
+        links = devices[slot].links
+        return room[kind, links] < gpus.count, room[kind, links], links, slot
 
-        chosen = sorted(sorted(able, key=closeness)[: gpus.count])
-    for slot in chosen:
-        free[slot] -= gpus.milli
-    return tuple(Share(held[slot].id, held[slot].index, held[slot].kind, gpus.milli) for slot in chosen)
+    return sorted(sorted((slot for slot in fits if devices[slot].kind == kind), key=closeness)[: gpus.count])

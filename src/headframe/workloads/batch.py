@@ -50,8 +50,8 @@ FIELDS: tuple[Field, ...] = (
           "64MB"),
     Field("nodes", "count or range", "Tasks that start together or not at all; a range makes the gang elastic.", "2..8",
           readers.nodes, {"type": ["integer", "string"]}, "1"),
-    Field("topology", "word", "How close the gang must sit.", "block", readers.one_of(TOPOLOGIES), _words(TOPOLOGIES),
-          "none"),
+    Field("topology", "word", "How close the gang must sit; nvlink: on one node, on GPUs with a fast link.", "block",
+          readers.one_of(TOPOLOGIES), _words(TOPOLOGIES), "none"),
     Field("image", "image", "The container image to run in; not together with python or packages.",
           "docker.io/library/python:3.12", readers.image, _TEXT, "none"),
     Field("python", "version", "The version of Python of the environment that Headframe builds.", '"3.12"',
@@ -107,6 +107,14 @@ FIELDS: tuple[Field, ...] = (
           readers.listed(readers.reference, most=100), _TEXTS, "none"),
     Field("clusters", "list", "Where it may run: names of clusters or regions, or labels.", "[any]",
           readers.listed(readers.cluster, most=100), _TEXTS, "[any]"),
+    Field("node_labels", "table", "Labels that each of its nodes must carry.", "{disk: nvme}", readers.labels,
+          {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}, "none"),
+    Field("node_names", "list", "The nodes that it may use, by name or id.", "[node-7]",
+          readers.listed(readers.node_name, most=1000), _TEXTS, "any"),
+    Field("tolerations", "list", "Taints of nodes that it tolerates: key, or key=value.", "[dedicated=research]",
+          readers.listed(readers.taint, most=100), _TEXTS, "none"),
+    Field("exclusive", "truth", "Whether each task gets a whole node, with all of its CPU, memory and GPUs, and is "
+          "charged for it.", "true", readers.truth, {"type": "boolean"}, "false"),
     Field("isolation", "word", "Whether the job may run where there is no sandbox (preferred) or not (required).",
           "required", readers.one_of(("preferred", "required")), _words(("preferred", "required")), "preferred"),
 )  # fmt: skip
@@ -145,7 +153,8 @@ def build(values: Mapping[str, Any], env: Mapping[str, str], name: str) -> Spec:
             key: values[key]
             for key in (
                 "type", "topology", "image", "python", "packages", "files", "secrets", "datasets", "run", "warn_signal",
-                "priority", "reservation", "after", "isolation",
+                "priority", "reservation", "after", "node_labels", "node_names", "tolerations", "exclusive",
+                "isolation",
             )
             if key in values
         },

@@ -40,6 +40,7 @@ _PACKAGE = re.compile(
     r"(?:\s*(?:[<>=!~;(][^@\x00-\x1f]*|@\s*(?:git\+)?https://[^\s\x00-\x1f]+))?"  # versions and markers, or an address
 )
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}(?:=[A-Za-z0-9._-]{0,63})?")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
 
 
 def refused(field: str, value: object, why: str, allowed: str) -> Invalid:
@@ -113,6 +114,8 @@ secret = matching(SECRET, "the name of a secret: letters, digits, '_' and '-', u
 image = matching(_IMAGE, "an image such as docker.io/library/python:3.12")
 package = matching(_PACKAGE, "a requirement such as torch, torch==2.5.1 or name @ https://host/file.whl")
 cluster = matching(_LABEL, "any, the name of a cluster or region, or label=value")
+taint = matching(_LABEL, "key or key=value: letters, digits, '.', '_', '/' and '-'")
+node_name = matching(_NODE, "the name or the id of a node")
 
 
 def python(value: object, field: str) -> str:
@@ -249,6 +252,28 @@ def cron(value: object, field: str) -> str:
         next(CronSim(found, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration, ValueError):
         raise refused(field, value, "is not a schedule that ever comes due", allowed) from None
+    return found
+
+
+def truth(value: object, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise refused(field, value, "is neither true nor false", "true or false")
+    return value
+
+
+def labels(value: object, field: str) -> dict[str, str]:
+    """Labels by name. Numbers and truth become text, as in a label itself."""
+    allowed = "a table of label: value"
+    if not isinstance(value, Mapping):
+        raise refused(field, value, "is not a table", allowed)
+    if len(value) > 100:
+        raise refused(field, len(value), f"has {len(value)} labels", "at most 100")
+    found = {}
+    for key, item in value.items():
+        word = str(item).lower() if isinstance(item, bool) else str(item) if isinstance(item, int) else item
+        if not isinstance(word, str) or not _LABEL.fullmatch(f"{key}={word}"):
+            raise refused(f"{field}.{key}", item, "is not a label", "letters, digits, '.', '_' and '-', up to 63")
+        found[str(key)] = word
     return found
 
 

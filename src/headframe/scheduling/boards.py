@@ -1,0 +1,130 @@
+"""For each kind of task: how many of it every node could take now, and how good each node is. Kept up to date.
+
+A board looks again only at nodes that were stamped since it last looked. A scratch capacity begins with its parent's
+boards, copied one by one when they are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headframe.scheduling.packing_simple import MISFIT
+from headframe.scheduling.task import Task, tasks_on
+
+if TYPE_CHECKING:
+    from headframe.scheduling.capacity import Capacity
+
+CELLS = 8_000_000  # numbers that all boards of a capacity may hold together
+NEVER = -1
+
+
+class Board:
+    """Arrays of shape [nodes]: `counts`, `scores` (MISFIT where it does not fit), `slots` (-1: the tightest)."""
+
+    __slots__ = ("counted", "counts", "judged", "scored", "scores", "slots")
+
+    def __init__(self, nodes: int) -> None:
+        self.counts = np.zeros(nodes, np.int32)
+        self.scores = np.full(nodes, MISFIT, np.int64)
+        self.slots = np.full(nodes, -1, np.int8)
+        self.counted = self.scored = NEVER  # the clock up to which it has looked
+        self.judged: object = None  # what the scores were made with
+
+    def copy(self) -> Board:
+        other = object.__new__(Board)
+        other.counts, other.scores, other.slots = self.counts.copy(), self.scores.copy(), self.slots.copy()
+        other.counted, other.scored, other.judged = self.counted, self.scored, self.judged
+        return other
+
+
+class Boards:
+    """The boards of one capacity by task, the least recently asked for first, and what packings keep beside them."""
+
+    def __init__(self) -> None:
+        self._boards: dict[Task, Board] = {}
+        self.kept: dict[str, Any] = {}  # what a packing remembers of this capacity, by its name
+        self._parent: Capacity | None = None
+        self._since = 0
+
+    def below(self, parent: Capacity) -> Boards:
+        """The boards of a scratch copy of `parent`, made at this moment."""
+        other = Boards()
+        other._parent, other._since = parent, parent.clock
+        return other
+
+    def parent(self) -> Capacity | None:
+        """The capacity that this one is a copy of, as long as that has not changed since."""
+        if self._parent is not None and self._parent.clock != self._since:
+            self._parent = None
+        return self._parent
+
+    def counted(self, capacity: Capacity, task: Task) -> Board:
+        """The board with its counts up to date."""
+        board = self._of(capacity, task, scored=False)
+        if board.counted < capacity.clock:
+            rows = _stale(capacity, board.counted)
+            board.counts[rows] = tasks_on(capacity, task, rows)
+            board.counted = capacity.clock
+        return board
+
+    def scored(self, capacity: Capacity, task: Task) -> Board:
+        """The board with counts and scores up to date."""
+        board = self._of(capacity, task, scored=True)
+        stale, counted_to = board.scored, board.counted
+        board = self.counted(capacity, task)
+        judges = capacity.judges
+        judged = tuple(packing.basis(capacity) for packing, _ in judges)
+        if board.judged != judged:
+            board.judged, stale = judged, NEVER
+        if stale < capacity.clock:
+            assert stale <= counted_to, "scores are never ahead of counts"
+            rows = _stale(capacity, stale)
+            if isinstance(rows, slice):
+                rows = np.arange(len(board.counts))
+            board.scores[rows] = MISFIT
+            able = rows[board.counts[rows] > 0]
+            for packing, mask in judges:
+                mine = able if mask is None else able[mask[able]]
+                if len(mine):
+                    board.scores[mine], board.slots[mine] = packing.score(capacity, task, mine)
+            board.scored = capacity.clock
+        return board
+
+    def _of(self, capacity: Capacity, task: Task, *, scored: bool) -> Board:
+        board = self._boards.pop(task, None)
+        if board is None:
+            parent = self.parent()
+            if parent is not None:
+                above = parent.boards.scored(parent, task) if scored else parent.boards.counted(parent, task)
+                board = above.copy()
+            else:
+                board = Board(len(capacity.nodes))
+            limit = max(CELLS // max(len(capacity.nodes), 1), 16)
+            while len(self._boards) >= limit:
+                del self._boards[next(iter(self._boards))]
+        self._boards[task] = board
+        return board
+
+
+def best(capacity: Capacity, task: Task) -> tuple[int, int]:
+    """(row, slot) of the best node for one task; row -1: none fits; slot -1: whichever device is the tightest."""
+    board = capacity.boards.scored(capacity, task)
+    scores = board.scores
+    if not len(scores):
+        return -1, -1
+    if task.gpus is not None and task.gpus.count > 1 and capacity.linked:
+        near = tasks_on(capacity, task, slice(None), linked=True) > 0
+        if (near & (scores != MISFIT)).any():
+            scores = np.where(near, scores, MISFIT)  # devices on one fast link come before good packing
+    for packing, mask in capacity.judges:
+        row = packing.pick(scores if mask is None else np.where(mask, scores, MISFIT))
+        if row >= 0:
+            return row, int(board.slots[row])
+    return -1, -1
+
+
+def _stale(capacity: Capacity, looked: int) -> Any:
+    """Rows that have changed since: all of them as a slice, else their numbers."""
+    return slice(None) if looked == NEVER else np.flatnonzero(capacity.stamp > looked)

@@ -1,0 +1,57 @@
+"""What is asked for lately: how often each kind of task, so that packing can leave room for what is likely to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from headframe.scheduling.task import Task
+
+LIMIT = 8192  # at this sum all counts are halved, so that old requests fade
+COVERED_PERCENT = 95  # the rarest tasks, beyond this part of all, are left out
+FRESH = 16
+
+
+class Demand:
+    """Counts by task. `version` rises each time that the counts have changed by about a quarter.
+
+    Deterministic: the same requests in the same order give the same counts. After a restart it is made again from the
+    jobs that have not ended.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[Task, int] = {}
+        self._total = self._since = 0
+        self.version = 0
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task]) -> Demand:
+        """The demand of a known list, which does not fade."""
+        demand = cls()
+        for task in tasks:
+            demand._counts[task] = demand._counts.get(task, 0) + 1
+        demand._total = sum(demand._counts.values())
+        demand.version = 1
+        return demand
+
+    def note(self, task: Task, times: int = 1) -> None:
+        """A request has come in."""
+        self._counts[task] = self._counts.get(task, 0) + times
+        self._total += times
+        self._since += times
+        if self._since >= FRESH + self._total // 4:
+            self._since = 0
+            self.version += 1
+        if self._total >= LIMIT:
+            self._counts = {task: count // 2 for task, count in self._counts.items() if count > 1}
+            self._total = sum(self._counts.values())
+
+    def typical(self, most: int) -> list[tuple[Task, int]]:
+        """The most frequent tasks, enough to cover 95 % of all but at most `most`, with their counts."""
+        ranked = sorted(self._counts.items(), key=lambda item: -item[1])  # equals stay in the order of their arrival
+        found, covered = [], 0
+        for task, count in ranked[:most]:
+            if covered * 100 >= self._total * COVERED_PERCENT:
+                break
+            found.append((task, count))
+            covered += count
+        return found

@@ -1,0 +1,117 @@
+"""Where nodes are and what they are called: clusters, labels, taints and topology, as masks and codes by node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headframe.fleet.records import Cluster, Node, Region
+
+ALL_TAINTS = "*"  # a toleration of every taint
+MASKS = 1000  # answers remembered, so that nobody can fill the memory by asking
+CLUSTER_LEVEL, BLOCK_LEVEL = 2, 3  # lengths of a node's path: (region, cluster, block, ..., rack, node)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which nodes a job admits, whatever is free there.
+
+    `clusters`: any of these names of clusters, regions or `label=value`. `labels`: all of these `label=value`.
+    `nodes`: one of these names or ids (empty: any). `tolerations`: taints that it bears, `key` or `key=value`.
+    """
+
+    clusters: tuple[str, ...] = ("any",)
+    labels: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    tolerations: tuple[str, ...] = ()
+
+
+ANYWHERE = Where()
+
+
+class Places:
+    """The fleet's names. `paths` gives by node its region, cluster, topology and id, from wide to near.
+
+    `codes[level]`, of shape [nodes], numbers the distinct beginnings of that length in their order, for every level
+    from the cluster to the node. All paths are brought to one length: a node with fewer levels than others has its
+    block stand for those between block and rack, and a node without topology is alone in its block.
+    """
+
+    def __init__(self, regions: Mapping[str, Region], clusters: Mapping[str, Cluster], nodes: Sequence[Node]) -> None:
+        self._names = [(regions[clusters[node.cluster_id].region_id].name, clusters[node.cluster_id].name)
+                       for node in nodes]  # fmt: skip
+        self.paths = [(*name, *node.topology, node.id) for name, node in zip(self._names, nodes, strict=True)]
+        tiers = max((len(node.topology) for node in nodes), default=0)
+        self.rack_level = CLUSTER_LEVEL + tiers if tiers > 1 else CLUSTER_LEVEL + tiers + 1
+        self.node_level = CLUSTER_LEVEL + tiers + 1
+        even = [_even(path, node.topology, tiers) for path, node in zip(self.paths, nodes, strict=True)]
+        self.codes = {level: _numbers([path[:level] for path in even])
+                      for level in range(CLUSTER_LEVEL, self.node_level + 1)}  # fmt: skip
+        self.relabel(nodes)
+
+    def relabel(self, nodes: Sequence[Node]) -> None:
+        """Take in the nodes' labels and taints."""
+        self._count = len(nodes)
+        self._masks: dict[Where, NDArray[np.bool_]] = {}
+        self._known: dict[str, list[int]] = {}  # rows by the name of a cluster, a region, or `label=value`
+        self._called: dict[str, list[int]] = {}  # rows by name or id of the node
+        for row, (node, (region, cluster)) in enumerate(zip(nodes, self._names, strict=True)):
+            labels = (f"{name}={value}" for name, value in sorted(node.labels.items()))
+            for name in dict.fromkeys((region, cluster, *labels)):
+                self._known.setdefault(name, []).append(row)
+            for name in dict.fromkeys((node.name, node.id)):
+                self._called.setdefault(name, []).append(row)
+        self._taints = [(taint, row) for row, node in enumerate(nodes) for taint in node.taints]
+
+    def level(self, topology: str) -> int:
+        """The widest level at which a gang of this topology is still together."""
+        levels = {"block": BLOCK_LEVEL, "rack": self.rack_level, "node": self.node_level, "nvlink": self.node_level}
+        return min(levels.get(topology, CLUSTER_LEVEL), self.node_level)
+
+    def mask(self, where: Where) -> NDArray[np.bool_]:
+        """Nodes that are admitted, whatever their state. Shape [nodes]; not to be altered."""
+        found = self._masks.get(where)
+        if found is None:
+            if len(self._masks) >= MASKS:
+                self._masks.clear()
+            found = self._masks[where] = self._mask(where)
+        return found
+
+    def _mask(self, where: Where) -> NDArray[np.bool_]:
+        mask = np.ones(self._count, bool)
+        if where.clusters and "any" not in where.clusters:
+            mask = self._rows(self._known, where.clusters)
+        for label in where.labels:
+            mask = mask & self._rows(self._known, (label,))
+        if where.nodes:
+            mask = mask & self._rows(self._called, where.nodes)
+        borne = set(where.tolerations)
+        for taint, row in self._taints:
+            if borne.isdisjoint((taint, taint.partition("=")[0], ALL_TAINTS)):
+                mask[row] = False
+        return mask
+
+    def _rows(self, known: Mapping[str, list[int]], names: Iterable[str]) -> NDArray[np.bool_]:
+        mask = np.zeros(self._count, bool)
+        for name in names:
+            mask[known.get(name, [])] = True
+        return mask
+
+
+def _even(path: tuple[str, ...], topology: tuple[str, ...], tiers: int) -> tuple[str, ...]:
+    """A path with as many levels as the longest: blocks are repeated before the rack, nodes without any stand alone."""
+    lacking = tiers - len(topology)
+    if not topology:
+        return (*path, *path[-1:] * lacking)
+    if len(topology) == 1:
+        return (*path[:3], *path[3:] * (lacking + 1))
+    return (*path[:3], *path[2:3] * lacking, *path[3:])
+
+
+def _numbers(names: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
+    """Each name's number among the distinct ones in order."""
+    number = {name: index for index, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], np.int64)

@@ -1,0 +1,211 @@
+"""Packing measured against "Beware of Fragmentation" (USENIX ATC 2023), on the authors' cluster and task lists.
+
+The method: tasks arrive one by one and never leave; one that does not fit is dropped. What is measured is how much of
+all GPUs has been given out when 100 % and 130 % of them have been asked for, as a mean over ten orders of arrival.
+Everything is placed by `scheduling.fit`, on a `Capacity` of 1,213 nodes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from headframe.base.errors import Invalid
+from headframe.fleet.records import Accelerator, Cluster, Node, Region
+from headframe.scheduling.capacity import WHOLE, Capacity
+from headframe.scheduling.demand import Demand
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.packing import DEFAULT, PACKINGS, packing_named
+from headframe.scheduling.packing_simple import Chance, Packing
+from headframe.sim.clock import SeededRng
+from headframe.workloads.spec import Gpus, Resources
+from headframe.yardsticks.records import AIM, MUST, SHOWN, Options, Row, need
+
+SOURCE = "hkust-adsl/kubernetes-scheduler-simulator (data/csv and experiments/analysis/expected_results)"
+NODES = "openb_node_list_gpu_node.csv"
+SEEDS = tuple(range(42, 52))
+RATIO_PERCENT = 130
+MARKS = (130, 100)  # per cent of all GPUs asked for
+TOLERANCE = 0.3
+MODEL = "model"
+GIB = {"A10": 24, "G2": 48, "G3": 48, "P100": 16, "T4": 16, "V100M16": 16, "V100M32": 32}  # for show
+PUBLISHED = {
+    "01-Random": "random", "02-DotProd": "dot-product", "03-GpuClustering": "gpu-clustering",
+    "04-GpuPacking": "gpu-packing", "05-BestFit": "best-fit", "06-FGD": "fgd",
+}  # fmt: skip
+COMPARED = (DEFAULT, "fgd", "best-fit")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A task of a list: its want, and the thousandths of GPUs that it asks for in all and of each."""
+
+    want: Want
+    milli: int
+    each: int
+
+
+def fgd(data: Path | None, options: Options) -> Iterator[Row]:
+    """Rows for each list and policy: what was given out, beside the published mean."""
+    root = need(data, NODES, "pods", source=SOURCE)[0].parent
+    lists = sorted(path.stem.removeprefix("openb_pod_list_") for path in (root / "pods").glob("*.csv"))
+    unknown = [name for name in options.workloads if name not in lists]
+    if unknown:
+        raise Invalid(
+            f"There is no list {unknown[0]!r} in {root / 'pods'}.",
+            field="--workload", value=unknown[0], allowed=", ".join(lists),
+        )  # fmt: skip
+    published = _published(root)
+    for name in options.policies or COMPARED:
+        if name != "random":
+            packing_named(name, field="--policy")
+    for workload in filter(options.wants, lists):
+        yield from _rows_of(root, workload, published, options)
+
+
+def _rows_of(
+    root: Path, workload: str, published: dict[tuple[str, str, int], float], options: Options
+) -> Iterator[Row]:
+    pods = read_pods(root, workload)
+    seeds = options.seeds or SEEDS
+    orders = arrivals(root, workload, pods, seeds, total_milli(read_nodes(root)))
+    for policy in options.policies or COMPARED:
+        results = []
+        for seed in seeds:
+            options.tell(f"fgd: {workload}, {policy}, seed {seed}")
+            results.append(run(root, pods, orders[seed], policy, seed))
+        for mark in MARKS:
+            values = [result[mark] for result in results if mark in result]
+            if not values:
+                continue
+            theirs = published.get((workload, "fgd" if policy == DEFAULT else policy, mark))
+            yield _row(workload, policy, mark, theirs, values)
+    options.tell("")
+
+
+def _row(workload: str, policy: str, mark: int, theirs: float | None, values: Sequence[float]) -> Row:
+    ours = fmean(values)
+    spread = f"; sd {stdev(values):.2f} over {len(values)} orders" if len(values) > 1 else ""
+    metric = f"allocated % of GPUs at {mark} % asked"
+    level, rule, passed = SHOWN, "", None
+    if theirs is not None and policy == DEFAULT:
+        level, rule, passed = MUST, "not below FGD's", ours >= theirs
+        if mark != MARKS[0]:
+            level = AIM
+    elif theirs is not None and policy in ("fgd", "best-fit"):
+        level, rule, passed = MUST, f"within {TOLERANCE} points", abs(ours - theirs) <= TOLERANCE
+    return Row("fgd", f"{workload}, {policy}", metric, theirs, round(ours, 3), passed, level, rule + spread)
+
+
+def run(root: Path, pods: Sequence[Pod], order: Sequence[int], policy: str, seed: int) -> dict[int, float]:
+    """One run: per cent of GPUs given out, by per cent asked for (the mean over all arrivals that round to it)."""
+    rng = SeededRng(seed, "fgd")
+    packing: Packing = Chance(rng.fork("chance")) if policy == "random" else PACKINGS[policy]
+    capacity = fleet(root, pods, rng.fork("nodes").below, packing)
+    whole, asked, given = total_milli(read_nodes(root)), 0, 0
+    sums: dict[int, list[float]] = {}
+    for index in order:
+        pod = pods[index]
+        asked += pod.milli
+        slices = fit(capacity, pod.want)
+        if slices is not None:
+            capacity.hold(slices)
+            given += pod.milli
+        sums.setdefault((200 * asked + whole) // (2 * whole), []).append(round(100 * given / whole, 2))
+    return {mark: fmean(values) for mark, values in sums.items()}
+
+
+def fleet(root: Path, pods: Sequence[Pod], below: Callable[[int], int], packing: Packing) -> Capacity:
+    """The published nodes in an order by chance, as ties go to the first; what is typical is the list itself."""
+    nodes, devices = [], []
+    rows = read_nodes(root)
+    numbers = list(range(len(rows)))
+    for last in range(len(numbers) - 1, 0, -1):
+        other = below(last + 1)
+        numbers[last], numbers[other] = numbers[other], numbers[last]
+    for row, number in zip(rows, numbers, strict=True):
+        name = f"node-{number:05}"
+        labels = {MODEL: row["model"]}
+        nodes.append(Node(name, "openb", row["sn"], int(row["cpu_milli"]), int(row["memory_mib"]), 0, labels=labels))
+        devices += [
+            Accelerator(f"{name}-{index}", name, index, row["model"], "", GIB.get(row["model"], 16) * 1024)
+            for index in range(int(row["gpu"]))
+        ]
+    demand = Demand.of(pod.want.task(gpus) for pod in pods for gpus in pod.want.alternatives)
+    region, cluster = Region("openb", "openb"), Cluster("openb", "openb", "openb", "")
+    return Capacity({"openb": region}, {"openb": cluster}, nodes, devices, demand, packing)
+
+
+def total_milli(nodes: Sequence[dict[str, str]]) -> int:
+    return sum(int(row["gpu"]) for row in nodes) * WHOLE
+
+
+def read_nodes(root: Path) -> list[dict[str, str]]:
+    with (root / NODES).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_pods(root: Path, workload: str) -> list[Pod]:
+    """A list in the order of the names' bytes, which is what orders of arrival count in."""
+    with (root / "pods" / f"openb_pod_list_{workload}.csv").open(newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["name"].encode())
+    return [_pod(row) for row in rows]
+
+
+def _pod(row: dict[str, str]) -> Pod:
+    """A GPU model is a label of the node: any of those that are named will do, without a preference."""
+    number = int(row["num_gpu"])
+    each = min(int(row["gpu_milli"]), WHOLE) if number else 0
+    gpus = (Gpus(None, number, each),) if number else ()
+    models = tuple(f"{MODEL}={model}" for model in (row.get("gpu_spec") or "").split("|") if model)
+    resources = Resources(gpus, int(row["cpu_milli"]), None, int(row["memory_mib"]))
+    return Pod(Want(resources, 1, 1, "none", models or ("any",)), number * each, each)
+
+
+def arrivals(root: Path, workload: str, pods: Sequence[Pod], seeds: Sequence[int], whole: int) -> dict[int, list[int]]:
+    """Indices into the list by seed: as published where the file has the seed, else by the same rule and our chance."""
+    path = root / "arrival_orders" / f"{workload}.json"
+    known = json.loads(path.read_text())["orders"] if path.exists() else {}
+    return {
+        seed: [int(index) for index in known[str(seed)]] if str(seed) in known else drawn(pods, seed, whole)
+        for seed in seeds
+    }
+
+
+def drawn(pods: Sequence[Pod], seed: int, whole: int) -> list[int]:
+    """The list shuffled, then lengthened by draws, or shortened, until it asks for 130 % of all GPUs."""
+    rng = SeededRng(seed, "arrivals")
+    order = list(range(len(pods)))
+    for last in range(len(order) - 1, 0, -1):
+        other = rng.below(last + 1)
+        order[last], order[other] = order[other], order[last]
+    asked, limit = sum(pod.milli for pod in pods), whole * RATIO_PERCENT // 100
+    while asked > limit:
+        asked -= pods[order.pop(rng.below(len(order)))].milli
+    if not any(pod.milli for pod in pods):
+        return order
+    while len(order) < 100 * len(pods):
+        index = rng.below(len(pods))
+        if asked + pods[index].each > limit:
+            break
+        order.append(index)
+        asked += pods[index].milli
+    return order
+
+
+def _published(root: Path) -> dict[tuple[str, str, int], float]:
+    """Published means by (list, policy, per cent asked for); without the file, nothing to compare with."""
+    path = root / "published_summary.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {
+            (row["workload"], PUBLISHED[row["policy"]], mark): float(row[f"alloc_mean_{mark}"])
+            for row in csv.DictReader(file)
+            for mark in MARKS
+            if row["policy"] in PUBLISHED
+        }
