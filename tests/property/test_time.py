@@ -34,11 +34,12 @@ def fleets(draw: some.DrawFn) -> Fleet:
 
 
 @some.composite
-def wants(draw: some.DrawFn) -> Want:
+def wants(draw: some.DrawFn, most: int = 3) -> Want:
+    """`most` bounds the gang."""
     milli = draw(some.sampled_from([1000, 1000, 500]))
     gpus = Gpus(draw(some.sampled_from(["H100", "L4"])), draw(some.integers(1, 4)) if milli == 1000 else 1, milli)
     resources = Resources(draw(some.sampled_from([(), (gpus,)])), draw(some.sampled_from([500, 2000])), memory_mib=512)
-    return Want(resources, nodes := draw(some.integers(1, 3)), nodes, "none", ("any",))
+    return Want(resources, nodes := draw(some.integers(1, most)), nodes, "none", ("any",))
 
 
 @some.composite
@@ -160,8 +161,8 @@ def test_nobody_who_starts_behind_a_waiting_job_delays_it(fleet: Fleet, data: so
     """With true ends: at the moment that was told, the head's place is free, whatever was started beside it."""
     capacity = capacity_of(fleet)
     running = []
-    for number in range(data.draw(some.integers(0, 6))):
-        slices = fit(capacity, data.draw(wants()))
+    for number in range(data.draw(some.integers(2, 8))):
+        slices = fit(capacity, data.draw(wants(1)))
         if slices is not None:
             capacity.hold(slices)
             running.append(Run(-1, data.draw(some.integers(1, 50)), slices, f"run_{number}"))
@@ -177,9 +178,9 @@ def test_nobody_who_starts_behind_a_waiting_job_delays_it(fleet: Fleet, data: so
             heads.append(found)
             promise = Promise(found.job_id, found.start_us, found.start_us + 30, cells(found.slices), False)
             outlook.promise(promise)
-    for number in range(data.draw(some.integers(0, 5))):
+    for number in range(data.draw(some.integers(1, 5))):
         end = data.draw(some.integers(1, 80))
-        slices = fit(outlook.room(NEVER_US, end), data.draw(wants()))
+        slices = fit(outlook.room(NEVER_US, end), data.draw(wants(1)))
         if slices is not None:
             capacity.hold(slices)
             outlook.take(slices, NEVER_US, end)
