@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from headframe.base.errors import Invalid
 from headframe.fleet.records import Cluster, Node
+from headframe.scheduling.packing_first import First
 from headframe.scheduling.packing_simple import BestFit, DotProduct, Fullest, GpuClustering, GpuPacking, Packing
 from headframe.scheduling.packing_usable import Usable
 
@@ -27,6 +28,7 @@ PACKINGS: dict[str, Packing] = {
         DotProduct(),
         GpuPacking(),
         GpuClustering(),
+        First(),
     )
 }
 

@@ -1,0 +1,90 @@
+"""Whose turn it is: under a policy by which running jobs make way, who holds what until the next decision.
+
+All that could run, running or waiting, stand in one order; from the first on, each gets a place on an empty fleet until
+nothing fits any more. Who keeps the turn keeps the place, as long as that leaves room for everybody who has one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+
+from headframe.fleet.records import Slice
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.order import Key
+
+Slices = tuple[Slice, ...]
+
+
+class Turns:
+    """Jobs in order, in lines of equal wants, so that a decision costs what it places and not what waits."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Want, list[tuple[Key, str]]] = {}
+        self._where: dict[str, tuple[Want, Key]] = {}
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def put(self, job_id: str, want: Want, key: Key) -> None:
+        """Let a job in, or move it to where its new key puts it."""
+        known = self._where.get(job_id)
+        if known is not None:
+            if known == (want, key):
+                return
+            self.remove(job_id)
+        insort(self._lines.setdefault(want, []), (key, job_id))
+        self._where[job_id] = want, key
+
+    def remove(self, job_id: str) -> None:
+        want, key = self._where.pop(job_id)
+        line = self._lines[want]
+        del line[bisect_left(line, (key, job_id))]
+        if not line:
+            del self._lines[want]
+
+    def deal(self, capacity: Capacity, *, strict: bool = False) -> dict[str, Slices]:
+        """Who has a turn and where, in order. Uses up `capacity`, on which nothing is held.
+
+        `strict`: what comes first and does not fit holds up everything behind it.
+        """
+        dealt: dict[str, Slices] = {}
+        lines = list(self._lines.items())
+        heap = [(line[0], number, 0) for number, (_, line) in enumerate(lines)]
+        heapq.heapify(heap)
+        while heap:
+            (_, job_id), number, at = heap[0]
+            want, line = lines[number]
+            slices = fit(capacity, want)
+            if slices is None:
+                if strict:
+                    break
+                heapq.heappop(heap)
+                continue
+            capacity.hold(slices)
+            dealt[job_id] = slices
+            if at + 1 < len(line):
+                heapq.heapreplace(heap, (line[at + 1], number, at + 1))
+            else:
+                heapq.heappop(heap)
+        return dealt
+
+    def settle(self, capacity: Capacity, dealt: Mapping[str, Slices], held: Mapping[str, Slices]) -> dict[str, Slices]:
+        """The same turns with as few moves as can be: who holds a place already stays there.
+
+        Uses up `capacity`, on which nothing is held. When somebody no longer fits beside those who stay, all is left
+        as it was dealt: a move is dearer than nothing, but cheaper than a turn lost.
+        """
+        kept = {job_id: held[job_id] for job_id in dealt if job_id in held}
+        for slices in kept.values():
+            capacity.hold(slices)
+        for job_id in dealt:
+            if job_id not in kept:
+                slices = fit(capacity, self._where[job_id][0])
+                if slices is None:
+                    return dict(dealt)
+                capacity.hold(slices)
+                kept[job_id] = slices
+        return kept
