@@ -13,6 +13,7 @@ from headframe.jobs.records import ENDED, Attempt, Job
 from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
 from headframe.pricing.records import Price
+from headframe.scheduling.records import FairUse
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
 
 # Which rows are warm: all of a class (None), or those whose column has one of the values (True) / none of them (False).
@@ -22,6 +23,7 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Member: None,
     Key: None,
     Quota: None,
+    FairUse: None,
     Budget: None,
     Region: None,
     Cluster: None,

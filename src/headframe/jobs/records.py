@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headframe.fleet.records import Slice
 from headframe.workloads.spec import Spec
 
 
@@ -32,7 +33,9 @@ class Job:
     `array_index` on an array's children. `parent` marks such a parent: it never holds an allocation itself.
     `not_before_us` keeps a retry or a cron child back. `stop_reason` is why it was told to end ("" while it was not).
     `failures` counts attempts that counted against `retry.max`. `after` are the ids of jobs that must still
-    succeed first. `children_failed` counts a parent's children that did not succeed.
+    succeed first. `children_failed` counts a parent's children that did not succeed. `ran_us` is how long its ended
+    attempts have run. `claim` is the place that is kept for it while others make way; `yields_to` is the id of the job
+    that a running one makes way for, and `yields_us` when it is told to end.
     """
 
     id: str
@@ -58,6 +61,10 @@ class Job:
     stop_reason: str = ""
     stop_at_us: int | None = None
     warned: bool = False
+    ran_us: int = 0
+    claim: tuple[Slice, ...] = ()
+    yields_to: str = ""
+    yields_us: int | None = None
     version: int = 1
 
 
@@ -80,4 +87,5 @@ class Attempt:
     cpu_us: int = 0
     memory_peak_mib: int = 0
     story: int = 0  # how many sentences of the engine's story are on record
+    checkpoint_us: int | None = None  # when its newest checkpoint was written
     version: int = 1

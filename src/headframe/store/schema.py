@@ -21,6 +21,7 @@ from headframe.ledger.records import Closing, Invoice, Party, TaxRate, Transfer
 from headframe.ledger.wallets import Burn, Grant, Hold
 from headframe.metering.records import Intake, Meter, Reading, UsageEvent, UsageRecord
 from headframe.pricing.records import Charge, Contract, Exchange, Price
+from headframe.scheduling.records import FairUse
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota, Secret
 from headframe.workloads.records import Dataset
 
@@ -32,6 +33,7 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (Member, "members"),
     (Key, "keys"),
     (Quota, "quotas"),
+    (FairUse, "fair_uses"),
     (Budget, "budgets"),
     (Secret, "secrets"),
     (Region, "regions"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -82,7 +82,13 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The most that a scope may hold at one moment. None: no limit. One per (scope, scope_id)."""
+    """What a scope may hold at one moment. One per (scope, scope_id).
+
+    The limits are hard (None: no limit). `guaranteed` is its own, by meter (`gpu_milli`, `cpu_milli`, `memory_mib`);
+    beyond that it borrows what its siblings do not use, at most `borrow` (a meter that is absent: any amount); they
+    borrow at most `lend` of it (absent: all). `weight` is its part of fair shares, in thousandths. `parent_id` is the
+    organization that an organization borrows under ("": the cloud).
+    """
 
     id: str
     organization_id: str
@@ -92,6 +98,11 @@ class Quota:
     cpu_milli: int | None = None
     memory_mib: int | None = None
     jobs: int | None = None  # not yet ended
+    guaranteed: dict[str, int] = field(default_factory=dict)
+    borrow: dict[str, int] = field(default_factory=dict)
+    lend: dict[str, int] = field(default_factory=dict)
+    weight: int = 1000
+    parent_id: str = ""
     version: int = 1
 
 

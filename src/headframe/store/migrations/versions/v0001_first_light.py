@@ -24,7 +24,11 @@ _TABLES = {
     ),
     "quotas": (
         "id:text organization_id:text scope:text scope_id:text gpu_milli:number? cpu_milli:number? "
-        "memory_mib:number? jobs:number? version:number"
+        "memory_mib:number? jobs:number? guaranteed:text borrow:text lend:text weight:number parent_id:text "
+        "version:number"
+    ),
+    "fair_uses": (
+        "id:text organization_id:text step:number gpu_milli:number cpu_milli:number memory_mib:number version:number"
     ),
     "budgets": (
         "id:text organization_id:text scope:text scope_id:text amount_nano:number currency:text "
@@ -59,12 +63,13 @@ _TABLES = {
         "id:text organization_id:text project_id:text member_id:text name:text spec:text submitted_us:number "
         "state:text reason:text parent:truth parent_id:text? array_index:number? attempt:number failures:number "
         "after:text children_failed:number not_before_us:number started_us:number? ended_us:number? "
-        "exit_code:number? stop_reason:text stop_at_us:number? warned:truth version:number"
+        "exit_code:number? stop_reason:text stop_at_us:number? warned:truth ran_us:number claim:text yields_to:text "
+        "yields_us:number? version:number"
     ),
     "attempts": (
         "id:text job_id:text number:number allocation_id:text started_us:number running_us:number? "
         "ended_us:number? exit_code:number? outcome:text detail:text pid:number? resumed_from:text cpu_us:number "
-        "memory_peak_mib:number story:number version:number"
+        "memory_peak_mib:number story:number checkpoint_us:number? version:number"
     ),
     "usage_records": (
         "id:text allocation_id:text job_id:text organization_id:text project_id:text member_id:text purchase:text "

@@ -1,0 +1,225 @@
+"""What is guaranteed to whom, who borrows what others do not use, and from whom it may be taken back.
+
+Quotas form a tree: member under project under organization under the organization that its quota names as parent (or
+the cloud). `guaranteed` is a branch's own; what it holds beyond is borrowed from its siblings, at most `borrow` of it.
+A branch that lends less than all (`lend`) keeps the rest free for itself: it counts as used. An owner that stays
+within its guarantee may take back from siblings that are over theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headframe.scheduling.limits import METERS
+from headframe.tenants.records import Quota, Scope
+
+CLOUD = ""
+Owners = tuple[str, str, str]  # organization, project, member
+Path = tuple[str, ...]  # branches, from the member up to the cloud
+Amounts = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What a start would break: `used` + `asked` > `bound`, on the branch `branch` of the tree."""
+
+    branch: str
+    meter: str
+    bound: int
+    used: int
+    asked: int
+
+    @property
+    def text(self) -> str:
+        unit = 1 if self.meter == "memory_mib" else 1000
+        name = {"gpu_milli": "GPUs", "cpu_milli": "CPUs", "memory_mib": "MiB of memory"}[self.meter]
+        whose = f"{self.branch} may hold {self.bound / unit:g} {name} with what it may borrow"
+        if self.branch == CLOUD:
+            whose = f"{self.bound / unit:g} {name} are here, with those that are kept for their owners"
+        return f"{whose}, {self.used / unit:g} are in use and {self.asked / unit:g} are asked for"
+
+
+@dataclass(slots=True)
+class Tree:
+    """The quotas as a tree: what follows from the records alone. `kept` is what a branch never lends."""
+
+    parents: dict[str, str] = field(default_factory=dict)  # of organizations
+    guaranteed: dict[tuple[str, str], int] = field(default_factory=dict)
+    bounds: dict[tuple[str, str], int] = field(default_factory=dict)
+    kept: dict[tuple[str, str], int] = field(default_factory=dict)
+    contested: set[tuple[str, str]] = field(default_factory=set)  # (branch, meter) with a guarantee below; only asked
+    members: dict[str, dict[str, int]] = field(default_factory=dict)  # guarantees in each project, by member
+    member_bounds: dict[str, dict[str, int]] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
+    paths: dict[Owners, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, quotas: Mapping[str, Quota], total: Amounts) -> Tree:
+        """The tree of these quotas (by the id of what they are for) over a cloud of this size."""
+        tree = cls(total=dict(total))
+        for scope_id in sorted(quotas):
+            quota = quotas[scope_id]
+            bounds = {meter: quota.guaranteed.get(meter, 0) + more for meter, more in quota.borrow.items()}
+            if quota.scope is Scope.MEMBER:
+                tree.members[scope_id], tree.member_bounds[scope_id] = dict(quota.guaranteed), bounds
+                continue
+            if quota.scope is Scope.ORGANIZATION and quota.parent_id:
+                tree.parents[scope_id] = quota.parent_id
+            above = quota.organization_id if quota.scope is Scope.PROJECT else quota.parent_id or CLOUD
+            for meter, amount in quota.guaranteed.items():
+                tree.guaranteed[scope_id, meter] = amount
+                tree.contested.add((above, meter))
+                kept = amount - quota.lend.get(meter, amount)
+                if kept > 0:
+                    tree.kept[scope_id, meter] = kept
+            for meter, bound in bounds.items():
+                tree.bounds[scope_id, meter] = bound
+        return tree
+
+    def __bool__(self) -> bool:
+        return bool(self.guaranteed or self.bounds or self.members or self.member_bounds)
+
+    def path(self, owners: Owners) -> Path:
+        """The branches that a holding of these owners is on. A member is a branch of its own in each project."""
+        found = self.paths.get(owners)
+        if found is None:
+            organization, project, member = owners
+            leaf = f"{project}/{member}"
+            for meter, amount in self.members.get(member, {}).items():
+                self.guaranteed[leaf, meter] = amount
+                self.contested.add((project, meter))
+            for meter, amount in self.member_bounds.get(member, {}).items():
+                self.bounds[leaf, meter] = amount
+            steps = [leaf, project, organization]
+            while self.parents.get(steps[-1]):
+                steps.append(self.parents[steps[-1]])
+            found = self.paths[owners] = (*steps, CLOUD)
+        return found
+
+    def parent(self, branch: str, projects: Mapping[str, str]) -> str:
+        """The branch above a project or an organization."""
+        return projects.get(branch) or self.parents.get(branch, CLOUD)
+
+
+class Borrowing:
+    """What each branch uses, kept amounts of its children included."""
+
+    def __init__(self, tree: Tree, quotas: Mapping[str, Quota]) -> None:
+        self.tree = tree
+        self._used: dict[tuple[str, str], int] = {}
+        projects = {key: quota.organization_id for key, quota in quotas.items() if quota.scope is Scope.PROJECT}
+        depths = {branch: _depth(tree, branch, projects) for branch, _ in tree.kept}
+        for branch, meter in sorted(tree.kept, key=lambda key: (-depths[key[0]], key)):
+            self._keep(branch, meter, projects)
+
+    def _keep(self, branch: str, meter: str, projects: Mapping[str, str]) -> None:
+        """Count in, on all branches above, what a branch does not lend."""
+        more = self.tree.kept[branch, meter] - self._used.get((branch, meter), 0)
+        while more > 0 and branch != CLOUD:
+            branch = self.tree.parent(branch, projects)
+            more = self._add(branch, meter, more)
+
+    def _add(self, branch: str, meter: str, amount: int) -> int:
+        """Change what a branch uses; how much that changes what it takes of the branch above."""
+        before = self._used.get((branch, meter), 0)
+        after = self._used[branch, meter] = before + amount
+        kept = self.tree.kept.get((branch, meter), 0)
+        return max(after, kept) - max(before, kept)
+
+    def copy(self) -> Borrowing:
+        other = object.__new__(Borrowing)
+        other.tree, other._used = self.tree, self._used.copy()
+        return other
+
+    def used(self, branch: str, meter: str) -> int:
+        return self._used.get((branch, meter), 0)
+
+    def change(self, owners: Owners, amounts: Amounts, sign: int = 1) -> None:
+        """Count a holding in (`sign` 1) or out (-1)."""
+        if not self.tree:
+            return
+        path = self.tree.path(owners)
+        for meter, amount in amounts.items():
+            more = sign * amount
+            for branch in path:
+                if not more:
+                    break
+                more = self._add(branch, meter, more)
+
+    def short(self, owners: Owners, asked: Amounts) -> Shortage | None:
+        """The first bound, from the member up, that `asked` more would break."""
+        tree = self.tree
+        if not tree:
+            return None
+        path = tree.path(owners)
+        for meter, amount in asked.items():
+            more = amount
+            for branch in path:
+                if more <= 0:
+                    break
+                key = branch, meter
+                used = self._used.get(key, 0)
+                bound = tree.bounds.get(key)
+                if branch == CLOUD and tree.kept:
+                    bound = tree.total.get(meter)
+                if bound is not None and used + more > bound:
+                    return Shortage(branch, meter, bound, used, more)
+                kept = tree.kept.get(key, 0)
+                more = max(used + more, kept) - max(used, kept)
+        return None
+
+    def borrows(self, owners: Owners, asked: Amounts) -> int:
+        """0: within what is guaranteed on every level; 1: only inside its organization beyond it; 2: beyond that."""
+        tree = self.tree
+        if not tree.contested:
+            return 0
+        path, worst = tree.path(owners), 0
+        for place in range(len(path) - 1):
+            if place >= 2:
+                worst = max(worst, 2 * self._over(path[place], path[place + 1], asked))
+            else:
+                worst = max(worst, self._over(path[place], path[place + 1], asked))
+        return worst
+
+    def _over(self, branch: str, above: str, asked: Amounts) -> bool:
+        """Whether `asked` more takes a branch beyond its guarantee, on a meter of which its siblings are guaranteed."""
+        tree = self.tree
+        return any(
+            self._used.get((branch, meter), 0) + amount > tree.guaranteed.get((branch, meter), 0)
+            for meter, amount in asked.items()
+            if amount and (above, meter) in tree.contested
+        )
+
+    def own(self, owners: Owners, asked: Amounts) -> bool:
+        """Whether `asked` more stays within a guarantee somewhere on the way up: then some of it may be reclaimed."""
+        tree = self.tree
+        path = tree.path(owners) if tree.contested else ()
+        return any(
+            not self._over(branch, above, asked)
+            and any(amount and (above, meter) in tree.contested for meter, amount in asked.items())
+            for branch, above in zip(path, path[1:], strict=False)
+        )
+
+    def owed(self, owner: Owners, asked: Amounts, holder: Owners, held: Amounts) -> bool:
+        """Whether what `holder` holds may be taken back for `owner`: there the one is within its guarantee, the other
+        beyond its own."""
+        tree = self.tree
+        mine, theirs = tree.path(owner), tree.path(holder)
+        at, to = len(mine) - 1, len(theirs) - 1
+        while at > 0 and to > 0 and mine[at - 1] == theirs[to - 1]:
+            at, to = at - 1, to - 1
+        if at == 0 or to == 0:
+            return False  # the same member in the same project
+        above, own, other = mine[at], mine[at - 1], theirs[to - 1]
+        meters = [meter for meter in METERS if asked.get(meter) and held.get(meter) and (above, meter) in tree.contested]
+        return any(
+            self._used.get((other, meter), 0) > tree.guaranteed.get((other, meter), 0) for meter in meters
+        ) and not self._over(own, above, {meter: asked[meter] for meter in meters})
+
+
+def _depth(tree: Tree, branch: str, projects: Mapping[str, str]) -> int:
+    depth = 0
+    while branch != CLOUD:
+        branch, depth = tree.parent(branch, projects), depth + 1
+    return depth
