@@ -10,6 +10,8 @@ from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState,
 from headframe.jobs.life import deadline_us
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.demand import Demand
+from headframe.scheduling.fit import Want
 from headframe.scheduling.limits import Holdings
 from headframe.scheduling.queue import Queue
 from headframe.tenants.records import Quota
@@ -36,6 +38,7 @@ class Derived:
     def __init__(self, tables: dict[type[Any], dict[str, Any]]) -> None:
         self._tables = tables
         self._capacity: Capacity | None = None
+        self.demand = Demand()
         self.queue = Queue()
         self.holdings = Holdings()
         self.held: dict[str, Allocation] = {}
@@ -54,11 +57,11 @@ class Derived:
 
     @property
     def capacity(self) -> Capacity:
-        """What is free now; built anew after a change of the hardware."""
+        """What is free now; built anew when nodes or devices come or go, and altered when they change."""
         if self._capacity is None:
             tables = self._tables
             self._capacity = Capacity(
-                tables[Region], tables[Cluster], tables[Node].values(), tables[Accelerator].values()
+                tables[Region], tables[Cluster], tables[Node].values(), tables[Accelerator].values(), self.demand
             )
             for allocation in self.held.values():
                 self._capacity.hold(allocation.slices)
@@ -80,7 +83,8 @@ class Derived:
             case Quota():
                 self.quotas[record.scope_id] = record
             case Node() | Accelerator() | Cluster() | Region():
-                self._capacity = None
+                if self._capacity is not None and not self._capacity.renew(after):
+                    self._capacity = None
                 self.fleet_changes += 1
 
     def _allocation(self, before: Allocation | None, after: Allocation | None) -> None:
@@ -133,6 +137,10 @@ class Derived:
             return
         for job_id in after.after:
             self.dependents[job_id][after.id] = None
+        if before is None and not after.parent:
+            want = Want.of(after.spec)
+            for gpus in want.alternatives:
+                self.demand.note(want.task(gpus), want.nodes_min)
         if after.state == JobState.QUEUED:
             self.queue.add(after, self.parallel.get(after.parent_id or "", 0))
         due_us = deadline_us(after, self.held.get(after.id))
