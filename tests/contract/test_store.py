@@ -239,6 +239,8 @@ def test_filters(store: SqlStore) -> None:
     assert store.find(Job, id__prefix="job_0000000") == [first, second]
     assert store.find(Job, name__prefix="job-1") == [first, other]
     assert store.find(Job, submitted_us__ge=1_000_002, submitted_us__lt=1_000_013) == [second]
+    assert store.find(Job, id__child_of=first.id) == [second]
+    assert store.find(Job, id__child_of=second.id) == []
     assert store.find(Job, id=[other.id, first.id], newest=True) == [other, first]
     assert store.count(Job, state="failed") == 1
     assert store.get(Job, "job_none") is None

@@ -19,7 +19,7 @@ from headframe.control.requests import dependencies, prepare
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.jobs.family import next_fire_us
-from headframe.jobs.records import ENDED, Attempt, Job, JobState
+from headframe.jobs.records import Attempt, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Book
 from headframe.pricing.rate import FINE, rate_fine
@@ -100,8 +100,9 @@ def waiting_reasons(world: World, context: Context, job_ids: Sequence[str]) -> d
     known: dict[Bucket, str] = {}
     found: dict[str, str] = {}
     for job_id in job_ids:
-        child = next(iter(world.derived.children.get(job_id, ())), job_id)  # of an array the first that has not ended
-        bucket = world.derived.queue.bucket(child)
+        job: Job | None = world.get(Job, job_id)
+        job = _first_waiting(world, job) if job is not None and job.parent else job
+        bucket = world.derived.queue.bucket(job.id) if job is not None else None
         if bucket is None or (bucket not in known and len(known) == MOST_JUDGED):
             continue
         if bucket not in known:
@@ -114,17 +115,23 @@ def waiting_reasons(world: World, context: Context, job_ids: Sequence[str]) -> d
 
 def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | None:
     """Why a job does not run, with numbers; None when it runs or has ended."""
-    if job.state in ENDED or job.state not in (JobState.PENDING, JobState.QUEUED):
-        return None
     if job.parent and not job.spec.cron:
-        first = next((world.get(Job, one) for one in world.derived.children.get(job.id, ())), None)
+        first = _first_waiting(world, job)
         return why_waiting(world, context, first) if first is not None else None
+    if job.state not in (JobState.PENDING, JobState.QUEUED):
+        return None
     bucket = world.derived.queue.bucket(job.id)
     if bucket is None:
         return {"reason": job.reason, "text": of_job(job), "after": list(job.after), "not_before_us": job.not_before_us}
     view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
     allocations = {one.id: one for one in world.derived.held.values()}
     return waiting(view, bucket, world.derived.queue.ahead(job.id), allocations, _ends(world))
+
+
+def _first_waiting(world: World, parent: Job) -> Job | None:
+    """The first job of an array that has not started."""
+    children = (world.get(Job, one) for one in world.derived.children.get(parent.id, ()))
+    return next((one for one in children if one and one.state in (JobState.PENDING, JobState.QUEUED)), None)
 
 
 def _ends(world: World) -> dict[str, int]:

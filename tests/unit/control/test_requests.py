@@ -18,7 +18,8 @@ from headframe.control.commands_jobs import stop_job
 from headframe.control.commands_money import grant_credit, put_budget
 from headframe.control.commands_tenancy import change_organization
 from headframe.control.driver import Control
-from headframe.control.queries import find_job, plan
+from headframe.control.queries import find_job, plan, waiting_reasons
+from headframe.control.queries_money import charges_filter
 from headframe.fleet.records import Node, NodeState
 from headframe.jobs.records import Job, JobState
 from headframe.pricing.records import Charge
@@ -125,6 +126,37 @@ def test_waiting_is_told_with_numbers(cloud: SmallCloud) -> None:
     assert cloud.story(job)["waiting"] is None
 
 
+def test_an_array_tells_what_its_jobs_do_and_cost(cloud: SmallCloud) -> None:
+    array = cloud.submit("run 600s; exit 0", array={"index": "1..30"})
+    cloud.go(60 * SECOND_US)
+    told = cloud.story(array)
+    children = told["children"]
+    assert (children["count"], children["states"]) == (30, {"running": 2, "queued": 28})
+    assert [job.array_index for job in children["jobs"]] == list(range(1, 21))
+    assert told["waiting"]["reason"] == "no_capacity"
+    single = cloud.story(children["jobs"][0])["cost"]
+    assert 0 < single.total_nano < told["cost"].total_nano
+    assert told["cost"].per_hour_nano == 2 * single.per_hour_nano == 7_200_000_000
+    cloud.stop(array)
+    cloud.until(lambda: cloud.ended(array))
+    cloud.go(HOUR_US)
+    told = cloud.story(array)
+    where = cloud.ask(charges_filter, cloud.adam, array.id, None)
+    charges = cloud.inner.find(Charge, limit=1000, **where)
+    assert told["cost"].charged_nano == sum(charge.amount_nano for charge in charges) > 0
+    assert {charge.job_id for charge in charges} == {job.id for job in told["children"]["jobs"] if job.started_us}
+    assert told["children"]["states"] == {"stopped": 30}
+
+
+def test_a_list_says_why_queued_jobs_wait_now(cloud: SmallCloud) -> None:
+    cloud.run(put_quota, cloud.adam, scope=Scope.MEMBER, scope_id=cloud.anna.member_id, gpu_milli=2000)
+    running = cloud.submit("run 600s", resources={"gpu": "H100:2"})
+    waits = cloud.submit("run 5s")
+    array = cloud.submit("run 5s", array={"index": "0..3"})
+    found = cloud.ask(waiting_reasons, [job.id for job in (running, waits, array)])
+    assert found == {waits.id: "quota", array.id: "quota"}
+
+
 def test_a_quota_holds_jobs_back_and_says_so(cloud: SmallCloud) -> None:
     cloud.run(put_quota, cloud.adam, scope=Scope.MEMBER, scope_id=cloud.anna.member_id, gpu_milli=1000)
     first, second = cloud.submit("run 60s"), cloud.submit("run 60s")
@@ -133,6 +165,25 @@ def test_a_quota_holds_jobs_back_and_says_so(cloud: SmallCloud) -> None:
     assert (told["reason"], told["quota"]["held"], told["quota"]["limit"]) == ("quota", 1000, 1000)
     cloud.until(lambda: cloud.ended(first, second))
     assert cloud.allocations(second)[0].held_us >= (cloud.allocations(first)[0].released_us or 0)
+
+
+def test_a_plan_counts_in_what_a_job_waits_for(cloud: SmallCloud) -> None:
+    def planned(**more: Any) -> dict[str, Any]:
+        told: dict[str, Any] = cloud.ask(plan, cloud.anna, cloud.document(**more), project="default", env={})
+        return told
+
+    running = cloud.submit("run 60s")
+    told = planned(after=[running.id])
+    assert (told["would"], told["waiting"]["after"]) == ("wait", [running.id])
+    assert told["text"] == f"It waits for 1 other job: {running.id}. There is room for it now."
+    told = planned(schedule={"cron": "0 3 * * *"})
+    assert (told["would"], told["waiting"]["reason"]) == ("wait", "schedule")
+    assert told["starts_us"] > cloud.now_us
+    cloud.stop(running)
+    cloud.until(lambda: cloud.ended(running))
+    assert planned(after=[running.id])["would"] == "be_refused"
+    with pytest.raises(NotFound):
+        planned(after=["nobody"])
 
 
 def test_a_plan_says_what_submit_then_does(cloud: SmallCloud) -> None:
