@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,9 @@ def run(wanted: Container, env: dict[str, str] | None = None) -> subprocess.Comp
     containers.fetch(wanted.image, print, wanted.flags)
     try:
         words, given = containers.command(wanted), containers.standard_input(env or {})
-        return subprocess.run(words, input=given, capture_output=True, timeout=60, env={})
+        # Podman's companion leaves a file `oom` where it was started when the memory ran out.
+        cwd = wanted.mounts[0].source
+        return subprocess.run(words, input=given, capture_output=True, timeout=60, env={}, cwd=cwd)
     finally:
         containers.remove(wanted.name, wanted.flags)
 
@@ -152,6 +156,45 @@ def test_an_image_that_cannot_be_had_is_told(flags: tuple[str, ...]) -> None:
         containers.fetch("localhost:1/absent:1", print, flags)
 
 
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[int]]]:
+    """The address of a registry on this machine, and the status that it answers with, which may be changed."""
+    status = [404]
+
+    class Registry(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/v2/" else status[0])
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_words: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Registry)
+    address = f"127.0.0.1:{server.server_port}"
+    (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield address, status
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [404, 401, 403])
+def test_an_image_that_the_registry_does_not_give_is_the_jobs_own_fault(
+    flags: tuple[str, ...], registry: tuple[str, list[int]], status: int
+) -> None:
+    address, answer = registry
+    answer[0] = status
+    with pytest.raises(Invalid, match="cannot be had") as refused:
+        containers.fetch(f"{address}/absent:1", print, flags)
+    assert refused.value.details["field"] == "image"
+    with pytest.raises(Invalid, match="cannot be had"):
+        containers.fetch("absent-and-without-a-registry", print, flags)
+
+
 @pytest.mark.parametrize(
     "image",
     ["python", "python:3.12", "nvcr.io/nvidia/pytorch:24.05-py3", "localhost:5000/a/b_c", "x@sha256:" + "0" * 64],
@@ -215,6 +258,11 @@ def test_a_job_with_an_image_runs_to_its_exit_code(place: Place, flags: tuple[st
     assert (place.data / "jobs/job_image/outputs/made").read_text() == "made\n"
     assert (place.data / "jobs/job_image/checkpoints/one").read_text() == "saved\n"
     assert left(flags) == ""
+
+
+def test_a_container_gets_the_usual_limit_of_open_files(place: Place) -> None:
+    place.run("files", "ulimit -S -n", image=IMAGE)
+    assert place.text("files", "stdout") == "1024\n"
 
 
 def test_a_secret_is_on_no_command_line_while_the_container_runs(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,12 @@ def test_a_fork_bomb_stays_small(tmp_path: Path) -> None:
     assert not any(Path(folder).exists() for folder in folders)
 
 
+def test_a_job_gets_the_usual_limit_of_open_files(place: Place) -> None:
+    """Not what our programs have raised theirs to: some programs close all that they might have open."""
+    place.run("files", "ulimit -S -n; ulimit -H -n")
+    assert place.text("files").split() == ["1024", str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])]
+
+
 @needs_groups
 def test_use_is_measured(place: Place) -> None:
     end = place.run("busy", "python3 -c 'x = bytearray(100 << 20); sum(range(3_000_000))'")
@@ -160,6 +167,9 @@ def test_without_a_sandbox_the_superuser_runs_nothing_of_a_tenant(passable: Path
         end = place.run("who", run, organization=7)
         assert end.exit_code == 0, place.text("who")
         assert place.text("who") == "200007\n200007\nNoNewPrivs:\t1\n"
+        others = 'ls "$HEADFRAME_OUTPUTS/../.." || cat "$HEADFRAME_OUTPUTS/../../job_who/outputs/file"'
+        assert place.run("other", others, organization=8).exit_code != 0
+        assert place.text("other", "stdout") == ""
         passable.chmod(0o700)
         closed = place.run("closed", "true")
         assert (closed.seen, closed.fault) == (Seen.FAILED, "engine")

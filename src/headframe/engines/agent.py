@@ -466,6 +466,8 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o022)
+    folders.jobs.mkdir(exist_ok=True)
+    folders.jobs.chmod(0o711)  # tasks without a sandbox pass through it, and see nothing of others
     agent = Agent(folders.data, asked.log_bound, not asked.no_sandbox, asked.unwanted_seconds)
     agent.adopt()
     gc.freeze()  # what is there now stays: less memory is copied at each fork

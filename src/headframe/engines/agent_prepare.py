@@ -90,7 +90,7 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
         ready.story.append("Runs without limits on memory and CPU: control groups cannot be used here.")
     job = machine.folders.job(launch.job_id)
     uid = machine.user(launch)
-    os.makedirs(job, exist_ok=True)
+    _make_closed(job, uid)
     for name in ("checkpoints", "outputs"):
         sandbox.make_folder(job / name, uid)
     environment = _environment(machine, launch, uid, say)
@@ -101,6 +101,14 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
     for piece in sorted(launch.slices, key=lambda item: item.rank):
         _Task(machine, launch, piece, uid).make(ready, devices, environment, datasets, port)
     return ready
+
+
+def _make_closed(job: Path, uid: int | None) -> None:
+    """A job's folder: only its user, who without a sandbox must reach what is below, may pass."""
+    os.makedirs(job, exist_ok=True)
+    os.chmod(job, 0o700 if uid is None else 0o710)
+    if uid is not None:
+        os.chown(job, 0, uid)
 
 
 def _check_podman() -> None:
@@ -253,7 +261,8 @@ class _Task:
             cgroup_parent=parent,
             pidfile=self.run / CONTAINER,
         )
-        leader = agent_containers.leader_command(container, self.run, beginning(self.run, str(self.work), []))
+        # Podman's companion leaves a file `oom` where it was started when the memory ran out: not among the job's.
+        leader = agent_containers.leader_command(container, self.run, beginning(self.run, str(self.run), []))
         return Start(
             self.piece.rank, self.run, tuple(leader), tuple(groups), limits.memory_mib or 0, b"",
             containers.standard_input(values),

@@ -16,11 +16,11 @@ from pathlib import Path
 from headframe.engines import sandbox
 from headframe.engines.agent_state import STATUS_FD
 from headframe.engines.cgroups import join_paths
+from headframe.engines.containers import SOFT_FILES
 
 PIPE_BYTES = 1 << 20
 NOT_FIRST = 124  # the leader's exit code when another one has claimed the task
 STREAMS = ("stdout", "stderr")
-SOFT_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # before the agent raises its own
 LOWEST_FREE = 10  # descriptors below are given to tasks by number
 _DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
 
@@ -77,7 +77,8 @@ def beginning(run: Path, work: str, groups: Sequence[str]) -> str:
     The file that says who it is can be made once only: so the identity is on disk before anything runs, and of two
     agents that follow each other never both start a task.
     """
-    files = "unlimited" if SOFT_FILES == resource.RLIM_INFINITY else SOFT_FILES
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = SOFT_FILES if hard == resource.RLIM_INFINITY else min(SOFT_FILES, hard)
     steps = [f"echo 0 > {shlex.quote(os.fsdecode(path))}" for path in join_paths(groups)]
     steps += [f"cd {shlex.quote(work)}", f"ulimit -S -n {files}", "set -C"]
     claim = f"echo $$ 2>&- > {shlex.quote(str(run / 'pid'))} || exit {NOT_FIRST}; set +C\n"

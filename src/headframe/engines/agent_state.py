@@ -46,8 +46,12 @@ class Folders:
     def state(self) -> Path:
         return self.data / "agent" / "state"
 
+    @property
+    def jobs(self) -> Path:
+        return self.data / "jobs"
+
     def job(self, job_id: str) -> Path:
-        return self.data / "jobs" / safe(job_id)
+        return self.jobs / safe(job_id)
 
     def log(self, job_id: str) -> Path:
         return self.job(job_id) / "log"

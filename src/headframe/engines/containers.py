@@ -36,6 +36,13 @@ _WAYS = (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _DEVICE = re.compile(r"/dev/[A-Za-z0-9_./-]+|[a-z0-9.-]+/[a-z0-9.-]+=[A-Za-z0-9.:_-]+")
 _PULL_SECONDS = 3600
+SOFT_FILES = 1024  # what programs expect to find: the server and the agent have raised their own
+# What podman says when trying again would end the same: a registry has answered, or there is none of that name.
+_REFUSED = re.compile(
+    r"manifest unknown|name unknown|repository .*not found|StatusCode: 40[134]|unauthorized|denied|no such host"
+    r"|short-name|no image found in",
+    re.IGNORECASE,
+)
 
 # Process 1 of the container. The kernel keeps signals from a process 1 that does not expect them, so it passes them on
 # to all processes of the container, and waits until the task itself has ended. The task's shell expects them too, so
@@ -128,7 +135,10 @@ def check_image(image: str) -> None:
 
 
 def fetch(image: str, say: Callable[[str], None], flags: tuple[str, ...] = ()) -> None:
-    """Bring the image to this machine unless it is there; raises `Invalid` for its name, `EngineError` for the rest."""
+    """Bring the image to this machine unless it is there.
+
+    Raises `Invalid` when there is no such image for us, `EngineError` for what may be otherwise at the next try.
+    """
     check_image(image)
     works, reason = available(flags)
     if not works:
@@ -146,9 +156,16 @@ def fetch(image: str, say: Callable[[str], None], flags: tuple[str, ...] = ()) -
         raise EngineError(
             f"Image {image} was not fetched within {_PULL_SECONDS} s.", next_step="Check the machine's network."
         ) from error
+    why = _last_line(answer.stderr)
+    if answer.returncode != 0 and _REFUSED.search(why):
+        raise Invalid(
+            f"Image {image} cannot be had: {why}.",
+            field="image", value=image,
+            next_step="Check its name and tag. If it is not public, its registry asks this machine for `podman login`.",
+        )  # fmt: skip
     if answer.returncode != 0:
         raise EngineError(
-            f"Image {image} cannot be fetched: {_last_line(answer.stderr)}",
+            f"Image {image} cannot be fetched: {why}",
             next_step="Check its name, that this machine reaches the registry, and whether it needs `podman login`.",
         )
     say(f"image {image} fetched")
@@ -178,8 +195,10 @@ def command(container: Container) -> list[str]:
         words.append(f"--pids-limit={container.pids}")
     # Left alone, podman and its runtime ask for more than a machine may allow them, and fail.
     for limit, name, most in ((resource.RLIMIT_NOFILE, "nofile", 1 << 20), (resource.RLIMIT_NPROC, "nproc", 1 << 15)):
-        allowed = [most if bound == resource.RLIM_INFINITY else min(bound, most) for bound in resource.getrlimit(limit)]
-        words.append(f"--ulimit={name}={allowed[0]}:{allowed[1]}")
+        soft, hard = (most if own == resource.RLIM_INFINITY else min(own, most) for own in resource.getrlimit(limit))
+        if name == "nofile":
+            soft = min(hard, SOFT_FILES)
+        words.append(f"--ulimit={name}={soft}:{hard}")
     if container.user is not None:
         words.append(f"--user={container.user[0]}:{container.user[1]}")
     if container.memory_mib is not None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STREAMS = ("stdout", "stderr", "system", "progress")
-DEFAULT_BOUND = 64 << 20  # bytes of one job's log
+DEFAULT_BOUND = 64 << 20  # bytes of one job's log on the disk
 SEGMENTS = 8  # the bound is cut into so many: the first and the newest seven stay
 MERGE_US = 20_000  # output within this span becomes one piece, unless a line ends
 
@@ -103,6 +103,7 @@ class LogWriter:
                 break
             size -= RECORD
         os.ftruncate(self._index, size)
+        self._marked = size
 
     def close(self) -> None:
         for handle in (self._raw, self._index):
@@ -113,13 +114,17 @@ class LogWriter:
     def _begin(self, owner: tuple[int, int, int]) -> None:
         """Begin a new piece unless what comes goes on with the one before."""
         now = self._now_us()
-        if owner == self._owner and self._line_open and 0 <= now - self._piece_us < MERGE_US:
-            return
-        if self.end - self._start >= self._segment_bytes:
+        if self._room() <= RECORD and self.end > self._start:
             self._open(self.end)
             self._drop_middle()
-        os.write(self._index, pack(Mark(self.end, now, *owner)))
+        if owner == self._owner and self._line_open and 0 <= now - self._piece_us < MERGE_US:
+            return
+        self._marked += os.write(self._index, pack(Mark(self.end, now, *owner)))
         self._owner, self._piece_us = owner, now
+
+    def _room(self) -> int:
+        """How many bytes the segment still takes, with what says whose they are."""
+        return self._segment_bytes - self._marked - (self.end - self._start)
 
     def _drop_middle(self) -> None:
         for start in segment_starts(self.folder)[1 : -(SEGMENTS - 1)]:
@@ -130,6 +135,7 @@ class LogWriter:
     def take(self, pipe: int, attempt: int, rank: int, stream: int, limit: int) -> int:
         """Move up to `limit` bytes from a pipe; 0 at its end; `BlockingIOError` when it is empty for now."""
         self._begin((attempt, rank, stream))
+        limit = min(limit, max(1, self._room()))
         try:
             moved = os.splice(pipe, self._raw, limit, offset_dst=self.end - self._start, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
