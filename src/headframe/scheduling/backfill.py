@@ -25,7 +25,7 @@ FIRST_STEP = 8  # how many ends it takes together at first; twice as many each t
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a running job gives back: surely by `sure_us`, and as far as anybody knows at `likely_us`."""
+    """What a running job gives back: to reservations surely by `sure_us`, to others as far as known at `likely_us`."""
 
     sure_us: int
     likely_us: int
@@ -109,7 +109,7 @@ class Outlook:
 
         A capacity to look at and to fit on; not to be altered.
         """
-        key = bisect_left(self._firm, sure_us), bisect_left(self._soft, min(likely_us, sure_us))
+        key = self.key(sure_us, likely_us)
         if key == (0, 0):
             return self.capacity
         layer = self._layers.get(key)
@@ -119,6 +119,10 @@ class Outlook:
             for promise in self._promises:
                 self._refresh(layer, promise.amounts)
         return layer.capacity
+
+    def key(self, sure_us: int, likely_us: int) -> tuple[int, int]:
+        """Equal for horizons that have the same room until the next promise is made."""
+        return bisect_left(self._firm, sure_us), bisect_left(self._soft, likely_us)
 
     def take(self, slices: tuple[Slice, ...], sure_us: int, likely_us: int, owner: str = "") -> None:
         """A job starts there now. Its own promise (`owner`) shrinks by as much; the base is the caller's to alter."""

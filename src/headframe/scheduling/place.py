@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
+from headframe.scheduling.agenda import Agenda
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
 from headframe.scheduling.order import DEFAULT, ORDERS, Facts, Order
-from headframe.scheduling.plan import Calendar, Plan, Start
+from headframe.scheduling.plan import Plan, Start
 from headframe.scheduling.queue import Bucket, Queue, Waiting
 from headframe.tenants.records import Quota
 
@@ -25,7 +26,7 @@ class Snapshot:
     `quotas` by the id of what they limit. `parallel` is how many children of a parent may run at once (0 or absent: any
     number), `running` how many do. `blocked` says why a scope may start nothing now (a budget, a credit), or "";
     `short` why a limit on money does not cover what these slices cost at least, or "". `order` is who comes first;
-    `calendar` knows what is promised for later.
+    `agenda` knows what is promised for later.
     """
 
     capacity: Capacity
@@ -40,7 +41,7 @@ class Snapshot:
     refused: dict[Bucket, str] = field(default_factory=dict)
     now_us: int = 0
     order: Order = ORDERS[DEFAULT]
-    calendar: Calendar | None = None
+    agenda: Agenda | None = None
 
     def key(self, bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
         """Where a waiting job stands in the order."""
@@ -69,25 +70,25 @@ def judge(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict
     quick = binding(snapshot.quotas, snapshot.holdings, owners, least(bucket.want))
     if quick is not None:
         return Verdict(None, "quota", quick)
-    slices = fit(snapshot.capacity, bucket.want)
+    room = snapshot.capacity if snapshot.agenda is None else snapshot.agenda.room(bucket, job)
+    if isinstance(room, str):
+        return Verdict(None, room)
+    slices = fit(room, bucket.want)
     if slices is None:
         return Verdict(None, "no_capacity")
     bound = binding(snapshot.quotas, snapshot.holdings, owners, needs(slices))
     if bound is None:
-        return _last(snapshot, bucket, slices, job)
+        return _paid(snapshot, bucket, slices)
     for want in _narrower(bucket.want):
-        slices = fit(snapshot.capacity, want)
+        slices = fit(room, want)
         if slices is not None and binding(snapshot.quotas, snapshot.holdings, owners, needs(slices)) is None:
-            return _last(snapshot, bucket, slices, job)
+            return _paid(snapshot, bucket, slices)
     return Verdict(None, "quota", bound)
 
 
-def _last(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...], job: Job | None) -> Verdict:
-    """The last questions: is the place promised to somebody else, and is there money for the least that it costs?"""
-    reason = ""
-    if snapshot.calendar is not None and job is not None:
-        reason = snapshot.calendar.against(job, slices, snapshot.now_us)
-    reason = reason or snapshot.short(bucket, slices)
+def _paid(snapshot: Snapshot, bucket: Bucket, slices: tuple[Slice, ...]) -> Verdict:
+    """The last question: is there money for the least that it costs?"""
+    reason = snapshot.short(bucket, slices)
     return Verdict(None, reason) if reason else Verdict(slices)
 
 
@@ -111,7 +112,7 @@ def least(want: Want) -> dict[str, int]:
 def place(snapshot: Snapshot) -> Plan:
     """What starts now, in order, and what each job holds."""
     starts: list[Start] = []
-    full: set[Want] = set()  # only asked, never iterated
+    full: set[object] = set()  # only asked, never iterated
     held_up = False
 
     def visit(bucket: Bucket, job_id: str) -> bool:
@@ -119,16 +120,20 @@ def place(snapshot: Snapshot) -> Plan:
         if len(starts) >= PASS_LIMIT or held_up:
             return False
         job = snapshot.jobs[job_id]
-        verdict = Verdict(None, "no_capacity") if bucket.want in full else judge(snapshot, bucket, job)
+        agenda = snapshot.agenda
+        same = (bucket.want, agenda.sort(bucket, job) if agenda is not None else None)
+        verdict = Verdict(None, "no_capacity") if same in full else judge(snapshot, bucket, job)
         if verdict.slices is None:
             snapshot.refused[bucket] = verdict.reason
             if verdict.reason == "no_capacity":
-                full.add(bucket.want)
+                full.add(same)
+                if agenda is not None:
+                    agenda.waits(bucket, job)
             held_up = snapshot.order.strict
             return False
         take(snapshot, bucket, verdict.slices)
-        if snapshot.calendar is not None:
-            snapshot.calendar.started(job, verdict.slices, snapshot.now_us)
+        if agenda is not None:
+            agenda.started(bucket, job, verdict.slices)
         starts.append(Start(job, verdict.slices))
         return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
@@ -40,18 +40,6 @@ class Claim:
     job: Job
     slices: tuple[Slice, ...]
     text: str
-
-
-class Calendar(Protocol):
-    """What is promised for later. A pass asks it before every start; without one nothing is promised."""
-
-    def against(self, job: Job, slices: tuple[Slice, ...], now_us: int) -> str:
-        """Why this job may not start on these slices now (a stable word such as "reserved"), or "" when it may."""
-        ...
-
-    def started(self, job: Job, slices: tuple[Slice, ...], now_us: int) -> None:
-        """The pass decided that this job starts there now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
