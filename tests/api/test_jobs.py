@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from house import House, wait_for
+from house import House, open_house, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +74,38 @@ def test_a_drained_node_takes_nothing_new(house: House, owner: str):
     assert house.ok("POST", "/v1/nodes/nod_1/resume", json={})["state"] == "ready"
     wait_for(lambda: _state(house, job, owner) == "running", "the job's start")
     assert house.ok("GET", "/v1/accelerators", owner, params={"node": "nod_1"})["items"][0]["fake"]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[House]:
+    """A cloud in which nothing runs."""
+    with open_house(tmp_path) as found:
+        yield found
+
+
+def test_nodes_and_accelerators_tell_who_holds_them(empty: House):
+    mine, others = empty.organization("holders"), empty.organization("onlookers")
+    owner, stranger = empty.member(mine["id"], "owner"), empty.member(others["id"], "owner")
+    job = empty.submit(owner, spec={"name": "holds", "resources": {"gpu": "H100:2", "cpu": 4, "memory": "8GB"}})
+    wait_for(lambda: empty.ok("GET", f"/v1/jobs/{job['id']}", owner)["state"] == "running")
+    node = empty.ok("GET", "/v1/nodes", owner)["items"][0]
+    assert node["held"] == {
+        "cpu_milli": 4000, "memory_mib": 8192, "disk_mib": 0, "gpu_milli": 2000, "gpus": 8,
+    }  # fmt: skip
+    held = [each["holders"] for each in empty.ok("GET", "/v1/accelerators", owner)["items"] if each["holders"]]
+    assert held == [[{"milli": 1000, "job_id": job["id"], "job_name": "holds"}]] * 2
+    seen = [each["holders"] for each in empty.ok("GET", "/v1/accelerators", stranger)["items"] if each["holders"]]
+    assert seen == [[{"milli": 1000, "job_id": None, "job_name": None}]] * 2
+    empty.ok("POST", f"/v1/jobs/{job['id']}/stop", owner)
+    wait_for(lambda: not empty.ok("GET", "/v1/nodes", owner)["items"][0]["held"]["gpu_milli"])
+
+
+def test_a_queued_job_is_listed_with_the_reason_why_it_waits_now(empty: House):
+    owner = empty.member(empty.organization("waiters")["id"], "owner")
+    first = empty.submit(owner, spec={"resources": {"gpu": "H100:8"}})
+    wait_for(lambda: empty.ok("GET", f"/v1/jobs/{first['id']}", owner)["state"] == "running")
+    second = empty.submit(owner, spec={"resources": {"gpu": "H100:8"}})
+    found = {job["id"]: job["reason"] for job in empty.ok("GET", "/v1/jobs", owner)["items"]}
+    assert found[second["id"]] == "no_capacity"
+    for job in (second, first):
+        empty.ok("POST", f"/v1/jobs/{job['id']}/stop", owner)

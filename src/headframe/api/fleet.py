@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from headframe.api.documents import page_shape, shape
-from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named
+from headframe.api.documents import Page, document, page_shape, shape
+from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, answer
 from headframe.control.commands_fleet import drain_node, resume_node
+from headframe.control.queries_fleet import Held, Holder, held_of_nodes, holders
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.tenants.roles import Permission
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
 
 NodeId = Annotated[str, Path(max_length=200)]
+
+
+@dataclass
+class NodeInUse(shape(Node)):  # type: ignore[misc]
+    """A machine, and what is held of it."""
+
+    held: Held
+
+
+@dataclass
+class AcceleratorInUse(shape(Accelerator)):  # type: ignore[misc]
+    """A device, and who holds how much of it: whole it is 1000 thousandths."""
+
+    holders: list[Holder]
 
 
 class DrainOrder(Body):
@@ -35,16 +51,20 @@ def clusters(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> 
     return _page(call, Cluster, limit, cursor)
 
 
-@router.get("/nodes", response_model=page_shape(Node))
+@router.get("/nodes", response_model=page_shape(NodeInUse))
 def nodes(call: Authenticated, cluster: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """The machines."""
-    return _page(call, Node, limit, cursor, **({} if cluster is None else {"cluster_id": cluster}))
+    """The machines, and what is held of them now."""
+    page = _part(call, Node, limit, cursor, **({} if cluster is None else {"cluster_id": cluster}))
+    held = call.ask(held_of_nodes, [node.id for node in page.items])
+    return answer(replace(page, items=[{**document(node), "held": held[node.id]} for node in page.items]))
 
 
-@router.get("/accelerators", response_model=page_shape(Accelerator))
+@router.get("/accelerators", response_model=page_shape(AcceleratorInUse))
 def accelerators(call: Authenticated, node: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """The devices."""
-    return _page(call, Accelerator, limit, cursor, **({} if node is None else {"node_id": node}))
+    """The devices, and who holds them now."""
+    page = _part(call, Accelerator, limit, cursor, **({} if node is None else {"node_id": node}))
+    held = call.ask(holders, [device.id for device in page.items])
+    return answer(replace(page, items=[{**document(each), "holders": held[each.id]} for each in page.items]))
 
 
 @router.post("/nodes/{node_id}/drain", response_model=shape(Node))
@@ -59,7 +79,11 @@ def resume(call: Authenticated, node_id: NodeId) -> Response:
     return call.run(resume_node, node_id)
 
 
-def _page(call: Call, kind: type[Any], limit: int, cursor: str | None, **where: Any) -> Response:
+def _page(call: Call, kind: type[Any], limit: int, cursor: str | None) -> Response:
+    return answer(_part(call, kind, limit, cursor))
+
+
+def _part(call: Call, kind: type[Any], limit: int, cursor: str | None, **where: Any) -> Page:
     """The fleet is the same for everybody who may see it at all."""
     call.caller.need(Permission.FLEET_READ, call.caller.organization_id, call.caller.project_id)
-    return call.page(kind, limit=limit, cursor=cursor, **where)
+    return call.part(kind, limit=limit, cursor=cursor, **where)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from headframe.base.errors import NotFound
@@ -19,27 +22,48 @@ CLUSTERS = (
 )
 NODES = (
     Column("NODE", lambda row: row["id"], whole=True),
-    Column("NAME", lambda row: row["name"]),
+    Column("NAME", lambda row: row["name"], spare=True),
     Column("STATE", lambda row: row["state"], whole=True),
-    Column("CPU", lambda row: printing.milli(row["cpu_milli"]), right=True),
-    Column("MEMORY", lambda row: format_mib(row["memory_mib"]), right=True),
-    Column("DISK", lambda row: format_mib(row["disk_mib"]), right=True),
-    Column("PRETENDED", lambda row: "yes" if row["fake"] else ""),
-    Column("TOPOLOGY", lambda row: "/".join(row["topology"])),
+    Column("GPU USED", lambda row: _used(row["held"]["gpu_milli"], 1000 * row["held"]["gpus"]), right=True),
+    Column("CPU USED", lambda row: _used(row["held"]["cpu_milli"], row["cpu_milli"]), right=True),
+    Column("MEMORY USED", lambda row: _used_mib(row["held"]["memory_mib"], row["memory_mib"]), right=True, whole=True),
+    Column("DISK", lambda row: format_mib(row["disk_mib"]), right=True, spare=True),
+    Column("PRETENDED", lambda row: "yes" if row["fake"] else "", spare=True),
+    Column("TOPOLOGY", lambda row: "/".join(row["topology"]), spare=True),
     Column("REASON", lambda row: row["reason"]),
 )
 GPUS = (
     Column("GPU", lambda row: row["id"], whole=True),
-    Column("NODE", lambda row: row["node_id"]),
-    Column("INDEX", lambda row: row["index"], right=True),
+    Column("NODE", lambda row: row["node_id"], spare=True),
+    Column("INDEX", lambda row: row["index"], right=True, spare=True),
     Column("KIND", lambda row: row["kind"], whole=True),
-    Column("VENDOR", lambda row: row["vendor"]),
+    Column("VENDOR", lambda row: row["vendor"], spare=True),
     Column("MEMORY", lambda row: format_mib(row["memory_mib"]), right=True),
-    Column("HEALTH", lambda row: "healthy" if row["healthy"] else "unhealthy"),
-    Column("PRETENDED", lambda row: "yes" if row["fake"] else ""),
-    Column("LINKS", lambda row: row["links"]),
+    Column("USED", lambda row: _share(sum(one["milli"] for one in row["holders"])), whole=True),
+    Column("BY", lambda row: ", ".join(dict.fromkeys(_holder(one) for one in row["holders"]))),
+    Column("HEALTH", lambda row: "" if row["healthy"] else "unhealthy"),
+    Column("PRETENDED", lambda row: "yes" if row["fake"] else "", spare=True),
+    Column("LINKS", lambda row: row["links"], spare=True),
     Column("REASON", lambda row: row["reason"]),
 )
+
+
+def _used(held_milli: int, all_milli: int) -> str:
+    """`3 of 8`; nothing where there is none."""
+    return f"{printing.milli(held_milli)} of {printing.milli(all_milli)}" if all_milli else ""
+
+
+def _used_mib(held: int, all_mib: int) -> str:
+    return f"{format_mib(held) if held else 0} of {format_mib(all_mib)}"
+
+
+def _share(milli: int) -> str:
+    return "free" if not milli else "whole" if milli >= 1000 else f"{milli / 10:g} %"
+
+
+def _holder(one: Mapping[str, Any]) -> str:
+    """The job's name, or that somebody else holds it."""
+    return one["job_name"] or one["job_id"] or "another organization"
 
 
 @command("headframe clusters")
@@ -53,7 +77,7 @@ def clusters(session: Session) -> None:
 @click.option("--cluster", metavar="ID", help="Only this cluster's.")
 @common
 def nodes(session: Session, cluster: str | None) -> None:
-    """List the machines."""
+    """List the machines, and how much of them is used."""
     session.rows(session.client.nodes(cluster=cluster), NODES, "No nodes.")
 
 
@@ -61,7 +85,7 @@ def nodes(session: Session, cluster: str | None) -> None:
 @click.option("--node", metavar="ID", help="Only this node's.")
 @common
 def gpus(session: Session, node: str | None) -> None:
-    """List the accelerators."""
+    """List the accelerators, and who uses them."""
     session.rows(session.client.accelerators(node=node), GPUS, "No GPUs. `headframe doctor` says what it finds.")
 
 
