@@ -10,7 +10,8 @@ from headframe.base.errors import Conflict, Forbidden, Invalid, QuotaExceeded
 from headframe.base.quantities import DAY_US, MINUTE_US, format_second, parse_moment_us, parse_span_us
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_organization, find_project, is_same_house, nothing_here
-from headframe.control.reservations import close, lasting, now_held, told
+from headframe.control.reservations import close, told
+from headframe.control.timetable import lasting, now_held
 from headframe.control.world import World
 from headframe.fleet.records import Reservation, ReservationState
 from headframe.scheduling.calendar import Claimed, refuse_overlap, settle, together

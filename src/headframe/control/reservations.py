@@ -10,15 +10,14 @@ from headframe.base.changes import Changes, Event
 from headframe.base.errors import Invalid
 from headframe.base.quantities import DAY_US, MINUTE_US, SECOND_US, format_second
 from headframe.control.advance import stop_family
+from headframe.control.timetable import MARGIN_US, held_in, in_the_way, lasting, now_held, sure_end_us
 from headframe.control.world import World
-from headframe.fleet.records import Allocation, HoldState, Reservation, ReservationState, Slice
+from headframe.fleet.records import Allocation, Reservation, ReservationState
 from headframe.jobs.life import DEFAULT_GRACE_US, stop, warn
 from headframe.jobs.records import ENDED, Job, JobState
-from headframe.scheduling.backfill import NEVER_US
 from headframe.scheduling.calendar import Claimed, settle, together
 from headframe.tenants.records import Project
 
-MARGIN_US = 5 * SECOND_US  # what an engine may take beyond a job's grace
 AGAIN_US = 10 * SECOND_US  # how often a place is looked for in vain
 WARNING_MOST_US = DAY_US + MINUTE_US  # how long before a moment the first warning may be due
 
@@ -32,65 +31,6 @@ def told(reservation: Reservation, kind: str, at_us: int, words: str, **detail: 
             "lacking": reservation.lacking, **detail,
         },
     )  # fmt: skip
-
-
-# What is on record about the time to come.
-
-
-def sure_end_us(world: World, held: Allocation, now_us: int) -> int:
-    """When an allocation has ended for certain: by its reservation's end, or its job's max_duration; else never.
-
-    What still prepares is taken to run from now on.
-    """
-    job: Job | None = world.get(Job, held.job_id)
-    if job is None:
-        return now_us
-    if job.stop_at_us is not None and held.state == HoldState.STOPPING:
-        return max(job.stop_at_us + MARGIN_US, now_us)
-    ends = []
-    reservation: Reservation | None = world.get(Reservation, job.spec.reservation) if job.spec.reservation else None
-    if reservation is not None:
-        ends.append(reservation.to_us)
-    if job.spec.max_duration_us is not None:
-        began_us = held.running_us if held.running_us is not None else now_us
-        ends.append(began_us + job.spec.max_duration_us + DEFAULT_GRACE_US + MARGIN_US)
-    return max(min(ends), now_us) if ends else NEVER_US
-
-
-def lasting(world: World, from_us: int, now_us: int) -> Iterator[Slice]:
-    """What is held by jobs that need not have ended by a moment and that nothing may stop then."""
-    for held in world.derived.held.values():
-        if held.purchase not in ("spot", "reserved") and sure_end_us(world, held, now_us) > from_us:
-            yield from held.slices
-
-
-def now_held(world: World) -> Iterator[Slice]:
-    for held in world.derived.held.values():
-        yield from held.slices
-
-
-def held_in(world: World, reservation_id: str) -> list[Allocation]:
-    """What the jobs of a reservation hold, by id."""
-    found = []
-    for _, held in sorted(world.derived.reserved.items()):
-        job: Job | None = world.get(Job, held.job_id)
-        if job is not None and job.spec.reservation == reservation_id:
-            found.append(held)
-    return found
-
-
-def in_the_way(world: World, reservation: Reservation) -> list[Allocation]:
-    """What others hold of a reservation's devices, or of nodes that it has wholly; by id."""
-    own = {held.id for held in held_in(world, reservation.id)}
-    found: dict[str, Allocation] = {}
-    for part in reservation.slices:
-        devices = {share.accelerator_id for share in part.shares}
-        for name, held in world.derived.on_node.get(part.node_id, {}).items():
-            mine = [one for one in held.slices if one.node_id == part.node_id]
-            touched = any(share.accelerator_id in devices for one in mine for share in one.shares)
-            if name not in own and (reservation.nodes or touched):
-                found[name] = held
-    return [found[name] for name in sorted(found)]
 
 
 # What time brings.

@@ -1,0 +1,120 @@
+"""What is on record about the time to come, for scheduling: reservations, and when what runs will have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from headframe.base.quantities import SECOND_US
+from headframe.control.ports import Reads
+from headframe.control.world import World
+from headframe.fleet.records import Allocation, HoldState, Reservation, Slice
+from headframe.jobs.life import DEFAULT_GRACE_US
+from headframe.jobs.records import ENDED, Attempt, Job
+from headframe.scheduling.agenda import STOPPABLE, Timetable
+from headframe.scheduling.backfill import NEVER_US, Ending
+
+MARGIN_US = 5 * SECOND_US  # what an engine may take beyond a job's grace
+RECALLED = 2000  # jobs on record from which a program that starts learns how long jobs run
+
+
+def timetable(world: World, now_us: int) -> Timetable:
+    """All that a pass must know of the time to come. Nothing is worked out before it is asked for."""
+    derived = world.derived
+
+    def on_node(node_id: str) -> Iterator[Ending]:
+        return (ending(world, held, now_us) for held in derived.on_node.get(node_id, {}).values())
+
+    return Timetable(
+        reservations=world.all(Reservation),
+        held=lambda name: [part for held in held_in(world, name) for part in held.slices],
+        on_node=on_node,
+        endings=lambda: (ending(world, held, now_us) for held in derived.held.values()),
+        expect=world.durations.expect,
+        shadows=derived.shadows,
+    )
+
+
+def ending(world: World, held: Allocation, now_us: int) -> Ending:
+    """When an allocation ends, for others: what a reservation's job gives back stays with the reservation."""
+    sure_us = sure_end_us(world, held, now_us)
+    job: Job | None = world.get(Job, held.job_id)
+    if job is None:
+        return Ending(now_us, now_us, held.slices, held.job_id)
+    if held.purchase == "reserved":
+        return Ending(sure_us, sure_us, held.slices, held.job_id, "reservation")
+    ran_us = max(now_us - held.running_us, 0) if held.running_us is not None else 0
+    left_us, source = world.durations.expect(job).left_us(ran_us)
+    likely_us = min(now_us + left_us, sure_us)
+    return Ending(now_us if held.purchase in STOPPABLE else sure_us, likely_us, held.slices, held.job_id, source)
+
+
+def sure_end_us(world: World, held: Allocation, now_us: int) -> int:
+    """When an allocation has ended for certain: by its reservation's end, or its job's max_duration; else never.
+
+    What still prepares is taken to run from now on.
+    """
+    job: Job | None = world.get(Job, held.job_id)
+    if job is None:
+        return now_us
+    if job.stop_at_us is not None and held.state == HoldState.STOPPING:
+        return max(job.stop_at_us + MARGIN_US, now_us)
+    ends = []
+    reservation: Reservation | None = world.get(Reservation, job.spec.reservation) if job.spec.reservation else None
+    if reservation is not None:
+        ends.append(reservation.to_us)
+    if job.spec.max_duration_us is not None:
+        began_us = held.running_us if held.running_us is not None else now_us
+        ends.append(began_us + job.spec.max_duration_us + DEFAULT_GRACE_US + MARGIN_US)
+    return max(min(ends), now_us) if ends else NEVER_US
+
+
+def lasting(world: World, from_us: int, now_us: int) -> Iterator[Slice]:
+    """What is held by jobs that need not have ended by a moment and that nothing may stop then."""
+    for held in world.derived.held.values():
+        if (
+            held.purchase not in STOPPABLE
+            and held.purchase != "reserved"
+            and sure_end_us(world, held, now_us) > from_us
+        ):
+            yield from held.slices
+
+
+def now_held(world: World) -> Iterator[Slice]:
+    for held in world.derived.held.values():
+        yield from held.slices
+
+
+def held_in(world: World, reservation_id: str) -> list[Allocation]:
+    """What the jobs of a reservation hold, by id."""
+    found = []
+    for _, held in sorted(world.derived.reserved.items()):
+        job: Job | None = world.get(Job, held.job_id)
+        if job is not None and job.spec.reservation == reservation_id:
+            found.append(held)
+    return found
+
+
+def in_the_way(world: World, reservation: Reservation) -> list[Allocation]:
+    """What others hold of a reservation's devices, or of nodes that it has wholly; by id.
+
+    Whatever can be stopped at any time is in the way on any of its nodes: it may use CPU and memory that is reserved.
+    """
+    own = {held.id for held in held_in(world, reservation.id)}
+    found: dict[str, Allocation] = {}
+    for part in reservation.slices:
+        devices = {share.accelerator_id for share in part.shares}
+        for name, held in world.derived.on_node.get(part.node_id, {}).items():
+            mine = [one for one in held.slices if one.node_id == part.node_id]
+            touched = any(share.accelerator_id in devices for one in mine for share in one.shares)
+            if name not in own and (reservation.nodes or touched or held.purchase in STOPPABLE):
+                found[name] = held
+    return [found[name] for name in sorted(found)]
+
+
+def recall(world: World, reads: Reads) -> None:
+    """Learn from the jobs on record that ended last, as a program does that starts."""
+    states = tuple(sorted(ENDED))
+    jobs = {job.id: job for job in reads.find(Job, state=states, newest=True, limit=RECALLED) if not job.parent}
+    attempts = reads.find(Attempt, job_id=tuple(jobs), limit=2 * RECALLED) if jobs else []
+    attempts.sort(key=lambda one: (one.ended_us or 0, one.id))
+    world.durations.recall((jobs[one.job_id], one) for one in attempts)
