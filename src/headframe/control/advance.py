@@ -9,6 +9,7 @@ from headframe.base.changes import Changes
 from headframe.base.ports import Ids
 from headframe.control.purse import Purse
 from headframe.control.spending import Spending
+from headframe.control.timetable import timetable
 from headframe.control.stage_money import GRACE_US, StopOrder
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
@@ -16,6 +17,7 @@ from headframe.jobs.family import child_ended, dependency_ended, fire, release, 
 from headframe.jobs.life import begin, deadline_us, stop, timed, warn
 from headframe.jobs.records import Job, JobState
 from headframe.metering.meter import quantities
+from headframe.scheduling.agenda import Agenda
 from headframe.scheduling.place import Snapshot, place
 from headframe.tenants.records import Organization
 
@@ -79,8 +81,9 @@ def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, gra
 def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
     """All that placing may look at, as it is now."""
     derived = world.derived
+    capacity = derived.capacity.scratch()
     return Snapshot(
-        capacity=derived.capacity.scratch(),
+        capacity=capacity,
         queue=derived.queue,
         jobs=world.tables[Job],
         quotas=derived.quotas,
@@ -90,6 +93,7 @@ def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
         blocked=purse.blocked,
         short=purse.short,
         now_us=now_us,
+        agenda=Agenda(now_us, capacity, timetable(world, now_us)),
     )
 
 
@@ -110,7 +114,11 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
     """Place what can be placed: each start is an attempt with its allocation."""
     if not len(world.derived.queue):
         return
-    for job, slices in place(snapshot(world, Purse(world, spending, now_us), now_us)).starts:
+    view = snapshot(world, Purse(world, spending, now_us), now_us)
+    plan = place(view)
+    if view.agenda is not None:
+        world.derived.shadows = view.agenda.shadows
+    for job, slices in plan.starts:
         node: Node = world.all(Node)[slices[0].node_id]
         cluster: Cluster = world.all(Cluster)[node.cluster_id]
         parent: Job | None = world.get(Job, job.parent_id) if job.parent_id else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, Region
 from headframe.jobs.life import deadline_us
 from headframe.jobs.records import Attempt, Job, JobState
+from headframe.scheduling.backfill import Shadow
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.demand import Demand
 from headframe.scheduling.fit import Want
@@ -54,6 +56,7 @@ class Derived:
         self.reserved: dict[str, Allocation] = {}
         self.fleet_changes = 0
         self.settled_fleet, self.settled_us = 0, 0  # as of when reservations were last held against the fleet
+        self.shadows: Mapping[str, Shadow] = {}  # the places that the last pass kept for waiting jobs
 
     @property
     def capacity(self) -> Capacity:

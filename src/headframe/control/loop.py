@@ -22,9 +22,11 @@ from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
+from headframe.control.reservations import keep_reservations, next_reservation_us
 from headframe.control.spending import Spending, first_of
 from headframe.control.stage_invoices import invoice_due
 from headframe.control.stage_money import limit_spending, meter_rate_post
+from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
@@ -131,7 +133,12 @@ class Loop:
         if self._heard:
             return now_us
         report_us = min(self._inquired_us.values(), default=now_us) + REPORT_US
-        return first_of((next_timer_us(self.world), self.spending.next_us(now_us), report_us))
+        return first_of(
+            (
+                next_timer_us(self.world), next_reservation_us(self.world, now_us), self.spending.next_us(now_us),
+                report_us,
+            )
+        )  # fmt: skip
 
     def _turn(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
         answers = [(one, self._answer(one, now_us)) for one in asked]
@@ -177,6 +184,9 @@ class Loop:
 
     def _advance(self, now_us: int) -> None:
         for changes in due(self.world, self._ids, now_us):
+            self._take(changes)
+            self._react(now_us)
+        for changes in keep_reservations(self.world, now_us):
             self._take(changes)
             self._react(now_us)
 
@@ -340,6 +350,7 @@ class Loop:
             store.load(), store.balances(), store.last_event_seq(), store.last_invoice(), store.last_transfer()
         )
         self.spending = Spending.of(self.world, store, now_us)
+        recall(self.world, store)
         self._written = Changes()
         self._retry_us = None
 

@@ -13,6 +13,7 @@ from headframe.jobs.records import ENDED, Attempt, Job
 from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
 from headframe.pricing.records import Price
+from headframe.scheduling.durations import Durations
 from headframe.scheduling.records import FairUse
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
 
@@ -56,6 +57,7 @@ class World:
     def __init__(self) -> None:
         self.tables: dict[type[Any], dict[str, Any]] = {kind: {} for kind in WARM}
         self.derived = Derived(self.tables)
+        self.durations = Durations()
         self.balances: dict[tuple[str, str], int] = defaultdict(int)
         self.last_event_seq = 0
         self.last_invoice = 0
@@ -96,6 +98,8 @@ class World:
                 self.balances[record.credit, record.currency] -= record.amount_nano
                 if record.number > self.last_transfer.number:
                     self.last_transfer = Head(record.number, record.chain)
+            elif isinstance(record, Attempt) and record.outcome and record.job_id in self.tables[Job]:
+                self.durations.learn(self.tables[Job][record.job_id], record)
             elif isinstance(record, Invoice):
                 self.last_invoice = max(self.last_invoice, record.number)
         if changes.events:
