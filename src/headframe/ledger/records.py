@@ -106,7 +106,8 @@ class InvoiceLine:
 
     `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
     of events counts: for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
-    currency. `amount_nano` is the exact sum of the charges' amounts; `net_nano` is that rounded, once and half to even,
+    currency. `project` is the project's name and `note` the contract's title, as they were when the line was made.
+    `amount_nano` is the exact sum of the charges' amounts; `net_nano` is that rounded, once and half to even,
     to what the currency can be paid in: what the invoice adds up. `tax` is the charges' category of tax.
     """
 
@@ -122,6 +123,7 @@ class InvoiceLine:
     contract_id: str = ""
     fx_base: str = ""
     tax: str = "S"
+    project: str = ""
     note: str = ""
 
 
