@@ -10,12 +10,11 @@ import click
 from headframe.base.errors import NotFound
 from headframe.base.quantities import format_mib
 from headframe.cli import printing
+from headframe.cli.naming import Names
 from headframe.cli.options import Session, common, confirm, group, part
 from headframe.cli.printing import Column
 
 QUOTAS = (
-    Column("SCOPE", lambda row: row["scope"]),
-    Column("OF", lambda row: row["scope_id"], whole=True),
     Column("GPU", lambda row: _limit(printing.milli(row["gpu_milli"])), right=True),
     Column("CPU", lambda row: _limit(printing.milli(row["cpu_milli"])), right=True),
     Column(
@@ -28,6 +27,11 @@ SECRETS = (
     Column("PROJECT", lambda row: row["project_id"]),
     Column("SET", lambda row: printing.age(row["created_us"])),
 )
+
+
+def _quotas(known: Names) -> tuple[Column, ...]:
+    scope = Column("SCOPE", lambda row: row["scope"])
+    return (scope, Column("OF", lambda row: known.of(row["scope_id"]), whole=True), *QUOTAS)
 
 
 def _limit(text: str) -> str:
@@ -59,7 +63,8 @@ def quotas() -> None:
 @common
 def list_quotas(session: Session, organization: str | None) -> None:
     """List quotas."""
-    session.rows(session.client.quotas(organization=organization), QUOTAS, "No quotas: nothing is limited.")
+    rows = session.client.quotas(organization=organization)
+    session.rows(rows, _quotas(Names(session, organization)), "No quotas: nothing is limited.")
 
 
 @part(quotas, "set", "headframe quotas set --project research --gpu 16 --jobs 100")
@@ -96,7 +101,7 @@ def set_quota(
     if session.json or session.quiet:
         session.done(row, "")
     else:
-        printing.table(QUOTAS, [row])
+        printing.table(_quotas(Names(session, organization)), [row])
 
 
 @group("headframe secrets", "headframe secrets set hf-token < token.txt")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from operator import itemgetter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import click
 from headframe.base.quantities import format_span
 from headframe.cli import printing
 from headframe.cli.limits import scope_of
+from headframe.cli.naming import Names
 from headframe.cli.options import Session, command, common, group, part
 from headframe.cli.printing import Column
 
@@ -26,7 +26,6 @@ PRICES = (
 )
 BUDGETS = (
     Column("SCOPE", lambda row: row["budget"]["scope"]),
-    Column("OF", lambda row: row["budget"]["scope_id"], whole=True),
     Column("MONTH", lambda row: row["month"], spare=True),
     Column("BUDGET", lambda row: _money(row["budget"], row["budget"]["amount_nano"]), whole=True, right=True),
     Column("SPENT", lambda row: _money(row["budget"], row["spent_nano"]), whole=True, right=True),
@@ -98,7 +97,8 @@ def usage(session: Session, start: str | None, end: str | None, by: str, organiz
         printing.as_json(found)
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
-    columns = [Column(name.upper(), itemgetter(name)) for name in names]
+    known = Names(session, None if organization == "all" else organization)
+    columns = [Column(name.upper(), _named(known, name)) for name in names]
     columns += [
         Column("QUANTITY", _quantity, right=True),
         Column("COST", lambda row: _money(found, row["amount_nano"]), whole=True, right=True),
@@ -112,6 +112,10 @@ def usage(session: Session, start: str | None, end: str | None, by: str, organiz
         )
 
 
+def _named(known: Names, column: str) -> Callable[[Mapping[str, Any]], object]:
+    return lambda row: known.of(row[column])
+
+
 @command("headframe charges train-7b", "headframe charges --json")
 @click.argument("job", required=False)
 @_ORGANIZATION
@@ -121,9 +125,11 @@ def charges(session: Session, job: str | None, organization: str | None) -> None
 
     QUANTITY is thousandths (gpu, cpu) or MiB (memory, disk) times microseconds.
     """
-    found = session.client.job(job)["id"] if job else None
-    rows = session.client.charges(found, organization=organization)
-    session.rows(rows, CHARGES[1:] if job else CHARGES, "Nothing was charged.")
+    found = session.client.job(job) if job else None
+    rows = session.client.charges(found["id"] if found else None, organization=organization)
+    # An array and a schedule are charged for by their jobs.
+    one = found is not None and not found.get("parent")
+    session.rows(rows, CHARGES[1:] if one else CHARGES, "Nothing was charged.")
 
 
 def _quantity(row: Mapping[str, Any]) -> str:
@@ -149,7 +155,9 @@ def list_budgets(session: Session, organization: str | None) -> None:
     rows = session.client.budgets(organization=organization)
     if session.quiet:
         rows = [row["budget"] for row in rows]
-    session.rows(rows, BUDGETS, "No budgets. Set one: headframe budget set '500 USD'")
+    known = Names(session, organization)
+    columns = (BUDGETS[0], Column("OF", lambda row: known.of(row["budget"]["scope_id"]), whole=True), *BUDGETS[1:])
+    session.rows(rows, columns, "No budgets. Set one: headframe budget set '500 USD'")
 
 
 @part(budget, "set", "headframe budget set '500 USD' --project research --warn 90")
@@ -168,7 +176,8 @@ def set_budget(
 ) -> None:
     """Set what an organization, project or member may spend in a month."""
     row = session.client.set_budget(amount=amount, **scope_of(session, organization, project, member), **fields)
-    session.done(row, f"The budget of {row['scope']} {row['scope_id']} is {_money(row, row['amount_nano'])} a month.")
+    whose = f"{row['scope']} {printing.safe(project or member or organization or Names(session).of(row['scope_id']))}"
+    session.done(row, f"The budget of {whose} is {_money(row, row['amount_nano'])} a month.")
 
 
 @group("headframe credits", "headframe credits add acme '1000 USD' --note 'order 17'")
@@ -187,7 +196,7 @@ def show_balance(session: Session, organization: str | None) -> None:
         return
     printing.facts(
         [
-            ("organization", found["organization_id"]),
+            ("organization", Names(session).of(found["organization_id"])),
             ("pays", "in advance" if found["prepaid"] else "by invoice"),
             ("credit left", _money(found, found["credit_nano"])),
             ("owed", _money(found, found["owed_nano"])),
@@ -227,19 +236,20 @@ def invoices(session: Session, invoice: str | None, draft: bool, month: str | No
     if session.json:
         printing.as_json(row)
     else:
-        _print_invoice(row, "Draft of" if draft else f"Invoice {row['number']},")
+        known = Names(session, row["organization_id"])
+        _print_invoice(row, "Draft of" if draft else f"Invoice {row['number']},", known)
 
 
-def _print_invoice(row: Mapping[str, Any], title: str) -> None:
+def _print_invoice(row: Mapping[str, Any], title: str, known: Names) -> None:
     columns = (
-        Column("PROJECT", lambda line: line["project_id"]),
+        Column("PROJECT", lambda line: known.of(line["project_id"])),
         Column("METER", lambda line: line["meter"], whole=True),
         Column("KIND", lambda line: line["kind"]),
         Column("QUANTITY", _quantity, whole=True, right=True),
         Column("PER HOUR", lambda line: _money(row, line["unit_nano"]), right=True),
         Column("AMOUNT", lambda line: _money(row, line["amount_nano"]), whole=True, right=True),
     )
-    printing.say(f"{title} {row['month']}, {row['organization_id']}")
+    printing.say(f"{title} {row['month']}, {printing.safe(known.of(row['organization_id']))}")
     if row["lines"]:
         printing.table(columns, row["lines"])
     if row.get("accrued"):

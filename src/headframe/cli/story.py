@@ -9,7 +9,8 @@ import click
 
 from headframe.base.quantities import format_mib, format_span
 from headframe.cli import printing
-from headframe.cli.jobs import gpus_of
+from headframe.cli.jobs import gpus_of, reason_of, state_of
+from headframe.cli.naming import Names
 from headframe.cli.options import Session, command, common
 from headframe.cli.printing import Column
 
@@ -33,6 +34,15 @@ ALLOCATIONS = (
     Column("FROM", lambda row: printing.moment(row["held_us"]), whole=True, spare=True),
     Column("HELD", lambda row: printing.lasted(row["held_us"], row["released_us"])),
 )
+CHILDREN = (
+    Column("INDEX", lambda row: row["array_index"], right=True),
+    Column("JOB", lambda row: row["id"], whole=True),
+    Column("NAME", lambda row: row["name"], spare=True),
+    Column("STATE", lambda row: row["state"], whole=True),
+    Column("RAN", lambda row: printing.lasted(row["started_us"], row["ended_us"])),
+    Column("EXIT", lambda row: "" if row["exit_code"] is None else row["exit_code"], right=True),
+    Column("REASON", lambda row: row["reason"] if row["reason"] != row["state"] else ""),
+)
 EVENTS = (
     Column("TIME", lambda row: printing.moment(row["at_us"]), whole=True),
     Column("EVENT", lambda row: row["kind"], whole=True),
@@ -52,7 +62,9 @@ def show(session: Session, job: str) -> None:
     if session.quiet:
         printing.say(story["job"]["id"])
         return
-    _head(story["job"])
+    _head(story["job"], Names(session))
+    if story.get("children"):
+        _children(story["children"], story["job"])
     if story["waiting"]:
         printing.heading("Why it waits")
         _waiting(story["waiting"])
@@ -64,16 +76,17 @@ def show(session: Session, job: str) -> None:
     _part("Events", EVENTS, story["events"])
 
 
-def _head(job: Mapping[str, Any]) -> None:
+def _head(job: Mapping[str, Any], known: Names) -> None:
     spec = job["spec"]
     resources = spec["resources"]
     printing.facts(
         [
             ("job", job["id"]),
             ("name", job["name"]),
-            ("state", job["state"]),
-            ("reason", job["reason"] if job["reason"] != job["state"] else ""),
-            ("project", job["project_id"]),
+            ("state", state_of(job)),
+            ("reason", reason_of(job)),
+            ("project", known.of(job["project_id"])),
+            ("member", known.of(job.get("member_id"))),
             ("parent", job["parent_id"]),
             ("array index", job["array_index"]),
             ("gpu", gpus_of(job)),
@@ -84,9 +97,42 @@ def _head(job: Mapping[str, Any]) -> None:
             ("ran", printing.lasted(job["started_us"], job["ended_us"])),
             ("exit code", job["exit_code"]),
             ("told to stop", job["stop_reason"]),
+            *_asked(spec),
             ("run", _first_line(spec["run"])),
         ]
     )
+
+
+def _asked(spec: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What the job file says beyond its resources; of variables the names alone, as values may be secret."""
+    retry, array = spec.get("retry"), spec.get("array")
+    longest, budget = spec.get("max_duration_us"), spec.get("budget_nano")
+    checkpoints = spec.get("checkpoints")
+    return [
+        ("schedule", spec.get("cron")),
+        ("array", f"{array['first']}..{array['last']}" if array else ""),
+        ("image", spec.get("image")),
+        ("python", spec.get("python")),
+        ("packages", ", ".join(spec.get("packages") or ())),
+        ("variables", ", ".join(sorted(spec.get("env") or ()))),
+        ("secrets", ", ".join(spec.get("secrets") or ())),
+        ("datasets", ", ".join(f"{name}@{number}" for _, name, number in spec.get("datasets") or ())),
+        ("checkpoints", f"{checkpoints['path']}, the newest {checkpoints['keep']}" if checkpoints else ""),
+        ("retry", f"{retry['max']} times after {', '.join(retry['on'])}" if retry and retry["max"] else ""),
+        ("max_duration", "" if longest is None else format_span(longest)),
+        ("budget", "" if budget is None else printing.money(budget, spec["currency"])),
+    ]
+
+
+def _children(children: Mapping[str, Any], job: Mapping[str, Any]) -> None:
+    """How many jobs of an array or a schedule are in which state, and the first of those to look after."""
+    printing.heading(f"Jobs of this {'schedule' if job['spec'].get('cron') else 'array'}")
+    states = ", ".join(f"{count} {state}" for state, count in children["states"].items())
+    printing.paragraph(f"{children['count']} in all{f': {states}' if states else ''}.")
+    if children["jobs"]:
+        printing.table(CHILDREN, children["jobs"])
+    if children["count"] > len(children["jobs"]):
+        printing.paragraph(f"`headframe jobs --parent {job['id']} --all` lists all of them.")
 
 
 def _first_line(text: str) -> str:
