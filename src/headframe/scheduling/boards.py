@@ -21,11 +21,15 @@ NEVER = -1
 
 
 class Board:
-    """Arrays of shape [nodes]: `counts`, `scores` (MISFIT where it does not fit), `slots` (-1: the tightest)."""
+    """Arrays of shape [nodes]: `counts`, `scores` (MISFIT where it does not fit), `slots` (-1: the tightest).
 
-    __slots__ = ("counted", "counts", "judged", "scored", "scores", "slots")
+    `near` says where one task's devices can sit on one fast link; None where that makes no difference.
+    """
 
-    def __init__(self, nodes: int) -> None:
+    __slots__ = ("counted", "counts", "judged", "near", "scored", "scores", "slots")
+
+    def __init__(self, nodes: int, near: bool) -> None:
+        self.near = np.zeros(nodes, bool) if near else None
         self.counts = np.zeros(nodes, np.int32)
         self.scores = np.full(nodes, MISFIT, np.int64)
         self.slots = np.full(nodes, -1, np.int8)
@@ -35,6 +39,7 @@ class Board:
     def copy(self) -> Board:
         other = object.__new__(Board)
         other.counts, other.scores, other.slots = self.counts.copy(), self.scores.copy(), self.slots.copy()
+        other.near = self.near.copy() if self.near is not None else None
         other.counted, other.scored, other.judged = self.counted, self.scored, self.judged
         return other
 
@@ -66,6 +71,8 @@ class Boards:
         if board.counted < capacity.clock:
             rows = _stale(capacity, board.counted)
             board.counts[rows] = tasks_on(capacity, task, rows)
+            if board.near is not None:
+                board.near[rows] = tasks_on(capacity, task, rows, linked=True) > 0
             board.counted = capacity.clock
         return board
 
@@ -100,7 +107,8 @@ class Boards:
                 above = parent.boards.scored(parent, task) if scored else parent.boards.counted(parent, task)
                 board = above.copy()
             else:
-                board = Board(len(capacity.nodes))
+                near = capacity.linked and task.gpus is not None and task.gpus.count > 1
+                board = Board(len(capacity.nodes), near)
             limit = max(CELLS // max(len(capacity.nodes), 1), 16)
             while len(self._boards) >= limit:
                 del self._boards[next(iter(self._boards))]
@@ -114,10 +122,9 @@ def best(capacity: Capacity, task: Task) -> tuple[int, int]:
     scores = board.scores
     if not len(scores):
         return -1, -1
-    if task.gpus is not None and task.gpus.count > 1 and capacity.linked:
-        near = tasks_on(capacity, task, slice(None), linked=True) > 0
-        if (near & (scores != MISFIT)).any():
-            scores = np.where(near, scores, MISFIT)  # devices on one fast link come before good packing
+    if board.near is not None:
+        close = np.where(board.near, scores, MISFIT)  # devices on one fast link come before good packing
+        scores = close if (close != MISFIT).any() else scores
     for packing, mask in capacity.judges:
         row = packing.pick(scores if mask is None else np.where(mask, scores, MISFIT))
         if row >= 0:

@@ -65,7 +65,7 @@ class Capacity:
         self.kinds: list[str] = sorted({device.kind for row in self.devices for device in row})
         self._fill()
         self.mixed = bool(((self.kind >= 0) & (self.kind != self.kind[:, :1])).any()) if slots else False
-        self.linked = bool((self.link >= 0).any())
+        self.linked = bool(((self.kind >= 0) & (self.link != self.link[:, :1])).any()) if slots else False
         self.full = (self.cpu.copy(), self.memory.copy(), self.disk.copy(), self.gpu.copy())
         self.places = Places(regions, clusters, self.nodes)
         self.judges = judges(self.nodes, clusters, packing)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from headframe.scheduling.task import Task
 
 LIMIT = 8192  # at this sum all counts are halved, so that old requests fade
-COVERED_PERCENT = 95  # the rarest tasks, beyond this part of all, are left out
 FRESH = 16
 
 
@@ -45,12 +44,12 @@ class Demand:
             self._counts = {task: count // 2 for task, count in self._counts.items() if count > 1}
             self._total = sum(self._counts.values())
 
-    def typical(self, most: int) -> list[tuple[Task, int]]:
-        """The most frequent tasks, enough to cover 95 % of all but at most `most`, with their counts."""
+    def typical(self, percent: int) -> list[tuple[Task, int]]:
+        """The most frequent tasks, enough to cover so much of all, with their counts."""
         ranked = sorted(self._counts.items(), key=lambda item: -item[1])  # equals stay in the order of their arrival
         found, covered = [], 0
-        for task, count in ranked[:most]:
-            if covered * 100 >= self._total * COVERED_PERCENT:
+        for task, count in ranked:
+            if covered * 100 >= self._total * percent:
                 break
             found.append((task, count))
             covered += count

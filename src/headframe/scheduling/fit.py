@@ -147,7 +147,8 @@ def _seats(
     if level == places.node_level:
         yield int(rows[0]), size
         return
-    _, part = np.unique(places.codes[level + 1][rows], return_inverse=True)
+    part = places.codes[level + 1][rows]
+    part = part - part.min()  # the parts of a domain have numbers in a row
     room = np.bincount(part, weights=counts[rows]).astype(np.int64)
     free = np.bincount(part, weights=np.maximum(capacity.gpu[rows], 0).sum(axis=1)).astype(np.int64)
     while size:

@@ -14,15 +14,15 @@ from headframe.base.errors import Invalid
 from headframe.fleet.records import Cluster, Node
 from headframe.scheduling.packing_first import First
 from headframe.scheduling.packing_simple import BestFit, DotProduct, Fullest, GpuClustering, GpuPacking, Packing
-from headframe.scheduling.packing_usable import Usable
+from headframe.scheduling.packing_usable import OURS, PUBLISHED, Usable
 
 LABEL = "packing"
 DEFAULT = "default"
 PACKINGS: dict[str, Packing] = {
     packing.name: packing
     for packing in (
-        Usable(DEFAULT, "Keeps most GPUs usable for what is asked for lately, each with the CPU that it needs.", 3),
-        Usable("fgd", "Keeps most GPUs usable for what is asked for lately (the published method).", 0),
+        Usable(DEFAULT, "Keeps most GPUs usable for what is asked for lately, each with the CPU that it needs.", OURS),
+        Usable("fgd", "Keeps most GPUs usable for what is asked for lately (the published method).", PUBLISHED),
         BestFit(),
         Fullest(),
         DotProduct(),
