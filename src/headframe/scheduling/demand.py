@@ -27,14 +27,14 @@ class Demand:
         """The demand of a known list, which does not fade."""
         demand = cls()
         for task in tasks:
-            demand._counts[task] = demand._counts.get(task, 0) + 1
+            demand._add(task, 1)
         demand._total = sum(demand._counts.values())
         demand.version = 1
         return demand
 
     def note(self, task: Task, times: int = 1) -> None:
         """A request has come in."""
-        self._counts[task] = self._counts.get(task, 0) + times
+        self._add(task, times)
         self._total += times
         self._since += times
         if self._since >= FRESH + self._total // 4:
@@ -43,6 +43,11 @@ class Demand:
         if self._total >= LIMIT:
             self._counts = {task: count // 2 for task, count in self._counts.items() if count > 1}
             self._total = sum(self._counts.values())
+
+    def _add(self, task: Task, times: int) -> None:
+        """Count a task; how much memory and disk it takes makes no difference here."""
+        plain = Task(task.cpu_milli, 0, 0, task.gpus, task.where)
+        self._counts[plain] = self._counts.get(plain, 0) + times
 
     def typical(self, percent: int) -> list[tuple[Task, int]]:
         """The most frequent tasks, enough to cover so much of all, with their counts."""
