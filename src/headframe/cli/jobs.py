@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from headframe.base.quantities import SECOND_US, parse_span_us
+from headframe.base.quantities import DAY_US, SECOND_US, parse_span_us
 from headframe.cli import exits, printing
 from headframe.cli.options import Session, command, common, confirm
 from headframe.cli.printing import Column
@@ -34,10 +34,12 @@ def state_of(job: Mapping[str, Any]) -> str:
     return "scheduled" if job.get("parent") and job["spec"].get("cron") and job["state"] == "pending" else job["state"]
 
 
-def reason_of(job: Mapping[str, Any]) -> str:
-    """What stands behind the state, for a cell."""
+def reason_of(job: Mapping[str, Any], short: bool = False) -> str:
+    """What stands behind the state, for a cell; `short`: of a moment the hour, or the day when it is not near."""
     if state_of(job) == "scheduled":
-        return f"next at {printing.moment(job['not_before_us'])}"
+        at_us = job["not_before_us"]
+        moment, near = printing.moment(at_us), at_us - printing.now_us() < DAY_US
+        return f"next at {(moment[11:16] if near else moment[:10]) if short else moment}"
     return job["reason"] if job["reason"] != job["state"] else ""
 
 
@@ -50,7 +52,7 @@ COLUMNS = (
     Column("RAN", lambda job: printing.lasted(job["started_us"], job["ended_us"])),
     Column("TRY", lambda job: job["attempt"] or "", right=True, spare=True),
     Column("EXIT", lambda job: "" if job["exit_code"] is None else job["exit_code"], right=True, spare=True),
-    Column("REASON", reason_of),
+    Column("REASON", lambda job: reason_of(job, short=True), wrap=True),
 )
 
 

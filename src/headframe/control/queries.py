@@ -77,19 +77,21 @@ def story(world: World, context: Context, caller: Caller, ref: str) -> Callable[
             "events": reads.find(Event, subject=job.id, newest=True, limit=STORY_EVENTS)[::-1],
             "waiting": waiting,
             "cost": cost(reads),
-            "children": _children(reads, job) if job.parent else None,
+            "children": _children(reads, job, waiting) if job.parent else None,
         }
 
     return read
 
 
-def _children(reads: Reads, job: Job) -> dict[str, Any]:
+def _children(reads: Reads, job: Job, waiting: dict[str, Any] | None) -> dict[str, Any]:
     """How many jobs of an array or a schedule are in each state, and some of them: first those to look after."""
     states = {state.value: reads.count(Job, parent_id=job.id, state=state) for state in TELLING}
     shown: list[Job] = []
     for state in TELLING:
         if states[state.value] and len(shown) < STORY_CHILDREN:
             shown += reads.find(Job, parent_id=job.id, state=state, limit=STORY_CHILDREN - len(shown))
+    if waiting is not None:  # what holds the first of them holds them all
+        shown = [replace(one, reason=waiting["reason"]) if one.state == JobState.QUEUED else one for one in shown]
     shown.sort(key=lambda one: (one.array_index or 0, one.id))
     return {"count": sum(states.values()), "states": {name: n for name, n in states.items() if n}, "jobs": shown}
 

@@ -473,7 +473,7 @@ def test_a_schedule_says_when_it_starts_next(cloud: Cloud, capsys) -> None:
     assert main(["jobs", "--org", "acme"]) == 0
     out = capsys.readouterr().out
     assert "pending" not in out
-    assert f"next at {printing.moment(US)}" in out
+    assert f"next at {printing.moment(US)[11:16]}" in out
     assert cloud.asked[0].url.params["organization"] == "acme"
 
 
