@@ -110,7 +110,7 @@ class Agenda:
     def _inside(self, reservation_id: str) -> Capacity | str:
         """What a reservation has left for its own jobs."""
         found = self._table.reservations.get(reservation_id)
-        if found is None or not found.open or found.to_us <= self._now_us:
+        if found is None or not found.open or found.to_us <= self._now_us + 2 * SLACK_US:
             return "reservation_over"
         if found.state == ReservationState.PLANNED:
             return "reservation_not_begun"
