@@ -16,7 +16,7 @@ twice, a start of what has been forgotten.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from headframe.base.errors import Invalid
@@ -129,6 +129,8 @@ class ScriptedEngine:
         self._deliver: Callable[[Observation | Report], None] | None = None
         self._epoch = 0  # one for each program that listened: what was sent to an earlier one is lost
         self._runs: dict[str, _Run] = {}
+        self._live: dict[str, dict[str, Launch]] = {}  # job -> what of it is live, by allocation
+        self._used: dict[str, int] = {}  # thousandths and MiB that live runs hold, by device, node/cpu and node/memory
         self._latest: dict[str, int] = {}  # job -> highest generation ever launched
         self._forgotten: set[str] = set()
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -213,6 +215,8 @@ class ScriptedEngine:
 
     def lose_memory(self) -> None:
         """The engine starts again and knows nothing: its work is gone, and so is every trace of it."""
+        for run in self._runs.values():
+            self._count(run, -1)
         self._runs.clear()
         self.request_report()
 
@@ -268,6 +272,8 @@ class ScriptedEngine:
         self._send(Observation(allocation_id, generation, Seen.ABSENT, self._stamp_us()))
 
     def _move(self, run: _Run, seen: Seen) -> None:
+        if seen not in LIVE:
+            self._count(run, -1)
         run.seen, run.since_us, run.plan = seen, self._stamp_us(), run.plan + 1
         self._push(run)
 
@@ -295,19 +301,20 @@ class ScriptedEngine:
         script = parse_script(str(launch.work.get("run", "")), launch.generation)
         run = _Run(launch, script, Seen.PREPARING, self._stamp_us())
         self._runs[launch.allocation_id] = run
+        self._count(run, 1)
         down = [part.node_id for part in launch.slices if self._nodes[part.node_id].state is NodeState.DOWN]
         if down or script.fails:
             run.fault = "node" if down else script.fails
             run.detail = "The node is down." if down else "It could not be started."
             self._move(run, Seen.FAILED)
             return
-        self._check_room()
+        self._check_room(launch)
         self._push(run)
         self._later(run, script.prepare_us, self._begin)
 
     def _accepts(self, launch: Launch) -> bool:
         """Whether it may start. Refusing is right; being asked for a second run of a job is a fault of the caller."""
-        live = [run.launch for run in self._runs.values() if run.live and run.launch.job_id == launch.job_id]
+        live = [one for _, one in sorted(self._live.get(launch.job_id, {}).items())]
         newest = self._latest.get(launch.job_id, 0)
         if launch.allocation_id in self._forgotten:
             self.violations.append(f"{launch.allocation_id} was launched after it had been forgotten")
@@ -319,22 +326,26 @@ class ScriptedEngine:
             )
         return launch.generation >= newest and not live
 
-    def _check_room(self) -> None:
-        devices: dict[str, int] = {}
-        cpu: dict[str, int] = {}
-        memory: dict[str, int] = {}
-        for launch in self.live():
-            for part in launch.slices:
-                cpu[part.node_id] = cpu.get(part.node_id, 0) + part.cpu_milli
-                memory[part.node_id] = memory.get(part.node_id, 0) + part.memory_mib
-                for share in part.shares:
-                    devices[share.accelerator_id] = devices.get(share.accelerator_id, 0) + share.milli
-        for name, milli in sorted(devices.items()):
-            if milli > MILLI:
-                self.violations.append(f"{milli} thousandths of accelerator {name} run at once")
-        for name in sorted(cpu):
+    def _count(self, run: _Run, sign: int) -> None:
+        """Count a live run in or out."""
+        if not run.live:
+            return
+        launch = run.launch
+        if sign > 0:
+            self._live.setdefault(launch.job_id, {})[launch.allocation_id] = launch
+        elif self._live.get(launch.job_id, {}).pop(launch.allocation_id, None) and not self._live[launch.job_id]:
+            del self._live[launch.job_id]
+        for name, amount in _held(launch):
+            self._used[name] = self._used.get(name, 0) + sign * amount
+
+    def _check_room(self, launch: Launch) -> None:
+        """Nothing that this launch holds is given out twice."""
+        for name in sorted({share.accelerator_id for part in launch.slices for share in part.shares}):
+            if self._used[name] > MILLI:
+                self.violations.append(f"{self._used[name]} thousandths of accelerator {name} run at once")
+        for name in sorted({part.node_id for part in launch.slices}):
             node = self._nodes[name]
-            if cpu[name] > node.cpu_milli or memory[name] > node.memory_mib:
+            if self._used[f"{name}/cpu"] > node.cpu_milli or self._used[f"{name}/memory"] > node.memory_mib:
                 self.violations.append(f"node {name} runs more than it has")
 
     def _begin(self, run: _Run) -> None:
@@ -373,3 +384,12 @@ class ScriptedEngine:
             return
         del self._runs[forget.allocation_id]
         self._forgotten.add(forget.allocation_id)
+
+
+def _held(launch: Launch) -> Iterator[tuple[str, int]]:
+    """What a launch holds, by the name that it is counted under."""
+    for part in launch.slices:
+        yield f"{part.node_id}/cpu", part.cpu_milli
+        yield f"{part.node_id}/memory", part.memory_mib
+        for share in part.shares:
+            yield share.accelerator_id, share.milli
