@@ -49,6 +49,17 @@ class Pod:
     each: int
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node of the published cluster."""
+
+    name: str
+    cpu_milli: int
+    memory_mib: int
+    gpus: int
+    model: str
+
+
 def fgd(data: Path | None, options: Options) -> Iterator[Row]:
     """Rows for each list and policy: what was given out, beside the published mean."""
     root = need(data, NODES, "pods", source=SOURCE)[0].parent
@@ -70,14 +81,14 @@ def fgd(data: Path | None, options: Options) -> Iterator[Row]:
 def _rows_of(
     root: Path, workload: str, published: dict[tuple[str, str, int], float], options: Options
 ) -> Iterator[Row]:
-    pods = read_pods(root, workload)
+    nodes, pods = read_nodes(root), read_pods(root, workload)
     seeds = options.seeds or SEEDS
-    orders = arrivals(root, workload, pods, seeds, total_milli(read_nodes(root)))
+    orders = arrivals(root, workload, pods, seeds, total_milli(nodes))
     for policy in options.policies or COMPARED:
         results = []
         for seed in seeds:
             options.tell(f"fgd: {workload}, {policy}, seed {seed}")
-            results.append(run(root, pods, orders[seed], policy, seed))
+            results.append(run(nodes, pods, orders[seed], policy, seed))
         for mark in MARKS:
             values = [result[mark] for result in results if mark in result]
             if not values:
@@ -101,12 +112,14 @@ def _row(workload: str, policy: str, mark: int, theirs: float | None, values: Se
     return Row("fgd", f"{workload}, {policy}", metric, theirs, round(ours, 3), passed, level, rule + spread)
 
 
-def run(root: Path, pods: Sequence[Pod], order: Sequence[int], policy: str, seed: int) -> dict[int, float]:
+def run(
+    nodes: Sequence[Machine], pods: Sequence[Pod], order: Sequence[int], policy: str, seed: int
+) -> dict[int, float]:
     """One run: per cent of GPUs given out, by per cent asked for (the mean over all arrivals that round to it)."""
     rng = SeededRng(seed, "fgd")
     packing: Packing = Chance(rng.fork("chance")) if policy == "random" else PACKINGS[policy]
-    capacity = fleet(root, pods, rng.fork("nodes").below, packing)
-    whole, asked, given = total_milli(read_nodes(root)), 0, 0
+    capacity = fleet(nodes, pods, rng.fork("nodes").below, packing)
+    whole, asked, given = total_milli(nodes), 0, 0
     sums: dict[int, list[float]] = {}
     for index in order:
         pod = pods[index]
@@ -119,51 +132,56 @@ def run(root: Path, pods: Sequence[Pod], order: Sequence[int], policy: str, seed
     return {mark: fmean(values) for mark, values in sums.items()}
 
 
-def fleet(root: Path, pods: Sequence[Pod], below: Callable[[int], int], packing: Packing) -> Capacity:
+def fleet(machines: Sequence[Machine], pods: Sequence[Pod], below: Callable[[int], int], packing: Packing) -> Capacity:
     """The published nodes in an order by chance, as ties go to the first; what is typical is the list itself."""
     nodes, devices = [], []
-    rows = read_nodes(root)
-    numbers = list(range(len(rows)))
+    numbers = list(range(len(machines)))
     for last in range(len(numbers) - 1, 0, -1):
         other = below(last + 1)
         numbers[last], numbers[other] = numbers[other], numbers[last]
-    for row, number in zip(rows, numbers, strict=True):
+    for machine, number in zip(machines, numbers, strict=True):
         name = f"node-{number:05}"
-        labels = {MODEL: row["model"]}
-        nodes.append(Node(name, "openb", row["sn"], int(row["cpu_milli"]), int(row["memory_mib"]), 0, labels=labels))
-        devices += [
-            Accelerator(f"{name}-{index}", name, index, row["model"], "", GIB.get(row["model"], 16) * 1024)
-            for index in range(int(row["gpu"]))
-        ]
+        labels = {MODEL: machine.model}
+        nodes.append(Node(name, "openb", machine.name, machine.cpu_milli, machine.memory_mib, 0, labels=labels))
+        gib = GIB.get(machine.model, 16)
+        devices += [Accelerator(f"{name}-{at}", name, at, machine.model, "", gib * 1024) for at in range(machine.gpus)]
     demand = Demand.of(pod.want.task(gpus) for pod in pods for gpus in pod.want.alternatives)
     region, cluster = Region("openb", "openb"), Cluster("openb", "openb", "openb", "")
     return Capacity({"openb": region}, {"openb": cluster}, nodes, devices, demand, packing)
 
 
-def total_milli(nodes: Sequence[dict[str, str]]) -> int:
-    return sum(int(row["gpu"]) for row in nodes) * WHOLE
+def total_milli(machines: Sequence[Machine]) -> int:
+    return sum(machine.gpus for machine in machines) * WHOLE
 
 
-def read_nodes(root: Path) -> list[dict[str, str]]:
+def read_nodes(root: Path) -> list[Machine]:
     with (root / NODES).open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [
+            Machine(row["sn"], int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"]), row["model"])
+            for row in csv.DictReader(file)
+        ]
 
 
 def read_pods(root: Path, workload: str) -> list[Pod]:
     """A list in the order of the names' bytes, which is what orders of arrival count in."""
     with (root / "pods" / f"openb_pod_list_{workload}.csv").open(newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["name"].encode())
-    return [_pod(row) for row in rows]
+    return [
+        pod_of(
+            int(row["cpu_milli"]), int(row["memory_mib"]), int(row["num_gpu"]), int(row["gpu_milli"]),
+            row.get("gpu_spec") or "",
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
-def _pod(row: dict[str, str]) -> Pod:
+def pod_of(cpu_milli: int, memory_mib: int, number: int, milli: int, models: str = "") -> Pod:
     """A GPU model is a label of the node: any of those that are named will do, without a preference."""
-    number = int(row["num_gpu"])
-    each = min(int(row["gpu_milli"]), WHOLE) if number else 0
+    each = min(milli, WHOLE) if number else 0
     gpus = (Gpus(None, number, each),) if number else ()
-    models = tuple(f"{MODEL}={model}" for model in (row.get("gpu_spec") or "").split("|") if model)
-    resources = Resources(gpus, int(row["cpu_milli"]), None, int(row["memory_mib"]))
-    return Pod(Want(resources, 1, 1, "none", models or ("any",)), number * each, each)
+    where = tuple(f"{MODEL}={model}" for model in models.split("|") if model)
+    resources = Resources(gpus, cpu_milli, None, memory_mib)
+    return Pod(Want(resources, 1, 1, "none", where or ("any",)), number * each, each)
 
 
 def arrivals(root: Path, workload: str, pods: Sequence[Pod], seeds: Sequence[int], whole: int) -> dict[int, list[int]]:
