@@ -22,7 +22,7 @@ from typing import Any
 from headframe.base.changes import Changes
 from headframe.base.errors import AlreadyRunning, Invalid, StoreFailed
 from headframe.control.commands_fleet import open_cluster
-from headframe.control.commands_money import default_price_changes
+from headframe.control.commands_prices import default_price_changes
 from headframe.control.commands_tenancy import open_cloud
 from headframe.control.context import Context
 from headframe.control.driver import Control

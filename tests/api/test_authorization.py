@@ -124,7 +124,7 @@ class Town:
             "POST /v1/datasets": lambda: {"json": {"name": "wiki", "manifest": self.manifest, "project": project}},
             "POST /v1/jobs": lambda: {"json": spec},
             "POST /v1/plan": lambda: {"json": spec},
-            "POST /v1/prices": lambda: {"json": {"meter": "cpu", "per_hour": "0.05 USD"}},
+            "POST /v1/prices": lambda: {"json": {"meter": "cpu", "amount": "0.05 USD"}},
             "POST /v1/credits": lambda: {"json": {"organization": home, "amount": "5 USD"}},
             "PUT /v1/budgets": lambda: {"json": {"scope": "project", "scope_id": project, "amount": "900 USD"}},
             "POST /v1/nodes/{node_id}/drain": lambda: {"json": {"reason": "test"}},

@@ -11,8 +11,8 @@ from headframe.base.quantities import HOUR_US
 
 
 def priced(house: House) -> None:
-    house.ok("POST", "/v1/prices", json={"meter": "gpu:H100", "per_hour": "3.60 USD"})
-    house.ok("POST", "/v1/prices", json={"meter": "cpu", "per_hour": "0.01 USD"})
+    house.ok("POST", "/v1/prices", json={"meter": "gpu:H100", "amount": "3.60 USD"})
+    house.ok("POST", "/v1/prices", json={"meter": "cpu", "amount": "0.01 USD"})
 
 
 def test_a_job_becomes_charges_and_a_draft_that_agree(house: House) -> None:
@@ -75,13 +75,13 @@ def test_a_job_over_its_budget_is_stopped(house: House) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "field"),
     [
-        ("POST", "/v1/prices", {"meter": "gold", "per_hour": "1 USD"}, "meter"),
-        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "-1 USD"}, "per_hour"),
-        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 XYZ"}, "per_hour"),
-        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "starts": "2001-01-01"}, "starts"),
-        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "region": "mars"}, "region"),
-        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "purchase": "gift"}, "purchase"),
-        ("POST", "/v1/prices", {"meter": "cpu", "per_hour": "1 USD", "minimum": "9w"}, "minimum"),
+        ("POST", "/v1/prices", {"meter": "gold", "amount": "1 USD"}, "meter"),
+        ("POST", "/v1/prices", {"meter": "cpu", "amount": "-1 USD"}, "amount"),
+        ("POST", "/v1/prices", {"meter": "cpu", "amount": "1 XYZ"}, "amount"),
+        ("POST", "/v1/prices", {"meter": "cpu", "amount": "1 USD", "starts": "2001-01-01"}, "starts"),
+        ("POST", "/v1/prices", {"meter": "cpu", "amount": "1 USD", "region": "mars"}, "region"),
+        ("POST", "/v1/prices", {"meter": "cpu", "amount": "1 USD", "purchase": "gift"}, "purchase"),
+        ("POST", "/v1/prices", {"meter": "cpu", "amount": "1 USD", "minimum": "9w"}, "minimum"),
         ("POST", "/v1/credits", {"organization": "operator", "amount": "0"}, "amount"),
         ("POST", "/v1/credits", {"organization": "operator", "amount": "5 EUR"}, "amount"),
         ("POST", "/v1/credits", {"organization": "operator", "amount": "9000000001"}, "amount"),

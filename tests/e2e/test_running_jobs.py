@@ -155,7 +155,7 @@ def test_a_secret_reaches_its_job_and_nothing_else(running: Running, client: Cli
 
 
 def test_used_up_credit_stops_a_job_within_what_was_paid(running: Running, client: Client) -> None:
-    client.set_price(meter="gpu:H100", per_hour="3600 USD", minimum="0s")
+    client.set_price(meter="gpu:H100", amount="3600 USD", minimum="0s")
     house = client.create_organization(name="acme", owner="ada", prepaid=True)
     client.add_credit(house["id"], "13 USD")
     owner = client.members(organization=house["id"])[0]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headframe.base.changes import Changes, Event, gather
+from headframe.base.money import Money
 from headframe.base.quantities import parse_moment_us
+from headframe.control.limits import StopOrder, limit_spending
 from headframe.control.spending import Spending
 from headframe.control.stage_invoices import invoice_due
-from headframe.control.stage_money import StopOrder, limit_spending, meter_rate_post
+from headframe.control.stage_money import contracts_due, expire_credit, meter_rate_post
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, HoldState, Region, Share, Slice
 from headframe.jobs.records import Job, JobState
+from headframe.ledger.wallets import grant_rows
 from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Member, Organization, Project, Role
 from headframe.workloads.spec import Spec
@@ -68,11 +71,17 @@ class Cloud:
         """The stages of money, in the order and with the commit of the loop."""
         heard = {"cls_1": self.now_us if heard_us is None else heard_us}
         self.take(meter_rate_post(self.world, self.spending, self.now_us, heard))
+        self.take(contracts_due(self.world, self.spending, self.store, self.now_us))
+        self.take(expire_credit(self.world, self.spending, self.now_us))
         changes, orders = limit_spending(self.world, self.spending, self.now_us)
         self.take(changes)
         self.take(invoice_due(self.world, self.spending, self.store, self.now_us))
         self.commit()
         return orders
+
+    def grant(self, name: str, organization_id: str, amount_nano: int, *, paid: bool = True, **terms: object) -> None:
+        money = Money(amount_nano, "USD")
+        self.take(Changes(grant_rows(name, organization_id, money, self.now_us, paid=paid, **terms)))
 
     # Jobs.
 

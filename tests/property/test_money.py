@@ -14,12 +14,13 @@ from headframe.base.changes import Changes
 from headframe.base.money import divide_half_even, payable
 from headframe.base.quantities import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from headframe.control.queries_money import accrued
-from headframe.control.spending import WHOLE, Spending
+from headframe.control.spending import Spending
 from headframe.fleet.records import Allocation
-from headframe.ledger.post import credit_left, grant
+from headframe.ledger.post import credit_left
 from headframe.ledger.records import Invoice, Transfer
 from headframe.metering.records import UsageRecord
 from headframe.pricing.book import Book
+from headframe.pricing.rate import WHOLE
 from headframe.pricing.records import Charge, Price
 
 MOST = 100_000
@@ -74,15 +75,7 @@ def play(cloud: Cloud, script: list[tuple[int, str, int]]) -> dict[str, Allocati
         elif what == "price":
             set_price(cloud, number, serial)
         elif what == "credit":
-            cloud.take(
-                Changes(
-                    (
-                        grant(
-                            f"trf_{serial}", f"org_{number % 2 + 1}", (number + 1) * USD, "USD", cloud.now_us, paid=True
-                        ),
-                    )
-                )
-            )
+            cloud.grant(f"trf_{serial}", f"org_{number % 2 + 1}", (number + 1) * USD)
         elif what == "hour":
             cloud.now_us += HOUR_US - cloud.now_us % HOUR_US
             cloud.tick()
@@ -114,7 +107,8 @@ def check_warm(cloud: Cloud) -> None:
         assert payments.slope == warm.slope
         assert payments.slope * cloud.now_us + payments.sum == warm.slope * cloud.now_us + warm.sum
         if payer[0] == "wallet":
-            charges = accrued(cloud.world, cloud.now_us, {"organization_id": payer[1], "released_us": None})
+            mine = {"organization_id": payer[1], "released_us": None}
+            charges = accrued(cloud.world, cloud.spending, cloud.now_us, mine)
             exact = Fraction(payments.slope * cloud.now_us + payments.sum, WHOLE)
             assert abs(sum(charge.amount_nano for charge in charges) - exact) <= Fraction(len(charges), 2)
     for organization in ("org_1", "org_2"):
@@ -235,7 +229,7 @@ def test_any_order_of_stops_in_one_moment_gives_the_same_bill(order: list[int]) 
     try:
         for number in (1, 2, 3):
             set_price(cloud, number, -number)
-        cloud.take(Changes((grant("trf_1", "org_1", USD, "USD", cloud.now_us, paid=False),)))
+        cloud.grant("trf_1", "org_1", USD, paid=False)
         started = [cloud.start(f"{number}", gpus_milli=1000 * number) for number in range(5)]
         cloud.now_us += DAY_US // 7
         for number in order:

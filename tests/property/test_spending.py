@@ -11,14 +11,14 @@ from money_cloud import USD, Cloud, moment
 
 from headframe.base.changes import Changes
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
-from headframe.control.stage_money import GRACE_US
+from headframe.control.limits import GRACE_US
 from headframe.fleet.records import Allocation
 from headframe.jobs.records import Job
-from headframe.ledger.post import credit_left, grant
+from headframe.ledger.post import credit_left
 from headframe.ledger.records import Invoice
 from headframe.metering.meter import quantities
 from headframe.pricing.records import Charge, Price
-from headframe.tenants.records import Budget, Scope
+from headframe.tenants.records import AtLimit, Budget, Scope
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_budget_warns_once_then_stops_everything_and_blocks(cloud: Cloud, scop
     cloud.start("a")
     cloud.start("b")
     cloud.start("other", organization="2")
-    cloud.take(Changes((grant("trf", "org_2", 1000 * USD, "USD", cloud.now_us, paid=True),)))
+    cloud.grant("trf", "org_2", 1000 * USD)
     # The least charge of a minute is not counted ahead, the two jobs run 1500 s together.
     assert sleep(cloud) == [(began_us + 1490 * SECOND_US, "job_a"), (began_us + 1490 * SECOND_US, "job_b")]
     assert charged(cloud, project_id="prj_1") == 3 * USD
@@ -130,7 +130,7 @@ def test_a_budget_warns_once_then_stops_everything_and_blocks(cloud: Cloud, scop
 
 
 def test_a_budget_that_does_not_stop_only_tells(cloud: Cloud) -> None:
-    put_budget(cloud, USD, stops=False)
+    put_budget(cloud, USD, at_limit=AtLimit.WARN)
     cloud.start("a")
     assert sleep(cloud, until_us=cloud.now_us + HOUR_US) == []
     assert [kind for kind in kinds(cloud) if kind.startswith("budget")] == ["budget_warning", "budget_exhausted"]
@@ -147,7 +147,7 @@ def test_a_budget_is_for_the_month(cloud: Cloud) -> None:
 
 def test_prepaid_credit_runs_out_and_comes_back(cloud: Cloud) -> None:
     assert cloud.spending.blocked(cloud.world, "org_2", "prj_2", "mem_2", cloud.now_us) == "credit_exhausted"
-    cloud.take(Changes((grant("trf_1", "org_2", 5 * USD, "USD", cloud.now_us, paid=True),)))
+    cloud.grant("trf_1", "org_2", 5 * USD)
     assert cloud.spending.blocked(cloud.world, "org_2", "prj_2", "mem_2", cloud.now_us) is None
     began_us = cloud.now_us
     cloud.start("a", organization="2")
@@ -157,7 +157,7 @@ def test_prepaid_credit_runs_out_and_comes_back(cloud: Cloud) -> None:
     told = [(event.at_us - began_us, event.kind) for event in cloud.events if event.kind.startswith("credit")]
     assert told == [(1400 * SECOND_US, "credit_low"), (4990 * SECOND_US, "credit_exhausted")]
     assert cloud.spending.blocked(cloud.world, "org_2", "prj_2", "mem_2", cloud.now_us) == "credit_exhausted"
-    cloud.take(Changes((grant("trf_2", "org_2", USD, "USD", cloud.now_us, paid=True),)))
+    cloud.grant("trf_2", "org_2", USD)
     assert cloud.spending.blocked(cloud.world, "org_2", "prj_2", "mem_2", cloud.now_us) is None
 
 

@@ -12,7 +12,9 @@ from headframe.engines.scripted import ScriptedEngine
 from headframe.fleet.records import Node
 from headframe.jobs import life
 from headframe.jobs.records import JobState
+from headframe.ledger.records import Transfer
 from headframe.pricing import hourly
+from headframe.pricing.rate import Rating
 from headframe.scheduling import place
 from headframe.scheduling.capacity import Capacity
 from headframe.sim import checkers
@@ -75,19 +77,20 @@ def skip_a_second(patch):
 
 
 def book_half(patch):
-    post = stage_money.post
+    pay = stage_money.pay
 
-    def half(charges, credit_nano):
-        return tuple(
-            dataclasses.replace(one, amount_nano=max(one.amount_nano // 2, 1)) for one in post(charges, credit_nano)
-        )
+    def half(charges, *rest):
+        return [
+            dataclasses.replace(one, amount_nano=max(one.amount_nano // 2, 1)) if isinstance(one, Transfer) else one
+            for one in pay(charges, *rest)
+        ]
 
-    patch.setattr(stage_money, "post", half)
+    patch.setattr(stage_money, "pay", half)
 
 
 def leave_the_wallet(patch):
-    post = stage_money.post
-    patch.setattr(stage_money, "post", lambda charges, credit_nano: post(charges, 0))
+    pay = stage_money.pay
+    patch.setattr(stage_money, "pay", lambda charges, grants, *rest: pay(charges, (), *rest))
 
 
 def ignore_quotas(patch):
@@ -133,12 +136,18 @@ def never_forget(patch):
 
 
 def round_down_one(patch):
-    amount_nano = hourly.amount_nano
-    patch.setattr(hourly, "amount_nano", lambda price, meter, quantity: max(amount_nano(price, meter, quantity) - 1, 0))
+    straight = hourly.straight
+
+    def lower(offer, quantity):
+        (part,) = straight(offer, quantity)
+        return (dataclasses.replace(part, amount_nano=max(part.amount_nano - 1, 0)),)
+
+    patch.setattr(hourly, "straight", lower)
 
 
 def no_minimum(patch):
-    patch.setattr(hourly, "minimum_us", lambda price, ran_us: 0)
+    charges = Rating.charges
+    patch.setattr(Rating, "charges", lambda *args: (one for one in charges(*args) if one.kind != "minimum"))
 
 
 def never_rest(patch):

@@ -13,11 +13,13 @@ from headframe.api.documents import page_shape, shape
 from headframe.api.wire import Authenticated, Body, Cursor, Limit, Named, Text, answer
 from headframe.base.quantities import parse_moment_us
 from headframe.control import commands_money as commands
+from headframe.control import commands_prices
 from headframe.control import queries_money as queries
 from headframe.control.queries_tenancy import find_organization
-from headframe.ledger.records import Invoice, Transfer
+from headframe.ledger.records import Invoice
+from headframe.ledger.wallets import Grant
 from headframe.pricing.records import Charge, Price
-from headframe.tenants.records import Budget, Scope
+from headframe.tenants.records import AtLimit, Budget, Scope
 from headframe.tenants.roles import Permission
 
 router = APIRouter(prefix="/v1", tags=["money"])
@@ -27,10 +29,10 @@ Moment = Annotated[str | None, Query(max_length=40, description="A date or an RF
 
 
 class NewPrice(Body):
-    """`per_hour` is an amount with its currency, such as "2.99 USD", for one accelerator, core or GiB."""
+    """`amount` is what one unit costs, such as "2.99 USD"; for one organization it may be "20 % off" or "8折"."""
 
     meter: Text
-    per_hour: Text
+    amount: Annotated[str, Field(max_length=200)] = ""
     region: Text = "*"
     purchase: Text = "*"
     starts: Text | None = None
@@ -48,13 +50,13 @@ class NewCredit(Body):
 
 
 class BudgetEdit(Body):
-    """What a scope may spend in a calendar month; `stops` says that its jobs are stopped at the limit."""
+    """What a scope may spend in a calendar month; `at_limit` says what follows at the limit."""
 
     amount: Text
     scope: Annotated[Scope, Field(strict=False)] = Scope.ORGANIZATION
     scope_id: Text | None = None
     warn_percent: Annotated[int, Field(ge=1, le=100)] = 80
-    stops: bool = True
+    at_limit: Annotated[AtLimit, Field(strict=False)] = AtLimit.STOP
 
 
 @dataclass
@@ -74,7 +76,7 @@ def prices(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Re
 @router.post("/prices", status_code=201, response_model=shape(Price))
 def set_price(call: Authenticated, body: NewPrice) -> Response:
     """A new price (operator only)."""
-    return call.run(commands.set_price, status=201, **dict(body))
+    return call.run(commands_prices.set_price, status=201, **dict(body))
 
 
 @router.get("/usage", response_model=queries.Usage)
@@ -115,7 +117,7 @@ def balance(call: Authenticated, organization: Named = None) -> Response:
     return answer(call.ask(queries.balance, organization=organization)(call.control.reads))
 
 
-@router.post("/credits", status_code=201, response_model=shape(Transfer))
+@router.post("/credits", status_code=201, response_model=shape(Grant))
 def grant_credit(call: Authenticated, body: NewCredit) -> Response:
     """Prepaid credit for an organization (operator only)."""
     return call.run(commands.grant_credit, status=201, **dict(body))

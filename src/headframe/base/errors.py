@@ -152,6 +152,51 @@ class QuotaExceeded(CallerError):
     status = 403
 
 
+class UnknownMeter(CallerError):
+    """Nothing is counted or priced by that name, or from events of that type."""
+
+    code = "unknown_meter"
+    status = 422
+
+
+class MeterInUse(Conflict):
+    """A meter that has counted something cannot be defined anew."""
+
+    code = "meter_in_use"
+
+
+class FutureEvent(Invalid):
+    """An event of use is dated later than now."""
+
+    code = "event_in_future"
+
+
+class NegativeDuration(Invalid):
+    """An event of use ends before it begins, or tells of less than nothing."""
+
+    code = "negative_duration"
+
+
+class PriceOverlap(Conflict):
+    """Two prices of one kind would hold at the same moment."""
+
+    code = "price_overlap"
+
+
+class NoExchangeRate(CallerError):
+    """There is no rate from any priced currency to the one that is asked for."""
+
+    code = "no_exchange_rate"
+    status = 422
+
+
+class InsufficientCredit(CallerError):
+    """The prepaid credit does not cover it."""
+
+    code = "insufficient_credit"
+    status = 402
+
+
 class TooBusy(OurError):
     """A queue is full or the store is locked; the same call may go through later."""
 

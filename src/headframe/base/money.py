@@ -6,6 +6,7 @@ Currency exponents are from ISO 4217 (2026 amendment list), for the currencies t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -46,6 +47,22 @@ def divide_half_even(numerator: int, denominator: int) -> int:
     return quotient
 
 
+def split(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` shared out by weights (none negative), so that the parts add up to it: by largest remainder.
+
+    Of equal remainders the earlier one gets more. When all weights are nothing, the last one gets all.
+    """
+    whole = sum(weights)
+    if not whole:
+        return [0] * (len(weights) - 1) + [total] if weights else []
+    sign, total = (-1, -total) if total < 0 else (1, total)
+    parts = [total * weight // whole for weight in weights]
+    order = sorted(range(len(weights)), key=lambda place: (-(total * weights[place] % whole), place))
+    for place in order[: total - sum(parts)]:
+        parts[place] += 1
+    return [sign * part for part in parts]
+
+
 def plain(nano: int, currency: str = "USD") -> str:
     """The exact amount as text: never rounded, at least as many digits as the currency is paid in."""
     sign, nano = ("-", -nano) if nano < 0 else ("", nano)
@@ -84,3 +101,48 @@ def parse_money(text: object, *, field: str, currency: str = "USD") -> Money:
             field=field, value=text, allowed="up to 9 digits behind the point, below 9,000,000,000",
         )  # fmt: skip
     return Money(int(scaled), code)
+
+
+# What is paid of a list price, in millionths. "2折" means two tenths are paid, "75折" seventy-five hundredths.
+WHOLE_PRICE = 1_000_000
+_ZHE = re.compile(r"\s*([0-9]{1,2}(?:\.[0-9]{1,4})?)\s*折\s*")
+_OFF = re.compile(r"\s*-?\s*([0-9]{1,2}(?:\.[0-9]{1,4})?)\s*%\s*(?:off)?\s*", re.IGNORECASE)
+
+
+def parse_discount(text: object, *, field: str) -> int:
+    """Read `2折`, `80 % off` or `-80%` into the millionths of the list price that are paid; raises `Invalid`."""
+    written = text if isinstance(text, str) else ""
+    tenths, off = _ZHE.fullmatch(written), _OFF.fullmatch(written)
+    paid = Decimal(0)
+    if tenths is not None:
+        number = Decimal(tenths[1])
+        paid = number * (WHOLE_PRICE // (10 if number < 10 else 100))
+    elif off is not None:
+        paid = WHOLE_PRICE - Decimal(off[1]) * (WHOLE_PRICE // 100)
+    if tenths is not None and Decimal(tenths[1]) == 10:
+        paid = Decimal(0)  # a whole price to some, a tenth of it to others
+    if not 0 < paid <= WHOLE_PRICE or paid != paid.to_integral_value():
+        raise Invalid(
+            f"{field} is {text!r}, which is not a discount.",
+            field=field,
+            value=text,
+            allowed="such as 80 % off, or 2折",
+        )
+    return int(paid)
+
+
+def is_discount(text: object) -> bool:
+    """Whether a text means to be a discount rather than an amount."""
+    return isinstance(text, str) and ("折" in text or "%" in text)
+
+
+def format_discount(paid: int, *, language: str = "en") -> str:
+    """`80 % off`, or `2折` for Chinese readers."""
+    if language.startswith("zh"):
+        return f"{_short(Decimal(paid) / (WHOLE_PRICE // 10))}折"
+    return f"{_short(Decimal(WHOLE_PRICE - paid) / (WHOLE_PRICE // 100))} % off"
+
+
+def _short(number: Decimal) -> str:
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

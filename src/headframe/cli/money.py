@@ -71,7 +71,7 @@ def list_prices(session: Session) -> None:
 
 @part(prices, "set", "headframe prices set gpu:H100 '2.50 USD' --from 2026-12-01")
 @click.argument("meter")
-@click.argument("per_hour", metavar="AMOUNT")
+@click.argument("amount")
 @click.option("--region", default="*", show_default=True, help="For one region only.")
 @click.option("--purchase", default="*", show_default=True, help="For on-demand, reserved or spot only.")
 @click.option("--from", "starts", metavar="MOMENT", help="When it begins to hold; now when absent.")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from headframe.base.changes import Changes
 from headframe.base.ports import Ids
+from headframe.control.limits import GRACE_US, StopOrder
 from headframe.control.purse import Purse
 from headframe.control.spending import Spending
 from headframe.control.timetable import timetable
-from headframe.control.stage_money import GRACE_US, StopOrder
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
 from headframe.jobs.family import child_ended, dependency_ended, fire, release, started, stop_parent

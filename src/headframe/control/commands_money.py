@@ -1,89 +1,25 @@
-"""What people may ask for about money: set a price, grant credit, put a budget."""
+"""What people may ask for about money: grant credit, hold it back, put a budget."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, replace
 
 from headframe.base.changes import NOTHING, Changes, Event
-from headframe.base.errors import Invalid
-from headframe.base.money import LIMIT_NANO, Money, parse_money
+from headframe.base.errors import Conflict, InsufficientCredit, Invalid
+from headframe.base.money import LIMIT_NANO, Money
 from headframe.base.quantities import DAY_US, parse_moment_us, parse_span_us
+from headframe.control.commands_prices import check_meter, read_amount
 from headframe.control.commands_tenancy import event, expect
 from headframe.control.context import Context
-from headframe.control.queries_tenancy import find_organization, seen
+from headframe.control.queries_tenancy import find_organization, find_project, nothing_here, seen
+from headframe.control.stage_money import booked
 from headframe.control.world import World
-from headframe.fleet.records import Region
-from headframe.ledger.post import credit_left, grant
-from headframe.ledger.records import Transfer
-from headframe.pricing.book import ANY, default_prices
-from headframe.pricing.records import Price
-from headframe.tenants.records import Budget, Member, Organization, Project, Scope
+from headframe.ledger.post import credit_left
+from headframe.ledger.wallets import Grant, Hold, HoldStage, grant_rows
+from headframe.pricing.book import ANY
+from headframe.pricing.records import Charge
+from headframe.tenants.records import AtLimit, Budget, Member, Organization, Project, Scope
 from headframe.tenants.roles import Caller, Permission
-from headframe.workloads.spec import PURCHASES
-
-_METER = re.compile(r"cpu|memory|disk|gpu:(?:\*|[A-Za-z0-9][A-Za-z0-9 ._+-]{0,60})")
-
-
-def default_price_changes(now_us: int, organization_id: str = "") -> Changes:
-    """The price list of a new cloud, with an event for each price."""
-    prices = default_prices(now_us)
-    return Changes(prices, tuple(_price_set(price, now_us, organization_id) for price in prices))
-
-
-def set_price(
-    world: World,
-    context: Context,
-    caller: Caller,
-    *,
-    meter: str,
-    per_hour: str,
-    region: str = ANY,
-    purchase: str = ANY,
-    starts: str | None = None,
-    ends: str | None = None,
-    minimum: str = "60s",
-) -> tuple[Changes, Price]:
-    """A price from a moment on (now when `starts` is None). Prices are never changed or taken back: a later one wins.
-
-    `per_hour` is an amount with its currency, for one accelerator, one core, or one GiB of memory or disk.
-    """
-    caller.need(Permission.PRICES_WRITE, caller.organization_id)
-    if not _METER.fullmatch(meter):
-        raise Invalid(
-            f"meter is {meter!r}, which is not known.",
-            field="meter", value=meter, allowed="cpu, memory, disk, gpu:<kind> such as gpu:H100, or gpu:*",
-        )  # fmt: skip
-    if purchase not in (*PURCHASES, ANY):
-        raise Invalid(
-            f"purchase is {purchase!r}, which is not known.",
-            field="purchase", value=purchase, allowed=", ".join((*PURCHASES, ANY)),
-        )  # fmt: skip
-    amount = _amount(per_hour, "per_hour", least=0)
-    from_us = context.now_us if starts is None else parse_moment_us(starts, field="starts")
-    to_us = None if ends is None else parse_moment_us(ends, field="ends")
-    minimum_us = parse_span_us(minimum, field="minimum")
-    if from_us < context.now_us:
-        raise Invalid(
-            f"starts is {starts!r}, which is in the past: what has been used keeps its price.",
-            field="starts", value=starts, allowed="now or later", next_step="Leave it out to begin now.",
-        )  # fmt: skip
-    if to_us is not None and to_us <= from_us:
-        raise Invalid(f"ends is {ends!r}, which is not after the start.", field="ends", value=ends, allowed="later")
-    if minimum_us > DAY_US:
-        raise Invalid(f"minimum is {minimum!r}, which is too long.", field="minimum", value=minimum, allowed="up to 1d")
-    price = Price(
-        id=context.ids.new("price"),
-        meter=meter,
-        unit_nano=amount.nano,
-        from_us=from_us,
-        to_us=to_us,
-        currency=amount.currency,
-        region_id=_region(world, region),
-        purchase=purchase,
-        minimum_us=minimum_us,
-    )
-    return Changes((price,), (_price_set(price, context.now_us, caller.organization_id),)), price
 
 
 def grant_credit(
@@ -95,11 +31,19 @@ def grant_credit(
     amount: str,
     given: bool = False,
     note: str = "",
-) -> tuple[Changes, Transfer]:
-    """Prepaid credit for an organization (by id or name): paid in, or a gift of the house when `given`."""
+    project: str | None = None,
+    meter: str = ANY,
+    priority: int = 50,
+    starts: str | None = None,
+    expires: str | None = None,
+) -> tuple[Changes, Grant]:
+    """Prepaid credit for an organization (by id or name): paid in, or a gift of the house when `given`.
+
+    It may be bound to a project and to a meter, and to the time from `starts` to `expires`.
+    """
     house = find_organization(world, context, caller, organization)
     caller.need(Permission.CREDITS_WRITE, house.id)
-    money = _amount(amount, "amount", least=1, currency=house.currency)
+    money = read_amount(amount, "amount", least=1, currency=house.currency)
     left = credit_left(world.balances, house.id, house.currency)
     if left + money.nano > LIMIT_NANO:
         raise Invalid(
@@ -108,9 +52,19 @@ def grant_credit(
         )  # fmt: skip
     if len(note) > 500 or not note.isprintable():
         raise Invalid("note cannot be that.", field="note", value=note[:200], allowed="up to 500 printable characters")
-    transfer = grant(
-        context.ids.new("trf"), house.id, money.nano, money.currency, context.now_us, paid=not given, note=note
-    )
+    if meter != ANY:
+        check_meter(world, meter)
+    if not 0 <= priority <= 100:
+        raise Invalid(f"priority is {priority}.", field="priority", value=priority, allowed="0 (first) to 100")
+    begins_us = context.now_us if starts is None else max(context.now_us, parse_moment_us(starts, field="starts"))
+    ends_us = None if expires is None else parse_moment_us(expires, field="expires")
+    if ends_us is not None and ends_us <= begins_us:
+        raise Invalid(f"expires is {expires!r}.", field="expires", value=expires, allowed="later than it begins")
+    transfer, granted = grant_rows(
+        context.ids.new("trf"), house.id, money, context.now_us, paid=not given, note=note, from_us=begins_us,
+        expires_us=ends_us, priority=priority, meter=meter,
+        project_id=ANY if project is None else find_project(world, context, caller, project, house.id).id,
+    )  # fmt: skip
     told = Event(
         at_us=context.now_us,
         kind="credit_granted",
@@ -119,10 +73,98 @@ def grant_credit(
         organization_id=house.id,
         detail={
             "transfer": transfer.id, "amount_nano": money.nano, "currency": money.currency, "given": given,
-            "note": note, "member_id": caller.member_id, "key_id": caller.key_id,
+            "note": note, "member_id": caller.member_id, "key_id": caller.key_id, "grant": asdict(granted),
         },
     )  # fmt: skip
-    return Changes((transfer,), (told,)), transfer
+    return Changes((transfer, granted), (told,)), granted
+
+
+def place_hold(
+    world: World,
+    context: Context,
+    caller: Caller,
+    *,
+    project: str,
+    amount: str,
+    source: str,
+    lasts: str = "1h",
+    organization: str | None = None,
+) -> tuple[Changes, Hold]:
+    """Set credit aside for something that will be charged; raises `InsufficientCredit` when there is not so much.
+
+    What runs, and what is held back already, is taken off first. It is voided by itself when its time is over.
+    """
+    house = find_organization(world, context, caller, organization)
+    caller.need(Permission.CREDITS_WRITE, house.id)
+    home = find_project(world, context, caller, project, house.id)
+    money = read_amount(amount, "amount", least=1, currency=house.currency)
+    lasts_us = parse_span_us(lasts, field="lasts")
+    if not 0 < lasts_us <= 31 * DAY_US:
+        raise Invalid(f"lasts is {lasts!r}.", field="lasts", value=lasts, allowed="up to 31d")
+    spending = context.spending
+    for payer in (("wallet", house.id), ("purse", home.id)):
+        free = spending.credit_nano(house.id, payer, context.now_us) - spending.accrued_nano(payer, context.now_us)
+        if free < money.nano:
+            raise InsufficientCredit(
+                f"{money} cannot be set aside: {Money(max(0, free), house.currency)} of credit is free.",
+                next_step="Add credit, or wait until what runs has ended.",
+                details={"free_nano": max(0, free), "amount_nano": money.nano},
+            )
+    hold = Hold(
+        context.ids.new("hold"), house.id, home.id, money.nano, money.currency, source[:200], context.now_us,
+        context.now_us + lasts_us,
+    )  # fmt: skip
+    return Changes((hold,), (_of_hold(hold, "credit_held", f"{money} of credit is set aside.", context.now_us),)), hold
+
+
+def end_hold(
+    world: World,
+    context: Context,
+    caller: Caller,
+    hold_id: str,
+    *,
+    amount: str | None = None,
+    meter: str = "",
+) -> tuple[Changes, Hold]:
+    """Resolve a hold, once: charge up to what it holds for a meter, or (without `amount`) let it go."""
+    hold: Hold | None = world.get(Hold, hold_id)
+    if hold is None:
+        old: Hold | None = context.reads.get(Hold, hold_id)
+        if old is None or not (caller.operator or old.organization_id == caller.organization_id):
+            raise nothing_here("hold", hold_id)
+        raise Conflict(f"{hold_id} is {old.stage} already.", next_step="Place another hold.")
+    caller.need(Permission.CREDITS_WRITE, hold.organization_id)
+    if amount is None:
+        return _voided(hold, context.now_us)
+    check_meter(world, meter)
+    money = read_amount(amount, "amount", least=0, currency=hold.currency)
+    if money.nano > hold.amount_nano:
+        raise Invalid(
+            f"amount is {amount!r}, more than is held.",
+            field="amount", value=amount, allowed=f"up to {Money(hold.amount_nano, hold.currency)}",
+        )  # fmt: skip
+    now_us = context.now_us
+    charge = Charge(
+        id=f"{hold.id}.posted", usage_id="", allocation_id="", job_id="", organization_id=hold.organization_id,
+        project_id=hold.project_id, member_id="", meter=meter, kind="usage", price_id="", quantity=1,
+        unit_nano=money.nano, amount_nano=money.nano, currency=hold.currency, from_us=hold.at_us, to_us=now_us,
+        at_us=now_us, unit="one", list_nano=money.nano, contracted_nano=money.nano, effective_nano=money.nano,
+        labels={"source": hold.source},
+    )  # fmt: skip
+    after = replace(hold, stage=HoldStage.POSTED, posted_nano=money.nano, version=hold.version + 1)
+    told = _of_hold(after, "hold_posted", f"{money} of what was set aside is charged.", now_us)
+    return Changes((after, *booked(world, context.spending, hold.organization_id, [charge])), (told,)), after
+
+
+def _voided(hold: Hold, now_us: int) -> tuple[Changes, Hold]:
+    after = replace(hold, stage=HoldStage.VOIDED, version=hold.version + 1)
+    text = f"{Money(hold.amount_nano, hold.currency)} of credit is free again."
+    return Changes((after,), (_of_hold(after, "hold_voided", text, now_us),)), after
+
+
+def _of_hold(hold: Hold, kind: str, text: str, now_us: int) -> Event:
+    detail = {**asdict(hold), "stage": hold.stage.value}
+    return Event(now_us, kind, hold.id, text, hold.organization_id, hold.project_id, detail=detail)
 
 
 def put_budget(
@@ -134,12 +176,12 @@ def put_budget(
     scope: Scope = Scope.ORGANIZATION,
     scope_id: str | None = None,
     warn_percent: int = 80,
-    stops: bool = True,
+    at_limit: AtLimit = AtLimit.STOP,
     version: int | None = None,
 ) -> tuple[Changes, Budget]:
     """Set what an organization, project or member may spend in a calendar month (UTC)."""
     house, scope_id = _place(world, context, caller, scope, scope_id)
-    money = _amount(amount, "amount", least=0, currency=house.currency)
+    money = read_amount(amount, "amount", least=0, currency=house.currency)
     if not 1 <= warn_percent <= 100:
         raise Invalid(
             f"warn_percent is {warn_percent}.", field="warn_percent", value=warn_percent, allowed="1 to 100"
@@ -156,7 +198,7 @@ def put_budget(
         amount_nano=money.nano,
         currency=money.currency,
         warn_percent=warn_percent,
-        stops=stops,
+        at_limit=at_limit,
         version=old.version if old else 1,
     )
     if old is not None:
@@ -168,7 +210,7 @@ def put_budget(
     told = replace(
         told,
         project_id=scope_id if scope is Scope.PROJECT else "",
-        detail={**told.detail, **asdict(budget), "scope": scope.value},
+        detail={**told.detail, **asdict(budget), "scope": scope.value, "at_limit": at_limit.value},
     )
     return Changes((budget,), (told,)), budget
 
@@ -188,42 +230,3 @@ def _place(
         )  # fmt: skip
     record = seen(world, caller, Project if scope is Scope.PROJECT else Member, scope_id, Permission.LIMITS_WRITE)
     return find_organization(world, context, caller, record.organization_id), record.id
-
-
-def _amount(text: str, field: str, *, least: int, currency: str = "") -> Money:
-    """An amount that makes sense; with `currency` it must be in that one, which it is when it names none."""
-    money = parse_money(text, field=field, currency=currency or "USD")
-    if money.nano < least:
-        allowed = "nothing or more" if least == 0 else "more than nothing"
-        raise Invalid(f"{field} is {text!r}.", field=field, value=text, allowed=allowed)
-    if currency and money.currency != currency:
-        raise Invalid(
-            f"{field} is in {money.currency}, but the organization is billed in {currency}.",
-            field=field, value=text, allowed=f"an amount in {currency}",
-        )  # fmt: skip
-    return money
-
-
-def _region(world: World, named: str) -> str:
-    """The id of a region by id or name, or "*" for all."""
-    regions = world.all(Region)
-    found = [each.id for each in regions.values() if named in (each.id, each.name)]
-    if named != ANY and not found:
-        raise Invalid(
-            f"region is {named!r}, which is not known.",
-            field="region", value=named, allowed=", ".join([ANY, *sorted(each.name for each in regions.values())]),
-        )  # fmt: skip
-    return ANY if named == ANY else found[0]
-
-
-def _price_set(price: Price, now_us: int, organization_id: str) -> Event:
-    """All of the price is in the event, so that bills can be worked out from events alone."""
-    amount = Money(price.unit_nano, price.currency)
-    return Event(
-        at_us=now_us,
-        kind="price_set",
-        subject=price.id,
-        reason=f"{price.meter} costs {amount} per hour.",
-        organization_id=organization_id,
-        detail=asdict(price),
-    )

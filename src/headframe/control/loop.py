@@ -20,12 +20,13 @@ from headframe.base.quantities import HOUR_US
 from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
+from headframe.control.limits import limit_spending
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.reservations import keep_reservations, next_reservation_us
 from headframe.control.spending import Spending, first_of
 from headframe.control.stage_invoices import invoice_due
-from headframe.control.stage_money import limit_spending, meter_rate_post
+from headframe.control.stage_money import contracts_due, expire_credit, meter_rate_post
 from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
@@ -210,6 +211,8 @@ class Loop:
     def _money(self, now_us: int) -> None:
         """Meter, rate and book what is due; warn and stop what has used up its money; close months."""
         self._take(meter_rate_post(self.world, self.spending, now_us, self._heard_us))
+        self._take(contracts_due(self.world, self.spending, self._store, now_us))
+        self._take(expire_credit(self.world, self.spending, now_us))
         changes, orders = limit_spending(self.world, self.spending, now_us)
         self._take(changes)
         for order in orders:

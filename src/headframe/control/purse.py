@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from headframe.control.spending import WHOLE, Payer, Spending
+from headframe.control.spending import Payer, Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
-from headframe.ledger.post import credit_left
 from headframe.metering.meter import quantities
-from headframe.pricing.rate import fine_between, least_nano
+from headframe.pricing.book import Buyer
+from headframe.pricing.rate import WHOLE, cost_between, least_nano
 from headframe.scheduling.queue import Bucket
-from headframe.tenants.records import Organization
+from headframe.tenants.records import AtLimit, Organization
 
 
 class Purse:
@@ -45,13 +45,13 @@ class Purse:
         world, spending, now_us = self._world, self._spending, self._now_us
         organization: Organization = world.all(Organization)[bucket.organization_id]
         if organization.prepaid:
-            payer = ("wallet", organization.id)
-            credit = credit_left(world.balances, organization.id, organization.currency)
-            yield payer, credit - spending.accrued_nano(payer, now_us), "credit_exhausted"
+            for payer in (("wallet", organization.id), ("purse", bucket.project_id)):
+                credit = spending.credit_nano(organization.id, payer, now_us)
+                yield payer, credit - spending.accrued_nano(payer, now_us), "credit_exhausted"
         owners = (bucket.organization_id, bucket.project_id, bucket.member_id)
         for payer in zip(("organization", "project", "member"), owners, strict=True):
             budget = spending.budget_of(world, payer)
-            if budget is not None and budget.stops:
+            if budget is not None and budget.at_limit is not AtLimit.WARN:
                 spent = spending.spent[payer] + spending.accrued_nano(payer, now_us)
                 yield payer, budget.amount_nano - spent, "budget_exhausted"
 
@@ -86,7 +86,7 @@ class Purse:
         region_id = cluster.region_id if cluster is not None else ""
         currency = self._world.all(Organization)[organization_id].currency
         held = quantities(slices)
-        where = (purchase, region_id, self._spending.book, currency)
+        buyer, book = Buyer(organization_id, currency, region_id, purchase), self._spending.book
         if span_us is not None:
-            return -(-fine_between(held, *where, self._now_us - span_us, self._now_us) // WHOLE)
-        return least_nano(held, *where, self._now_us, ran_us)
+            return -(-cost_between(held, buyer, book, self._now_us - span_us, self._now_us) // WHOLE)
+        return least_nano(held, buyer, book, self._now_us, ran_us)

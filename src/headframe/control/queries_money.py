@@ -19,7 +19,8 @@ from headframe.control.context import Context
 from headframe.control.ports import Reads
 from headframe.control.queries_tenancy import find_organization, nothing_here
 from headframe.control.stage_invoices import month_lines, month_prepaid_nano
-from headframe.control.stage_money import currency_of
+from headframe.control.spending import Spending
+from headframe.control.stage_money import currency_of, rating_of
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
 from headframe.jobs.records import Job
@@ -27,9 +28,9 @@ from headframe.ledger.close import month_of, month_span_us
 from headframe.ledger.post import credit_left, receivable
 from headframe.ledger.records import Invoice, InvoiceLine
 from headframe.metering.meter import meter, quantities
-from headframe.pricing.book import Book
-from headframe.pricing.rate import rate, rate_nano_per_hour
-from headframe.pricing.records import Charge, Price
+from headframe.pricing.book import Buyer
+from headframe.pricing.rate import rate_nano_per_hour
+from headframe.pricing.records import Charge
 from headframe.tenants.records import Budget
 from headframe.tenants.roles import Caller, Permission
 
@@ -164,7 +165,7 @@ def usage(
     begin = month_span_us(month_of(context.now_us))[0] if from_us is None else from_us
     end = context.now_us if to_us is None else to_us
     # Currencies do not add up: over all organizations nothing is said of what still runs.
-    running = 0 if organization_id == ALL else _sum(accrued(world, context.now_us, where))
+    running = 0 if organization_id == ALL else _sum(accrued(world, context.spending, context.now_us, where))
     currency = "" if organization_id == ALL else currency_of(world, organization_id)
 
     def read(reads: Reads) -> Usage:
@@ -200,15 +201,16 @@ def charges_filter(
 def job_cost(world: World, context: Context, job: Job) -> Callable[[Reads], Cost]:
     """What a job, or all jobs of an array or a schedule, have cost so far. Whoever may see the job may see its cost."""
     currency = currency_of(world, job.organization_id)
-    now_us, book = context.now_us, Book(world.all(Price).values())
+    now_us, spending = context.now_us, context.spending
     ids = world.derived.children.get(job.id, ()) if job.parent else (job.id,)
     running, per_hour = 0, 0
     unpriced: dict[str, None] = {}
     for held in (world.derived.held[one] for one in ids if one in world.derived.held):
         region_id, holds = _region_of(world, held), quantities(held.slices)
-        running += _sum(_unwritten(world, book, held, now_us))
-        per_hour += rate_nano_per_hour(holds, held.purchase, region_id, book, currency, now_us)
-        lacking = (name for name in holds if book.find(name, region_id, held.purchase, currency, now_us) is None)
+        running += _sum(_unwritten(world, spending, held, now_us))
+        buyer = Buyer(job.organization_id, currency, region_id, held.purchase)
+        per_hour += rate_nano_per_hour(spending.charged_at_once(held, region_id), buyer, spending.book, now_us)
+        lacking = (name for name in holds if spending.book.find(name, buyer, now_us) is None)
         unpriced |= dict.fromkeys(lacking)
     budget_nano = job.spec.budget_nano
 
@@ -236,7 +238,7 @@ def balance(
         owed_nano=world.balances.get((receivable(house.id), house.currency), 0),
         month=month,
         month_nano=0,
-        accrued_nano=_sum(accrued(world, context.now_us, where)),
+        accrued_nano=_sum(accrued(world, context.spending, context.now_us, where)),
     )
     return lambda reads: replace(known, month_nano=_charged_nano(reads, month, where))
 
@@ -255,7 +257,7 @@ def budgets(
         own = budget.scope_id in (caller.member_id, caller.project_id)
         if budget.organization_id == house.id and (everything or own):
             where: dict[str, object] = {"organization_id": house.id, f"{budget.scope.value}_id": budget.scope_id}
-            running = _sum(accrued(world, context.now_us, where, begin))
+            running = _sum(accrued(world, context.spending, context.now_us, where, begin))
             seen.append((BudgetState(budget, month, 0, running), where))
     return lambda reads: tuple(replace(state, spent_nano=_charged_nano(reads, month, where)) for state, where in seen)
 
@@ -268,7 +270,7 @@ def draft(
     caller.need(Permission.INVOICES_READ, house.id)
     month = month or month_of(context.now_us)
     begin, end = month_span_us(month)
-    running = accrued(world, min(context.now_us, end), {"organization_id": house.id}, begin)
+    running = accrued(world, context.spending, min(context.now_us, end), {"organization_id": house.id}, begin)
     running_nano = _sum(running)
     credit_nano = min(running_nano, credit_left(world.balances, house.id, house.currency))
 
@@ -301,28 +303,32 @@ def invoice(world: World, context: Context, caller: Caller, invoice_id: str) -> 
     return found
 
 
-def accrued(world: World, until_us: int, where: Mapping[str, object], from_us: int = 0) -> tuple[Charge, ...]:
+def accrued(
+    world: World, spending: Spending, until_us: int, where: Mapping[str, object], from_us: int = 0
+) -> tuple[Charge, ...]:
     """What open allocations would be charged if they were metered now: charges that are not written anywhere.
 
     `where` are columns of the allocation; nothing before `from_us` is counted.
     """
-    book = Book(world.all(Price).values())
     return tuple(
         charge
         for allocation in world.all(Allocation).values()
         if all(getattr(allocation, column) == value for column, value in where.items())
-        for charge in _unwritten(world, book, allocation, until_us, from_us)
+        for charge in _unwritten(world, spending, allocation, until_us, from_us)
     )
 
 
-def _unwritten(world: World, book: Book, allocation: Allocation, until_us: int, from_us: int = 0) -> tuple[Charge, ...]:
+def _unwritten(
+    world: World, spending: Spending, allocation: Allocation, until_us: int, from_us: int = 0
+) -> tuple[Charge, ...]:
     """Worked out with the very functions that make the real ones, without the least charge of a run that ends early."""
     metered_us = allocation.metered_us if allocation.records else allocation.held_us
     unmetered = replace(
         allocation, metered_us=max(metered_us, from_us), records=max(1, allocation.records), faulted=True
     )
     records, _ = meter(unmetered, _region_of(world, allocation), until_us)
-    return rate(records, book, currency_of(world, allocation.organization_id))
+    rating = rating_of(world, spending, allocation.organization_id)
+    return tuple(charge for record in records for charge in rating.charges(record))
 
 
 def _region_of(world: World, allocation: Allocation) -> str:

@@ -12,23 +12,27 @@ from dataclasses import dataclass
 
 from headframe.base.changes import Changes
 from headframe.base.quantities import HOUR_US
+from headframe.base.quantities import month_of as calendar_month
 from headframe.control.ports import Reads
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.close import month_of, month_span_us, next_month
-from headframe.ledger.post import credit_left, wallet
+from headframe.ledger.post import wallet
 from headframe.ledger.records import Closing, Transfer
+from headframe.ledger.wallets import Grant, Hold, HoldStage
 from headframe.metering.meter import hour_start_us, quantities
-from headframe.pricing.book import Book
-from headframe.pricing.rate import FINE, fine_between, least_nano, rate_fine
-from headframe.pricing.records import Charge, Price
-from headframe.tenants.records import Budget, Organization
+from headframe.metering.records import UsageRecord
+from headframe.pricing.book import ANY, Book, Buyer
+from headframe.pricing.cover import covers
+from headframe.pricing.rate import WHOLE, Tally, cost_between, least_nano, slope
+from headframe.pricing.records import Charge, Contract, ContractState, Exchange, Price
+from headframe.tenants.records import AtLimit, Budget, Organization
 
-# Who pays or is limited: ("organization" | "project" | "member", id) by the month, ("wallet", organization id) and
-# ("job", id) for good.
+# Who pays or is limited: ("organization" | "project" | "member", id) by the month; for good ("wallet", organization),
+# ("purse", project), which is what of the wallet the project may use, and ("job", id).
 Payer = tuple[str, str]
-WHOLE = FINE * HOUR_US  # one nano-unit on a line
+LASTING = ("wallet", "purse", "job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,13 @@ class Spending:
         self.halted: dict[str, None] = {}  # prepaid organizations whose jobs were stopped, until credit comes
         self.warned: dict[str, None] = {}  # prepaid organizations told that their credit runs low
         self.to_close: dict[str, str] = {}  # organization -> its first month that is not closed
-        self.fresh_us: int | None = None  # the earliest charge that may not be in the store yet
+        self.fresh_us: int | None = None  # the earliest use or charge that may not be in the store yet
+        self.contracts: dict[str, dict[str, Contract]] = {}  # organization -> its contracts that are not over
+        self.grants: dict[str, dict[str, Grant]] = {}  # organization -> its credit that is not used up
+        self.held_nano: Counter[Payer] = Counter()  # of wallets and purses, set aside by pending holds
+        self.hold_ends: dict[str, int] = {}  # when a pending hold is voided
+        self.tallies: Counter[Tally] = Counter()  # what was charged this month of prices with tiers
+        self.tiered: dict[str, None] = {}
         self._lines: dict[str, Line] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._set_prices(world)
@@ -115,13 +125,15 @@ class Spending:
         for first in range(0, len(started), 500):
             for row in reads.total(Charge, "amount_nano", ("job_id",), job_id=started[first : first + 500]):
                 spending.spent["job", row["job_id"]] += row["amount_nano"]
-        for kind in (Organization, Budget, Allocation):
+        for tally, used in tallies(reads, spending.tiered, spending.month).items():
+            spending.tallies[tally] = used
+        for kind in (Organization, Contract, Grant, Hold, Budget, Allocation):
             spending.apply(world, Changes(tuple(world.all(kind).values())))
         return spending
 
     def apply(self, world: World, changes: Changes) -> None:
         """Take in what the world has just taken in."""
-        prices = False
+        anew = False
         for row in changes.rows:
             if isinstance(row, Allocation):
                 self._follow(world, row)
@@ -138,9 +150,18 @@ class Spending:
                 self._know_organization(row)
             elif isinstance(row, Closing):
                 self.to_close[row.organization_id] = next_month(row.month)
-            elif isinstance(row, Price):
-                prices = True
-        if prices:
+            elif isinstance(row, UsageRecord):
+                self.fresh_us = first_of((self.fresh_us, row.to_us))
+            elif isinstance(row, Contract):
+                self._know_contract(row)
+                anew = anew or row.version == 1
+            elif isinstance(row, Grant):
+                self._know_grant(row)
+            elif isinstance(row, Hold):
+                self._know_hold(row)
+            elif isinstance(row, Price | Exchange):
+                anew = True
+        if anew:
             self._set_prices(world)
             self._redraw(world)
 
@@ -165,12 +186,15 @@ class Spending:
         self.advance(world, now_us)
         organization: Organization | None = world.get(Organization, organization_id)
         if organization is not None and organization.prepaid:
-            credit = credit_left(world.balances, organization_id, organization.currency)
-            if organization_id in self.halted or credit <= self.accrued_nano(("wallet", organization_id), now_us):
-                return "credit_exhausted"
+            for payer in (("wallet", organization_id), ("purse", project_id)):
+                credit = self.credit_nano(organization_id, payer, now_us)
+                if payer[1] in self.halted or credit <= self.accrued_nano(payer, now_us):
+                    return "credit_exhausted"
+        if organization is not None and not self.book.serves(organization.currency, now_us):
+            return "no_exchange_rate"
         for payer in (("organization", organization_id), ("project", project_id), ("member", member_id)):
             budget = self.budget_of(world, payer)
-            if budget is None or not budget.stops:
+            if budget is None or budget.at_limit is AtLimit.WARN:
                 continue
             if budget.stopped_month == self.month:
                 return "budget_exhausted"
@@ -178,11 +202,36 @@ class Spending:
                 return "budget_exhausted"
         return None
 
+    def credit_nano(self, organization_id: str, payer: Payer, now_us: int) -> int:
+        """What of its credit an organization (or one of its projects) may use now; what is held back is taken off.
+
+        Credit for single meters is not counted: it is used as charges come, but nothing is started on it.
+        """
+        return -self.held_nano[payer] + sum(
+            grant.left_nano
+            for grant in self.grants.get(organization_id, {}).values()
+            if grant.meter == ANY
+            and (payer[0] == "wallet" or grant.project_id in (ANY, payer[1]))
+            and grant.from_us <= now_us
+            and (grant.expires_us is None or now_us < grant.expires_us)
+        )
+
+    def credit_change_us(self, organization_id: str, now_us: int) -> int | None:
+        """When credit that is granted already begins or ends to count, after now."""
+        grants = self.grants.get(organization_id, {}).values()
+        moments = [moment for grant in grants for moment in (grant.from_us, grant.expires_us)]
+        return first_of(moment for moment in moments if moment is not None and moment > now_us)
+
+    def deferred(self, record: UsageRecord, meter: str) -> bool:
+        """Whether a contract may cover a meter of a record, so that it is charged when the whole hour is known."""
+        return any(covers(one, record, meter) for one in self.contracts.get(record.organization_id, {}).values())
+
     def too_dear(self, job: Job, held: Mapping[str, int], region_id: str, currency: str, now_us: int) -> bool:
         """Whether the least charge for holding `held` (quantities by meter) exceeds what the job may still cost."""
         if job.spec.budget_nano is None:
             return False
-        least = least_nano(held, job.spec.purchase, region_id, self.book, currency, now_us)
+        buyer = Buyer(job.organization_id, currency, region_id, job.spec.purchase)
+        least = least_nano(held, buyer, self.book, now_us)
         return least > job.spec.budget_nano - self.spent["job", job.id]
 
     def budget_of(self, world: World, payer: Payer) -> Budget | None:
@@ -204,11 +253,17 @@ class Spending:
 
     def next_us(self, now_us: int) -> int | None:
         """When the loop should tick for money's sake although nothing happens; None: never."""
-        behind = self.fresh_us is not None and any(month < self.month for month in self.to_close.values())
+        behind = self.fresh_us is not None and (
+            bool(self.contracts) or any(month < self.month for month in self.to_close.values())
+        )
         if self.released or self.changed or behind:
             return now_us
         hour_us = hour_start_us(now_us) + HOUR_US + 1
-        moments = [*self.deadlines.values(), *([hour_us] if self.hours or self.to_close else [])]
+        moments = [
+            *self.deadlines.values(),
+            *self.hold_ends.values(),
+            *([hour_us] if self.hours or self.to_close else []),
+        ]
         if self.deadlines and self._price_change_us is not None:
             moments.append(self._price_change_us)
         return max(now_us, min(moments)) if moments else None
@@ -216,7 +271,8 @@ class Spending:
     # How the sums are kept.
 
     def _set_prices(self, world: World) -> None:
-        self.book = Book(world.all(Price).values())
+        self.book = book_of(world)
+        self.tiered = {price.id: None for price in self.book.prices if price.tiers}
         self._priced_us = self.now_us
         self._price_change_us = self.book.next_change_us(self.now_us)
 
@@ -224,6 +280,7 @@ class Spending:
         """A new month begins: monthly sums start again."""
         self.month = month
         self.spent = Counter({payer: amount for payer, amount in self.spent.items() if payer[0] == "job"})
+        self.tallies = Counter({tally: used for tally, used in self.tallies.items() if tally[2] >= month})
 
     def _redraw(self, world: World) -> None:
         for allocation_id in list(self._lines):
@@ -235,7 +292,7 @@ class Spending:
     def _mark(self, *payers: Payer) -> None:
         for payer in payers:
             name, payer_id = payer
-            prepaid = name == "wallet" and payer_id in self.prepaid
+            prepaid = name in ("wallet", "purse")
             if prepaid or payer in self.budgets or (name == "job" and payer_id in self.job_budgets):
                 self.changed[payer] = None
 
@@ -250,18 +307,52 @@ class Spending:
             for payer in _monthly(charge):
                 self.spent[payer] += charge.amount_nano
             self._mark(*_monthly(charge))
+        if charge.price_id in self.tiered and charge.kind in ("usage", "minimum"):
+            self.tallies[charge.organization_id, charge.price_id, calendar_month(charge.to_us - 1)] += charge.quantity
         if charge.job_id in self.job_budgets:
             self.spent["job", charge.job_id] += charge.amount_nano
             self._mark(("job", charge.job_id))
 
     def _transfer(self, transfer: Transfer) -> None:
         organization_id = transfer.organization_id
-        if transfer.credit == wallet(organization_id):
-            self.halted.pop(organization_id, None)
-            self.warned.pop(organization_id, None)
+        if wallet(organization_id) in (transfer.debit, transfer.credit):
             self._mark(("wallet", organization_id))
-        elif transfer.debit == wallet(organization_id):
-            self._mark(("wallet", organization_id))
+
+    def _know_grant(self, grant: Grant) -> None:
+        """Credit came, or less is left of it. With new credit what was halted may go on, and is warned anew."""
+        known = self.grants.setdefault(grant.organization_id, {})
+        before = known.pop(grant.id, None)
+        if grant.open:
+            known[grant.id] = grant
+        payers = [("wallet", grant.organization_id)]
+        if grant.project_id != ANY:
+            payers.append(("purse", grant.project_id))
+        else:
+            payers += [payer for payer in self.payments if payer[0] == "purse"]
+        if before is None or grant.left_nano > before.left_nano:
+            for payer in payers:
+                self.halted.pop(payer[1], None)
+                self.warned.pop(payer[1], None)
+        self._mark(*payers)
+
+    def _know_hold(self, hold: Hold) -> None:
+        pending = hold.stage is HoldStage.PENDING
+        sign = 1 if pending else -1
+        if pending:
+            self.hold_ends[hold.id] = hold.expires_us
+        else:
+            self.hold_ends.pop(hold.id, None)
+        for payer in (("wallet", hold.organization_id), ("purse", hold.project_id)):
+            self.held_nano[payer] += sign * hold.amount_nano
+            self._mark(payer)
+
+    def _know_contract(self, contract: Contract) -> None:
+        known = self.contracts.setdefault(contract.organization_id, {})
+        known.pop(contract.id, None)
+        if contract.state is ContractState.ACTIVE:
+            known[contract.id] = contract
+        if not known:
+            del self.contracts[contract.organization_id]
 
     def _know_organization(self, organization: Organization) -> None:
         if organization.prepaid:
@@ -293,7 +384,7 @@ class Spending:
         self._places[allocation.id] = (allocation.cluster_id, hour)
         line = self._lines[allocation.id] = self._draw(world, allocation, metered_us)
         for payer in line.payers:
-            base = line.base if payer[0] in ("wallet", "job") else line.month_base
+            base = line.base if payer[0] in LASTING else line.month_base
             self.payments.setdefault(payer, Payments()).add(allocation.id, line, base)
         self._mark(*line.payers)
 
@@ -310,7 +401,7 @@ class Spending:
             del self.hours[cluster_id]
         for payer in line.payers:
             payments = self.payments[payer]
-            payments.drop(allocation_id, line, line.base if payer[0] in ("wallet", "job") else line.month_base)
+            payments.drop(allocation_id, line, line.base if payer[0] in LASTING else line.month_base)
             if not payments.lines:
                 del self.payments[payer]
         self._mark(*line.payers)
@@ -318,31 +409,61 @@ class Spending:
     def _draw(self, world: World, allocation: Allocation, metered_us: int) -> Line:
         """The line of an open allocation, from what is already charged on."""
         job: Job | None = world.get(Job, allocation.job_id)
-        payers = (*_monthly(allocation), ("wallet", allocation.organization_id), ("job", allocation.job_id))
+        wallets = (("wallet", allocation.organization_id), ("purse", allocation.project_id))
+        payers = (*_monthly(allocation), *wallets, ("job", allocation.job_id))
         line = Line(allocation.job_id, payers, job.spec.warn_before_stop_us if job is not None else 0)
         organization: Organization | None = world.get(Organization, allocation.organization_id)
         if allocation.running_us is None or organization is None:
             return line
         cluster: Cluster | None = world.get(Cluster, allocation.cluster_id)
-        where = (
-            allocation.purchase,
-            cluster.region_id if cluster is not None else "",
-            self.book,
-            organization.currency,
-        )
-        held = quantities(allocation.slices)
-        slope, _ = rate_fine(held, *where, self._priced_us)
+        region_id = cluster.region_id if cluster is not None else ""
+        buyer = Buyer(organization.id, organization.currency, region_id, allocation.purchase)
+        held = self.charged_at_once(allocation, region_id)
+        rise = slope(held, buyer, self.book, self._priced_us)
 
         def base(start_us: int) -> int:
             """Stretches under earlier prices are summed exactly; from `_priced_us` on the line is straight."""
             bend_us = max(start_us, self._priced_us)
-            return fine_between(held, *where, start_us, bend_us) - slope * bend_us
+            return cost_between(held, buyer, self.book, start_us, bend_us) - rise * bend_us
 
         start_us = max(allocation.running_us, metered_us)
         month_us = max(start_us, month_span_us(self.month)[0])
         whole = base(start_us)
         part = whole if month_us == start_us else base(month_us)
-        return Line(line.job_id, payers, line.warn_us, slope, whole, part)
+        return Line(line.job_id, payers, line.warn_us, rise, whole, part)
+
+    def charged_at_once(self, allocation: Allocation, region_id: str) -> dict[str, int]:
+        """What an allocation holds and is charged for as it runs: without what contracts may cover."""
+        held = quantities(allocation.slices)
+        terms = self.contracts.get(allocation.organization_id)
+        if not terms or allocation.purchase == "spot":
+            return held
+        covered = {
+            one.meter
+            for one in terms.values()
+            if one.quantity and one.region_id in (ANY, region_id) and one.from_us <= self.now_us < one.to_us
+        }
+        return {meter: quantity for meter, quantity in held.items() if meter not in covered}
+
+
+def book_of(world: World) -> Book:
+    """All prices and rates of the warm world."""
+    return Book(world.all(Price).values(), world.all(Exchange).values())
+
+
+def tallies(reads: Reads, prices: Iterable[str], month: str, **where: object) -> dict[Tally, int]:
+    """What was charged in a month of prices with tiers, in whatever month it was charged."""
+    begin, end = month_span_us(month)
+    found: dict[Tally, int] = {}
+    rows = reads.total(
+        Charge, "quantity", ("organization_id", "price_id", "kind"), price_id=[*prices, ""][:-1] or [""],
+        to_us__ge=begin + 1, to_us__lt=end + 1, **where,
+    )  # fmt: skip
+    for row in rows:
+        if row["kind"] in ("usage", "minimum"):
+            tally = (row["organization_id"], row["price_id"], month)
+            found[tally] = found.get(tally, 0) + row["quantity"]
+    return found
 
 
 def _monthly(owned: Allocation | Charge) -> tuple[Payer, ...]:

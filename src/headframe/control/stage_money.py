@@ -1,40 +1,30 @@
-"""The loop's stages of money: meter, rate and post; stop what may not be paid for any more."""
+"""The loop's stages of money: meter and rate what was held, rate what contracts cover and ask for, end old credit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from headframe.base.changes import NOTHING, Changes, Event, gather
-from headframe.base.money import NANO, Money, divide_half_even
-from headframe.base.quantities import HOUR_US, SECOND_US, format_span
-from headframe.control.spending import WHOLE, Payer, Payments, Spending
+from headframe.base.money import Money
+from headframe.base.quantities import HOUR_US, month_bounds_us, month_of
+from headframe.control.ports import Reads
+from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
-from headframe.jobs.records import Job
-from headframe.ledger.post import credit_left, post
-from headframe.metering.meter import meter
-from headframe.pricing.rate import rate
-from headframe.pricing.records import Charge
-from headframe.tenants.records import Budget, Organization
+from headframe.ledger.wallets import Hold, HoldStage, expire, pay
+from headframe.metering.meter import hour_start_us, meter
+from headframe.metering.records import UsageRecord
+from headframe.pricing.cover import cover
+from headframe.pricing.fees import credits, fees, next_due_us
+from headframe.pricing.rate import Rating
+from headframe.pricing.records import Charge, Contract, ContractState
+from headframe.tenants.records import Organization
 
-GRACE_US = 10 * SECOND_US  # what a job is given to end in; a limit is kept by stopping that long before it
-LOW_CREDIT_US = HOUR_US  # prepaid credit that lasts no longer than this is announced
 AT_ONCE = 2000  # allocations metered in one transaction; the rest follows in the next tick
-
-
-@dataclass(frozen=True, slots=True)
-class StopOrder:
-    """A job must be told to end at `stop_at_us`, and be warned before that as its specification asks.
-
-    It is given twice: when the job is to be warned, and when it is to be stopped.
-    """
-
-    job_id: str
-    reason: str  # "budget_exhausted" or "credit_exhausted"
-    stop_at_us: int
-    sentence: str
+HOURS_AT_ONCE = 48  # of one organization's contracts
 
 
 def meter_rate_post(world: World, spending: Spending, now_us: int, heard_us: Mapping[str, int]) -> Changes:
@@ -46,7 +36,7 @@ def meter_rate_post(world: World, spending: Spending, now_us: int, heard_us: Map
     spending.advance(world, now_us)
     spending.fresh_us = None  # what the turns before charged is in the store by now
     rows: list[object] = []
-    charges: dict[str, list[Charge]] = {}
+    used: dict[str, list[UsageRecord]] = {}
     for allocation_id, until_us in islice(spending.due_to_meter(now_us, heard_us), AT_ONCE):
         allocation: Allocation | None = world.get(Allocation, allocation_id)
         assert allocation is not None, f"{allocation_id} is due to be metered but is not warm"
@@ -54,14 +44,26 @@ def meter_rate_post(world: World, spending: Spending, now_us: int, heard_us: Map
         usage, after = meter(allocation, cluster.region_id if cluster is not None else "", until_us)
         rows += usage
         rows.append(after)
-        charges.setdefault(allocation.organization_id, []).extend(
-            rate(usage, spending.book, currency_of(world, allocation.organization_id))
-        )
-    for organization_id, owed in charges.items():
-        credit_nano = credit_left(world.balances, organization_id, currency_of(world, organization_id))
-        rows += owed
-        rows += post(owed, credit_nano)
+        used.setdefault(allocation.organization_id, []).extend(usage)
+    for organization_id, records in used.items():
+        rating = rating_of(world, spending, organization_id)
+        charges = [charge for record in records for charge in rating.charges(record)]
+        rows += booked(world, spending, organization_id, charges)
     return Changes(rows=tuple(rows))
+
+
+def rating_of(world: World, spending: Spending, organization_id: str) -> Rating:
+    """How the use of an organization is rated now."""
+    currency = currency_of(world, organization_id)
+    return Rating(spending.book, currency, spending.tallies, spending.deferred)
+
+
+def booked(world: World, spending: Spending, organization_id: str, charges: Iterable[Charge]) -> list[Any]:
+    """Charges of one organization and how they are paid, as rows."""
+    charges = list(charges)
+    organization: Organization | None = world.get(Organization, organization_id)
+    prepaid = organization is not None and organization.prepaid
+    return [*charges, *pay(charges, spending.grants.get(organization_id, {}).values(), prepaid, spending.now_us)]
 
 
 def currency_of(world: World, organization_id: str) -> str:
@@ -70,224 +72,167 @@ def currency_of(world: World, organization_id: str) -> str:
     return organization.currency if organization is not None else "USD"
 
 
-# Limits: budgets, prepaid credit, what a job may cost.
+def metered_until(world: World) -> dict[str, int]:
+    """How far the use of each organization is surely metered, for those who have open allocations."""
+    reached: dict[str, int] = {}
+    for allocation in world.all(Allocation).values():
+        until_us = allocation.metered_us if allocation.records else allocation.held_us
+        reached[allocation.organization_id] = min(reached.get(allocation.organization_id, until_us), until_us)
+    return reached
 
 
-def limit_spending(world: World, spending: Spending, now_us: int) -> tuple[Changes, tuple[StopOrder, ...]]:
-    """Tell those who near a limit, and order to warn and to stop their jobs so that they end within it.
+def closed_month(spending: Spending, organization_id: str, month: str) -> str:
+    """The month when it is closed already, so that whatever belongs to it corrects it; else ""."""
+    return month if month < spending.to_close.get(organization_id, "") else ""
 
-    A limit is looked at when something about it changed, or when its line comes near: see `Spending.next_us`. The least
-    charge of a short run is not foreseen here, but by `Spending.too_dear`.
-    """
-    spending.advance(world, now_us)
-    near = [payer for payer, at_us in spending.deadlines.items() if at_us <= now_us]
-    due = sorted({*spending.changed, *near})
-    spending.changed.clear()
-    parts: list[Changes] = []
-    orders: dict[str, StopOrder] = {}
-    for payer in due:
-        spending.deadlines.pop(payer, None)
-        limit = _limit_of(world, spending, payer)
-        if limit is None:
+
+def every(reads: Reads, kind: type[Any], **where: Any) -> Iterator[Any]:
+    """All rows of a class that pass a filter, page by page, in the order of their ids."""
+    after: str | None = None
+    while page := reads.find(kind, after=after, limit=2000, **where):
+        yield from page
+        after = page[-1].id
+
+
+def usage_of(reads: Reads, organization_id: str, from_us: int, to_us: int) -> list[UsageRecord]:
+    """All usage records of an organization that begin in [from_us, to_us)."""
+    span = {"from_us__ge": from_us, "from_us__lt": to_us}
+    return list(every(reads, UsageRecord, organization_id=organization_id, **span))
+
+
+# Contracts.
+
+
+def contracts_due(world: World, spending: Spending, reads: Reads, now_us: int) -> Changes:
+    """Charge what contracts cover, by the hour, and what they ask for, by the month, once all use is in the store."""
+    if not spending.contracts:
+        return NOTHING
+    reached = metered_until(world)
+    fresh_us = now_us if spending.fresh_us is None else spending.fresh_us - 1
+    parts = []
+    for organization_id, contracts in sorted(spending.contracts.items()):
+        certain_us = min(now_us, fresh_us, reached.get(organization_id, now_us))
+        parts.append(_charge_contracts(world, spending, reads, list(contracts.values()), certain_us))
+    return gather(parts)
+
+
+def step_us(contract: Contract) -> int:
+    """Up to when a contract is to be charged next: hour by hour when it covers use, else from fee to fee."""
+    if not contract.quantity:
+        return next_due_us(contract)
+    hour_us = hour_start_us(max(contract.rated_us, contract.from_us)) + HOUR_US
+    return min(hour_us, contract.to_us, next_due_us(contract))
+
+
+def _charge_contracts(
+    world: World, spending: Spending, reads: Reads, contracts: list[Contract], certain_us: int
+) -> Changes:
+    """All contracts of one organization, step by step up to a moment: those that share an hour share its use."""
+    organization_id = contracts[0].organization_id
+    rating = rating_of(world, spending, organization_id)
+    now = {contract.id: contract for contract in contracts}
+    charges: list[Charge] = []
+    events: list[Event] = []
+    for _ in range(HOURS_AT_ONCE):
+        open_now = [one for one in now.values() if one.state is ContractState.ACTIVE]
+        until_us = min((step_us(one) for one in open_now), default=certain_us + 1)
+        if until_us > certain_us:
+            break
+        due = sorted((one for one in open_now if step_us(one) == until_us), key=lambda one: one.id)
+        if until_us % HOUR_US == 0:
+            hour = [one for one in open_now if one.quantity and one.from_us < until_us]
+            charges += _cover_hour(reads, hour, rating, until_us)
+        for contract in due:
+            if next_due_us(contract) == until_us:
+                charges += _ask(reads, contract, until_us, charges)
+            after = replace(contract, rated_us=until_us)
+            if until_us >= contract.to_us:
+                after = replace(after, state=ContractState.EXPIRED)
+                events.append(_over(after, until_us))
+            now[contract.id] = after
+    changed = [
+        replace(after, version=before.version + 1)
+        for before in contracts
+        if (after := now[before.id]) != before
+    ]  # fmt: skip
+    return Changes((*booked(world, spending, organization_id, charges), *changed), tuple(events))
+
+
+def _cover_hour(reads: Reads, contracts: list[Contract], rating: Rating, until_us: int) -> list[Charge]:
+    """The charges of the hour that ends at `until_us`."""
+    if not contracts:
+        return []
+    from_us = until_us - HOUR_US
+    usage = usage_of(reads, contracts[0].organization_id, from_us, until_us)
+    return list(cover(usage, contracts, rating, from_us, until_us))
+
+
+def _ask(reads: Reads, contract: Contract, due_us: int, fresh: list[Charge]) -> list[Charge]:
+    """The fee of a contract, or what an SLA gives back; `fresh` are charges that are not in the store yet."""
+    if contract.shape != "sla":
+        return list(fees(contract, due_us))
+    from_us = max(contract.from_us, month_bounds_us(month_of(due_us - 1))[0])
+    owner = {"organization_id": contract.organization_id}
+    if contract.project_id:
+        owner["project_id"] = contract.project_id
+    if contract.meter:
+        owner["meter"] = contract.meter
+    rows = reads.total(
+        Charge, "amount_nano", ("kind",), at_us__ge=from_us + 1, at_us__lt=due_us + 1, late_month="", **owner
+    )
+    charged = sum(row["amount_nano"] for row in rows if row["kind"] != "credit")
+    for charge in fresh:
+        same = all(getattr(charge, name) == value for name, value in owner.items())
+        charged += charge.amount_nano if same and charge.kind != "credit" and charge.at_us > from_us else 0
+    usage = usage_of(reads, contract.organization_id, from_us, due_us)
+    mine = [one for one in usage if contract.project_id in ("", one.project_id)]
+    return list(credits(contract, mine, charged, from_us, due_us))
+
+
+def _over(contract: Contract, at_us: int) -> Event:
+    text = f"The contract {contract.title!r} is over."
+    return Event(at_us, "contract_expired", contract.id, text, contract.organization_id, contract.project_id)
+
+
+# Credit whose time is over.
+
+
+def expire_credit(world: World, spending: Spending, now_us: int) -> Changes:
+    """Void holds that nobody resolved, and take back what is left of grants, when their time is over."""
+    return gather((*_expire_holds(world, now_us), _expire_grants(world, spending, now_us)))
+
+
+def _expire_holds(world: World, now_us: int) -> Iterator[Changes]:
+    for _, hold in sorted(world.all(Hold).items()):
+        if hold.expires_us <= now_us:
+            after = replace(hold, stage=HoldStage.VOIDED, version=hold.version + 1)
+            text = f"{Money(hold.amount_nano, hold.currency)} of credit is free again: the time to use it is over."
+            detail = {"amount_nano": hold.amount_nano, "source": hold.source}
+            told = Event(now_us, "hold_voided", hold.id, text, hold.organization_id, hold.project_id, detail=detail)
+            yield Changes((after,), (told,))
+
+
+def _expire_grants(world: World, spending: Spending, now_us: int) -> Changes:
+    """Grants go when all use before they expired is charged."""
+    old = [
+        grant
+        for grants in spending.grants.values()
+        for grant in grants.values()
+        if grant.expires_us is not None and grant.expires_us <= now_us
+    ]
+    if not old:
+        return NOTHING
+    reached = metered_until(world)
+    parts = []
+    for grant in sorted(old, key=lambda one: one.id):
+        assert grant.expires_us is not None
+        if reached.get(grant.organization_id, now_us) < grant.expires_us:
             continue
-        payments = spending.payments.get(payer)
-        view = _look(limit, payments, now_us)
-        spoken, deadlines = limit.speak(view, now_us)
-        parts.append(spoken)
-        if limit.stops and view.stop_us is not None and payments is not None:
-            deadlines += [at_us for at_us in (view.stop_us - us for us in (0, *payments.warns)) if at_us > now_us]
-            for job_id in _jobs_to_tell(world, payments, view.stop_us, now_us):
-                order = StopOrder(job_id, limit.reason, max(view.stop_us, now_us), limit.sentence())
-                if job_id not in orders or order.stop_at_us < orders[job_id].stop_at_us:
-                    orders[job_id] = order
-        if deadlines:
-            spending.deadlines[payer] = min(deadlines)
-    return gather(parts), tuple(orders.values())
-
-
-def _jobs_to_tell(world: World, payments: Payments, stop_us: int, now_us: int) -> Iterator[str]:
-    """The jobs that the payer pays for and that must be stopped, or warned, by now; in the order of their ids."""
-    if stop_us - max(payments.warns, default=0) > now_us:
-        return
-    for job_id in sorted({line.job_id for line in payments.lines.values()}):
-        job: Job | None = world.get(Job, job_id)
-        if job is None or job.stop_reason:
-            continue
-        if stop_us <= now_us or (not job.warned and 0 < job.spec.warn_before_stop_us >= stop_us - now_us):
-            yield job_id
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How a limit stands: what is left of it and when it will be reached (None: never, as things run now).
-
-    `stop_us` is when jobs must be told to end so that they end within the limit.
-    """
-
-    left_nano: int
-    slope: int
-    end_us: int | None
-    stop_us: int | None
-
-    def reaches_us(self, nano_before_end: int, now_us: int) -> int | None:
-        """When only `nano_before_end` will be left."""
-        over = self.left_nano - nano_before_end
-        if over <= 0:
-            return now_us
-        return now_us + over * WHOLE // self.slope if self.slope else None
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetLimit:
-    """The monthly budget of an organization, project or member."""
-
-    budget: Budget
-    month: str
-    left_nano: int
-    reason: str = "budget_exhausted"
-
-    @property
-    def stops(self) -> bool:
-        return self.budget.stops
-
-    def sentence(self) -> str:
-        budget = self.budget
-        return f"The budget of {_text(budget.amount_nano, budget.currency)} of this {budget.scope.value} is used up."
-
-    def speak(self, view: View, now_us: int) -> tuple[Changes, list[int]]:
-        """Tell once a month that the budget nears its end, and once that it is used up."""
-        budget, deadlines = self.budget, []
-        kinds: list[str] = []
-        warn_us = view.reaches_us(budget.amount_nano - budget.amount_nano * budget.warn_percent // 100, now_us)
-        end_us = view.stop_us if budget.stops else view.end_us
-        if budget.warned_month != self.month and warn_us is not None:
-            if warn_us <= now_us:
-                budget = replace(budget, warned_month=self.month)
-                kinds.append("budget_warning")
-            else:
-                deadlines.append(warn_us)
-        if budget.stopped_month != self.month and end_us is not None:
-            if end_us <= now_us:
-                budget = replace(budget, stopped_month=self.month)
-                kinds.append("budget_exhausted")
-            else:
-                deadlines.append(end_us)
-        if not kinds:
-            return NOTHING, deadlines
-        budget = replace(budget, version=self.budget.version + 1)
-        return Changes((budget,), tuple(self._event(kind, view, now_us) for kind in kinds)), deadlines
-
-    def _event(self, kind: str, view: View, now_us: int) -> Event:
-        budget = self.budget
-        spent = budget.amount_nano - view.left_nano
-        of = f"{_text(spent, budget.currency)} of {_text(budget.amount_nano, budget.currency)}"
-        then = "" if kind == "budget_warning" or not budget.stops else "; its jobs are stopped and new ones wait"
-        return Event(
-            at_us=now_us,
-            kind=kind,
-            subject=budget.id,
-            reason=f"This {budget.scope.value} has spent {of} in {self.month}{then}.",
-            organization_id=budget.organization_id,
-            project_id=budget.scope_id if budget.scope.value == "project" else "",
-            detail={
-                "scope": budget.scope.value, "scope_id": budget.scope_id, "month": self.month, "spent_nano": spent,
-                "amount_nano": budget.amount_nano, "currency": budget.currency, "ends_us": view.end_us,
-            },
+        transfer, after = expire(grant, now_us)
+        text = f"{Money(grant.left_nano, grant.currency)} of credit has expired."
+        told = Event(
+            now_us, "credit_expired", grant.organization_id, text, grant.organization_id,
+            detail={"grant": grant.id, "amount_nano": grant.left_nano, "currency": grant.currency},
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class CreditLimit:
-    """What a prepaid organization has paid in advance."""
-
-    organization: Organization
-    spending: Spending
-    left_nano: int
-    reason: str = "credit_exhausted"
-    stops: bool = True
-
-    def sentence(self) -> str:
-        return "The prepaid credit of the organization is used up."
-
-    def speak(self, view: View, now_us: int) -> tuple[Changes, list[int]]:
-        """Tell once per payment that the credit runs low, and once that it is used up."""
-        organization_id, spending = self.organization.id, self.spending
-        if view.end_us is None or view.stop_us is None or not view.slope:
-            return NOTHING, []
-        events: list[Event] = []
-        low_us = view.end_us - LOW_CREDIT_US
-        if low_us <= now_us and organization_id not in spending.warned:
-            spending.warned[organization_id] = None
-            reason = (
-                f"The prepaid credit lasts for another {format_span(max(0, view.end_us - now_us))} as things run now."
-            )
-            events.append(self._event("credit_low", reason, view, now_us))
-        if view.stop_us <= now_us and organization_id not in spending.halted:
-            spending.halted[organization_id] = None
-            reason = "The prepaid credit is used up; jobs are stopped and new ones wait until credit is paid in."
-            events.append(self._event("credit_exhausted", reason, view, now_us))
-        return Changes(events=tuple(events)), [low_us] if low_us > now_us else []
-
-    def _event(self, kind: str, reason: str, view: View, now_us: int) -> Event:
-        detail = {"left_nano": view.left_nano, "currency": self.organization.currency, "ends_us": view.end_us}
-        return Event(now_us, kind, self.organization.id, reason, self.organization.id, detail=detail)
-
-
-@dataclass(frozen=True, slots=True)
-class JobLimit:
-    """What one job may cost in all its attempts."""
-
-    job: Job
-    left_nano: int
-    reason: str = "budget_exhausted"
-    stops: bool = True
-
-    def sentence(self) -> str:
-        assert self.job.spec.budget_nano is not None
-        return f"The job's budget of {_text(self.job.spec.budget_nano, self.job.spec.currency)} is used up."
-
-    def speak(self, view: View, now_us: int) -> tuple[Changes, list[int]]:
-        """The job's own story tells of the stop."""
-        return NOTHING, []
-
-
-Limit = BudgetLimit | CreditLimit | JobLimit
-
-
-def _limit_of(world: World, spending: Spending, payer: Payer) -> Limit | None:
-    """The limit on a payer, and what the charges so far leave of it."""
-    name, payer_id = payer
-    if name == "wallet":
-        organization: Organization | None = world.get(Organization, payer_id)
-        if organization is None or not organization.prepaid:
-            return None
-        return CreditLimit(organization, spending, credit_left(world.balances, payer_id, organization.currency))
-    if name == "job":
-        job: Job | None = world.get(Job, payer_id)
-        if job is None or job.spec.budget_nano is None:
-            return None
-        return JobLimit(job, job.spec.budget_nano - spending.spent[payer])
-    budget = spending.budget_of(world, payer)
-    if budget is None:
-        return None
-    return BudgetLimit(budget, spending.month, budget.amount_nano - spending.spent[payer])
-
-
-def _look(limit: Limit, payments: Payments | None, now_us: int) -> View:
-    """How the limit stands now, with what runs on it."""
-    left = limit.left_nano * WHOLE - (payments.slope * now_us + payments.sum if payments else 0)
-    slope = payments.slope if payments else 0
-    end_us: int | None = None
-    if left <= 0:
-        end_us = now_us
-    elif slope:
-        end_us = now_us + left // slope
-    # A limit that nothing runs on is not "nearly reached": it holds back new jobs only once it is passed.
-    stop_us = end_us - GRACE_US if end_us is not None and payments is not None else end_us
-    return View(left // WHOLE, slope, end_us, stop_us)
-
-
-def _text(nano: int, currency: str) -> str:
-    """An amount for people, rounded to hundredths of the currency."""
-    step = NANO // 100
-    return str(Money(divide_half_even(nano, step) * step, currency))
+        parts.append(Changes((transfer, after), (told,)))
+    return gather(parts)

@@ -12,7 +12,9 @@ from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Regi
 from headframe.jobs.records import ENDED, Attempt, Job
 from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
-from headframe.pricing.records import Price
+from headframe.ledger.wallets import Grant, Hold
+from headframe.metering.records import Meter
+from headframe.pricing.records import Contract, Exchange, Price
 from headframe.scheduling.durations import Durations
 from headframe.scheduling.records import FairUse
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
@@ -31,6 +33,11 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Node: None,
     Accelerator: None,
     Price: None,
+    Exchange: None,
+    Meter: None,
+    Contract: ("state", True, ("Active",)),
+    Grant: ("open", True, (True,)),
+    Hold: ("stage", True, ("pending",)),
     Party: None,
     TaxRate: None,
     Reservation: ("state", True, ("planned", "active")),

@@ -2,13 +2,13 @@
 
 Signs: the balance of an account is its debits minus its credits. So "receivable:<organization>" is positive while the
 organization owes us, "wallet:<organization>" negative while it has prepaid credit left (we owe it use),
-"revenue:<meter>" negative by what we earned, "cash" positive by what was paid in, "grants" positive by what was given.
-All accounts of a currency together are always zero.
+"revenue:<meter>" negative by what we earned, "cash" positive by what was paid in, "grants" positive by what was given,
+"expired" negative by credit whose time was over. All accounts of a currency together are always zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from headframe.ledger.records import Transfer
 from headframe.pricing.records import Charge
@@ -29,24 +29,6 @@ def credit_left(balances: Mapping[tuple[str, str], int], organization_id: str, c
     return -balances.get((wallet(organization_id), currency), 0)
 
 
-def post(charges: Iterable[Charge], credit_nano: int) -> tuple[Transfer, ...]:
-    """Book the charges of one organization: from its prepaid credit as far as that reaches, the rest to be invoiced.
-
-    `credit_nano` is the credit left before the first of them. A charge that the credit covers in part makes two
-    transfers; one of nothing makes none.
-    """
-    transfers: list[Transfer] = []
-    for charge in charges:
-        prepaid = min(credit_nano, charge.amount_nano)
-        credit_nano -= prepaid
-        if prepaid:
-            transfers.append(_of_charge(charge, wallet(charge.organization_id), prepaid, "wallet"))
-        if charge.amount_nano > prepaid:
-            account = receivable(charge.organization_id)
-            transfers.append(_of_charge(charge, account, charge.amount_nano - prepaid, "receivable"))
-    return tuple(transfers)
-
-
 def grant(
     transfer_id: str, organization_id: str, amount_nano: int, currency: str, at_us: int, *, paid: bool, note: str = ""
 ) -> Transfer:
@@ -65,7 +47,8 @@ def grant(
     )
 
 
-def _of_charge(charge: Charge, debit: str, amount_nano: int, part: str) -> Transfer:
+def transfer_of(charge: Charge, debit: str, amount_nano: int, part: str) -> Transfer:
+    """What a charge moves from its revenue to an account; `part` ends the id."""
     return Transfer(
         id=f"{charge.id}.{part}",
         debit=debit,

@@ -102,7 +102,7 @@ class Reading:
     """What a meter of events shows for one project, group and window. `id` joins these.
 
     `value` is the quantity so far, all of which has become usage records (`records` of them).
-    `latest_us` is the moment of the newest event (for "latest").
+    `level` is where a "time_weighted" meter stood at the end of the window: where it begins in the next.
     """
 
     id: str
@@ -113,7 +113,7 @@ class Reading:
     from_us: int
     to_us: int
     value: int = 0
-    latest_us: int = 0
+    level: int = 0
     records: int = 0
     version: int = 1
 

@@ -108,9 +108,9 @@ class Charge:
     """A piece of use, or a term of a contract, priced. A fact: written once.
 
     `quantity` is what was used: for what is held, thousandths (gpu, cpu) or MiB (memory, disk) times microseconds; for
-    meters of events what they count. One `unit` costs `unit_nano`; what that makes of the quantity is rounded once, half
-    to even. `at_us` is the moment at which it falls due: the end of its piece of use, or, of what was told too late,
-    the moment at which we learnt of it. `kind` is a name of `KINDS`.
+    meters of events what they count. One `unit` costs `unit_nano`; what that makes of the quantity is rounded once,
+    half to even. `at_us` is the moment at which it falls due: the end of its piece of use, or, of what was told too
+    late, the moment at which we learnt of it. `kind` is a name of `KINDS`.
 
     Four amounts, in nano-units of `currency`: `amount_nano` is what is owed for it now; `list_nano` what it would be by
     the list, `contracted_nano` by the customer's own prices but without what is covered, `effective_nano` with what was

@@ -13,14 +13,15 @@ from headframe.base.quantities import HOUR_US, SECOND_US, format_moment
 from headframe.control.commands_access import put_quota
 from headframe.control.commands_fleet import drain_node, open_cluster, resume_node
 from headframe.control.commands_jobs import stop_job, submit_job
-from headframe.control.commands_money import grant_credit, put_budget, set_price
+from headframe.control.commands_money import grant_credit, put_budget
+from headframe.control.commands_prices import set_price
 from headframe.control.commands_tenancy import create_member, create_organization, create_project, open_cloud
 from headframe.control.queries import plan, story
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.jobs.records import Job
 from headframe.sim.clock import SeededRng
 from headframe.sim.scenarios import Scenario
-from headframe.tenants.records import Organization, Project, Role, Scope
+from headframe.tenants.records import AtLimit, Organization, Project, Role, Scope
 from headframe.tenants.roles import Caller
 
 Ask = Callable[..., Future[Any]]
@@ -29,6 +30,7 @@ PRICES = (
     ("gpu:H100", "2.990000001 USD"), ("gpu:*", "0.999999999 USD"), ("cpu", "0.021800003 USD"),
     ("memory", "0.002900007 USD"), ("disk", "0.000055001 USD"),
 )  # fmt: skip
+LIMITS = (AtLimit.STOP, AtLimit.STOP, AtLimit.STOP, AtLimit.BLOCK, AtLimit.WARN)
 KINDS = (("H100", 81_559), ("A100", 81_920), ("L4", 23_034))
 
 
@@ -86,8 +88,8 @@ class People:
         self.operator = Caller(owner, opening.member.id, opening.key.id, Role.OWNER, operator=True)
         for region, cluster, _, _ in places:
             self.ask(open_cluster, region, cluster).result()
-        for meter, per_hour in PRICES:
-            self.ask(set_price, self.operator, meter=meter, per_hour=per_hour).result()
+        for meter, amount in PRICES:
+            self.ask(set_price, self.operator, meter=meter, amount=amount).result()
         for number in range(self._scenario.organizations):
             self._found(number)
 
@@ -237,7 +239,7 @@ class People:
         after_us = rng.pick((0, 0, 90 * SECOND_US, HOUR_US // 2))
         self.ask(
             set_price, self.operator, meter=rng.pick(("gpu:H100", "gpu:*", "cpu", "memory", "gpu:L4")),
-            per_hour=f"{rng.below(4)}.{rng.below(10**9):09d} USD", region=rng.pick(("*", "*", "north")),
+            amount=f"{rng.below(4)}.{rng.below(10**9):09d} USD", region=rng.pick(("*", "*", "north")),
             purchase=rng.pick(("*", "*", "spot")),
             starts=format_moment(self._now_us() + after_us) if after_us else None,
             minimum=rng.pick(("60s", "60s", "1s", "600s")),
@@ -255,7 +257,8 @@ class People:
                 jobs=rng.pick((None, 8, 20)),
             )  # fmt: skip
         amount = f"{rng.below(3)}.{rng.below(10**9):09d} USD"
-        return self.ask(put_budget, self.operator, scope=scope, scope_id=scope_id, amount=amount, stops=rng.chance(700))
+        at_limit = rng.pick(LIMITS)
+        return self.ask(put_budget, self.operator, scope=scope, scope_id=scope_id, amount=amount, at_limit=at_limit)
 
     def _credit(self, house: Organization) -> Future[Any]:
         amount = f"{self._rng.below(4)}.{self._rng.between(1, 10**9 - 1):09d} USD"

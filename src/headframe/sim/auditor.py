@@ -4,8 +4,8 @@ It shares nothing with metering, pricing and ledger but their records. What it k
 event: `allocation_held`, `allocation_running`, `allocation_released`, `price_set`, `credit_granted`. Sums are
 fractions, rounded once. What it finds it compares with charges, with transfers and with invoices.
 
-The rules: time is charged from running to release, whatever is held, at the price in force at each moment. Cuts are
-made at each UTC hour and where the price changes. Each stretch is rounded half to even to a nano-unit. What ran for
+The rules: time is charged from running to release, whatever is held, at the price in force at each moment; the
+customer's own price before the list's. Cuts are made at each UTC hour and where the price changes. Each stretch is rounded half to even to a nano-unit. What ran for
 less than the price's least time is topped up to it, unless it ended through our fault. Prepaid credit is used before
 anything is owed. A month's invoice holds what fell due after its first moment and up to its last.
 """
@@ -28,6 +28,8 @@ from headframe.pricing.records import Charge
 from headframe.tenants.records import Organization
 
 HOUR_US = 3_600_000_000
+# How much of what is held a unit of a price is, and for how many hours.
+UNITS = {"gpu-hour": (1000, 1), "core-hour": (1000, 1), "GiB-hour": (1024, 1), "GiB-month": (1024, 730)}
 PAGE = 2000
 _DIGITS = {"JPY": 0, "KRW": 0, "KWD": 3}  # behind the point; two for every other currency
 
@@ -202,7 +204,7 @@ def _bill(life: _Life, prices: list[dict[str, Any]], currency: str, end_us: int)
         return
     ended = life.released_us is not None and end_us >= life.released_us
     for meter, held in sorted(_held(life.slices).items()):
-        rivals = [price for price in prices if _answers(price, meter, life.region_id, life.purchase, currency)]
+        rivals = [price for price in prices if _answers(price, meter, life, currency)]
         price = None
         for from_us, to_us in _cuts(life.running_us, end_us, rivals, meter):
             price = _best(rivals, meter, from_us)
@@ -215,8 +217,8 @@ def _bill(life: _Life, prices: list[dict[str, Any]], currency: str, end_us: int)
 
 
 def _item(meter: str, kind: str, from_us: int, to_us: int, quantity: int, price: dict[str, Any]) -> Item:
-    unit = 1024 if meter in ("memory", "disk") else 1000
-    amount = round(Fraction(quantity, unit) * Fraction(price["unit_nano"], HOUR_US))  # half to even
+    each, hours = UNITS[price["unit"] or ("GiB-hour" if meter in ("memory", "disk") else "gpu-hour")]
+    amount = round(Fraction(quantity, each) * Fraction(price["unit_nano"], hours * HOUR_US))  # half to even
     return Item(meter, kind, from_us, to_us, quantity, price["unit_nano"], amount, price["id"])
 
 
@@ -230,10 +232,11 @@ def _held(slices: list[dict[str, Any]]) -> dict[str, int]:
     return {meter: quantity for meter, quantity in held.items() if quantity}
 
 
-def _answers(price: dict[str, Any], meter: str, region_id: str, purchase: str, currency: str) -> bool:
+def _answers(price: dict[str, Any], meter: str, life: _Life, currency: str) -> bool:
     same_meter = price["meter"] == meter or (price["meter"] == "gpu:*" and meter.startswith("gpu:"))
-    same_place = price["region_id"] in ("*", region_id) and price["purchase"] in ("*", purchase)
-    return same_meter and same_place and price["currency"] == currency
+    same_place = price["region_id"] in ("*", life.region_id) and price["purchase"] in ("*", life.purchase)
+    for_them = price["organization_id"] in ("*", life.organization_id) and not price["term"]
+    return same_meter and same_place and for_them and price["currency"] == currency
 
 
 def _best(rivals: list[dict[str, Any]], meter: str, at_us: int) -> dict[str, Any] | None:
@@ -241,9 +244,12 @@ def _best(rivals: list[dict[str, Any]], meter: str, at_us: int) -> dict[str, Any
     live = [p for p in rivals if p["from_us"] <= at_us and (p["to_us"] is None or p["to_us"] > at_us)]
     return max(
         live,
-        key=lambda p: (p["meter"] == meter, p["region_id"] != "*", p["purchase"] != "*", p["from_us"], p["id"]),
+        key=lambda p: (
+            p["organization_id"] != "*", p["meter"] == meter, p["region_id"] != "*", p["purchase"] != "*",
+            p["from_us"], p["id"],
+        ),
         default=None,
-    )
+    )  # fmt: skip
 
 
 def _cuts(from_us: int, to_us: int, rivals: list[dict[str, Any]], meter: str) -> Iterator[tuple[int, int]]:

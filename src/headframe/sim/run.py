@@ -178,7 +178,7 @@ class Simulation:
         """One more tick, in which everything that still waits has to say why; then the last look."""
         answers = {name: self._ask(story, self.people.operator, name) for name in sorted(self.loop.world.all(Job))}
         self._tick()
-        self._look({name: answer.result()["waiting"] for name, answer in answers.items()})
+        self._look({name: answer.result()(self.inner_store)["waiting"] for name, answer in answers.items()})
 
     def _busy(self) -> bool:
         world = self.loop.world

@@ -122,7 +122,7 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     Reading: (_by("organization_id", "from_us"),),
     Price: (_by("meter", "from_us"),),
     Contract: (_by("organization_id", "id"),),
-    Grant: (_by("organization_id", "id"), _by("id", where="left_nano > 0")),
+    Grant: (_by("organization_id", "id"), _by("id", where="open")),
     Burn: (_by("grant_id"), _by("charge_id")),
     Hold: (_by("organization_id", "id"), _by("id", where="stage = 'pending'")),
     Charge: (_by("organization_id", "at_us"), _by("job_id", "id"), _by("usage_id")),

@@ -23,6 +23,14 @@ class Scope(StrEnum):
     MEMBER = "member"
 
 
+class AtLimit(StrEnum):
+    """What happens when a budget is used up; each but the first does what the ones before do, too."""
+
+    WARN = "warn"  # it is told
+    BLOCK = "block"  # nothing new is started
+    STOP = "stop"  # what runs is stopped, after the warning that it asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Organization:
     """A customer, or a department that is billed on its own. `operator` marks the one that runs this cloud."""
@@ -108,7 +116,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Money that a scope may spend in a month (UTC). Warns at `warn_percent`, stops jobs at the limit if `stops`."""
+    """Money that a scope may spend in a month (UTC). Warns at `warn_percent`; `at_limit` says what follows at 100."""
 
     id: str
     organization_id: str
@@ -117,7 +125,7 @@ class Budget:
     amount_nano: int
     currency: str = "USD"
     warn_percent: int = 80
-    stops: bool = True
+    at_limit: AtLimit = AtLimit.STOP
     warned_month: str = ""  # the month whose warning has been given
     stopped_month: str = ""
     version: int = 1

@@ -15,7 +15,7 @@ from headframe.base.changes import Event
 from headframe.base.quantities import HOUR_US, SECOND_US, parse_moment_us
 from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_jobs import stop_job, submit_job
-from headframe.control.commands_money import set_price
+from headframe.control.commands_prices import set_price
 from headframe.control.commands_tenancy import create_member, create_organization, open_cloud
 from headframe.control.context import Context
 from headframe.control.loop import Loop
@@ -88,7 +88,7 @@ class SmallCloud:
         opening = self.run(open_cloud)
         self.owner = Caller(opening.organization.id, opening.member.id, opening.key.id, Role.OWNER, operator=True)
         self.run(open_cluster, Region("reg_1", "north"), Cluster("clu_1", "reg_1", "main", "scripted"))
-        self.run(set_price, self.owner, meter="gpu:H100", per_hour="3.60 USD")
+        self.run(set_price, self.owner, meter="gpu:H100", amount="3.60 USD")
         self.lab: Organization = self.run(create_organization, self.owner, name="lab")
         self.anna = self.member("anna", Role.MEMBER)
         self.adam = self.member("adam", Role.ADMIN)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from headframe.ledger.post import credit_left, grant, post
+from headframe.ledger.post import credit_left, grant
+from headframe.ledger.records import Transfer
+from headframe.ledger.wallets import Grant, pay
 from headframe.pricing.records import Charge
 
 
@@ -14,7 +16,9 @@ def owed(number: int, amount_nano: int) -> Charge:
 
 
 def test_credit_is_used_first_and_a_charge_may_be_split() -> None:
-    transfers = post([owed(1, 60), owed(2, 0), owed(3, 60), owed(4, 10)], credit_nano=100)
+    credit = Grant("grant_1", "org_1", 100, 100, "USD", 0)
+    rows = pay([owed(1, 60), owed(2, 0), owed(3, 60), owed(4, 10)], [credit], prepaid=False, now_us=5)
+    transfers = [row for row in rows if isinstance(row, Transfer)]
     assert [(each.id, each.debit, each.credit, each.amount_nano) for each in transfers] == [
         ("chg_1.wallet", "wallet:org_1", "revenue:cpu", 60),
         ("chg_3.wallet", "wallet:org_1", "revenue:cpu", 40),

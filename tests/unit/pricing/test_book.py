@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headframe.pricing.book import Book, default_prices
+from headframe.pricing.book import Book, Buyer, default_prices
 from headframe.pricing.records import Price
 
 
@@ -19,8 +19,8 @@ def test_the_most_specific_price_wins() -> None:
     )
 
     def find(kind: str, region: str, purchase: str, currency: str = "USD") -> str | None:
-        price = book.find(f"gpu:{kind}", region, purchase, currency, 10)
-        return price.id if price else None
+        offer = book.find(f"gpu:{kind}", Buyer("org_1", currency, region, purchase), 10)
+        return offer.price.id if offer else None
 
     assert find("L4", "south", "on-demand") == "a"
     assert find("H100", "south", "on-demand") == "b"
@@ -29,7 +29,7 @@ def test_the_most_specific_price_wins() -> None:
     assert find("L4", "north", "spot") == "e"
     assert find("H100", "south", "spot", "EUR") == "f"
     assert find("H100", "south", "spot", "CNY") is None
-    assert book.find("cpu", "south", "spot", "USD", 10) is None
+    assert book.find("cpu", Buyer("org_1", "USD", "south", "spot"), 10) is None
 
 
 def test_prices_take_turns_in_time() -> None:
@@ -41,9 +41,9 @@ def test_prices_take_turns_in_time() -> None:
             Price("same moment, set later", "cpu", 130, from_us=40),
         ]
     )
-    assert book.find("cpu", "r", "p", "USD", 9) is None
+    assert book.find("cpu", Buyer(), 9) is None
     pieces = [
-        (start, stop, price.id if price else "") for start, stop, price in book.pieces("cpu", "r", "p", "USD", 5, 50)
+        (start, stop, offer.price.id if offer else "") for start, stop, offer in book.pieces("cpu", Buyer(), 5, 50)
     ]
     assert pieces == [
         (5, 10, ""),
@@ -60,6 +60,6 @@ def test_the_list_of_a_new_cloud_prices_everything_that_can_be_held() -> None:
     book = Book(default_prices(5))
     assert len({price.id for price in book.prices}) == len(book.prices)
     for meter in ("cpu", "memory", "disk", "gpu:H100", "gpu:something new"):
-        price = book.find(meter, "anywhere", "on-demand", "USD", 5)
+        price = book.find(meter, Buyer(region_id="anywhere"), 5)
         assert price is not None
         assert price.unit_nano > 0

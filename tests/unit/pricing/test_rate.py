@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from headframe.base.quantities import HOUR_US, SECOND_US
 from headframe.metering.records import UsageRecord
-from headframe.pricing.book import Book
-from headframe.pricing.rate import FINE, fine_between, rate, rate_fine, rate_nano_per_hour
+from headframe.pricing.book import Book, Buyer
+from headframe.pricing.rate import WHOLE, cost_between, rate, rate_nano_per_hour, slope
 from headframe.pricing.records import Price
 
 USD = 1_000_000_000
@@ -80,9 +80,9 @@ def test_no_minimum_while_it_runs_or_when_it_was_our_fault_or_when_it_ran_a_minu
 
 def test_the_rate_of_a_mixture_is_exact() -> None:
     held = used(0, 1).quantities
-    fine, minimum_us = rate_fine(held, "on-demand", "reg_1", BOOK, "USD", 0)
+    buyer = Buyer("org_1", "USD", "reg_1", "on-demand")
+    rise = slope(held, buyer, BOOK, 0)
     exact = Fraction(8 * 3 * USD) + Fraction(20_000_000, 2) + Fraction(3_000_000 * 1536, 1024)
-    assert Fraction(fine, FINE) == exact
-    assert minimum_us == 60 * SECOND_US
-    assert rate_nano_per_hour(held, "on-demand", "reg_1", BOOK, "USD", 0) == exact
-    assert fine_between(held, "on-demand", "reg_1", BOOK, "USD", 0, HOUR_US) == fine * HOUR_US
+    assert Fraction(rise * HOUR_US, WHOLE) == exact
+    assert rate_nano_per_hour(held, buyer, BOOK, 0) == exact
+    assert cost_between(held, buyer, BOOK, 0, HOUR_US) == rise * HOUR_US

@@ -32,7 +32,7 @@ _TABLES = {
     ),
     "budgets": (
         "id:text organization_id:text scope:text scope_id:text amount_nano:number currency:text "
-        "warn_percent:number stops:truth warned_month:text stopped_month:text version:number"
+        "warn_percent:number at_limit:text warned_month:text stopped_month:text version:number"
     ),
     "secrets": (
         "id:text organization_id:text project_id:text name:text sealed:text created_us:number deleted_us:number? "
@@ -81,11 +81,12 @@ _TABLES = {
         "used:truth version:number"
     ),
     "usage_events": (
-        "id:text arrival:number organization_id:text project_id:text type:text at_us:number received_us:number data:text"
+        "id:text arrival:number organization_id:text project_id:text type:text at_us:number received_us:number "
+        "data:text"
     ),
     "readings": (
         "id:text organization_id:text project_id:text meter:text labels:text from_us:number to_us:number value:number "
-        "latest_us:number records:number version:number"
+        "level:number records:number version:number"
     ),
     "intakes": ("id:text arrival:number version:number"),
     "prices": (
@@ -108,7 +109,7 @@ _TABLES = {
     ),
     "grants": (
         "id:text organization_id:text amount_nano:number left_nano:number currency:text from_us:number "
-        "expires_us:number? priority:number project_id:text meter:text paid:truth note:text version:number"
+        "expires_us:number? priority:number project_id:text meter:text paid:truth note:text open:truth version:number"
     ),
     "burns": ("id:text grant_id:text charge_id:text organization_id:text amount_nano:number at_us:number"),
     "holds": (
@@ -186,7 +187,7 @@ _INDICES = (
     ("prices", "meter from_us", False, ""),
     ("contracts", "organization_id id", False, ""),
     ("grants", "organization_id id", False, ""),
-    ("grants", "id", False, "left_nano > 0"),
+    ("grants", "id", False, "open"),
     ("burns", "grant_id", False, ""),
     ("burns", "charge_id", False, ""),
     ("holds", "organization_id id", False, ""),
