@@ -14,11 +14,15 @@ from headframe.control.timetable import timetable
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
 from headframe.jobs.family import child_ended, dependency_ended, fire, release, started, stop_parent
-from headframe.jobs.life import begin, deadline_us, stop, timed, warn
+from headframe.jobs.life import begin, claim, deadline_us, make_way, stay, stop, timed, warn
 from headframe.jobs.records import Job, JobState
 from headframe.metering.meter import quantities
 from headframe.scheduling.agenda import Agenda
+from headframe.scheduling.order import ORDERS
 from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.plan import Plan
+from headframe.scheduling.records import FairUse
+from headframe.scheduling.shares import Shares
 from headframe.tenants.records import Organization
 
 
@@ -81,20 +85,39 @@ def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, gra
 def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
     """All that placing may look at, as it is now."""
     derived = world.derived
-    capacity = derived.capacity.scratch()
+    capacity, holdings = derived.capacity.scratch(), derived.holdings.copy()
     return Snapshot(
         capacity=capacity,
         queue=derived.queue,
         jobs=world.tables[Job],
         quotas=derived.quotas,
-        holdings=derived.holdings.copy(),
+        holdings=holdings,
         parallel=derived.parallel,
         running=dict(derived.running_children),
         blocked=purse.blocked,
         short=purse.short,
         now_us=now_us,
         agenda=Agenda(now_us, capacity, timetable(world, now_us)),
+        order=ORDERS[world.rules.order],
+        rules=world.rules,
+        borrowing=derived.borrowing.copy(),
+        shares=Shares(
+            world.tables[FairUse], holdings, derived.quotas, derived.total, now_us, world.rules.half_life_us
+        ),
+        holders=derived.holders,
+        attempts=derived.attempt,
+        claims=derived.claims,
+        leaving=derived.leaving,
+        remaining=lambda job: _remaining_us(world, job),
     )
+
+
+def _remaining_us(world: World, job: Job) -> int | None:
+    """How long a waiting job still has to run, as far as anybody knows: what it saved need not be done again."""
+    expected = world.durations.expect(job)
+    if expected.long_us is None:
+        return None
+    return expected.left_us(job.ran_us if job.spec.checkpoints is not None else 0)[0]
 
 
 def end_for_money(world: World, order: StopOrder, now_us: int) -> Iterator[Changes]:
@@ -110,14 +133,38 @@ def end_for_money(world: World, order: StopOrder, now_us: int) -> Iterator[Chang
         yield warn(job, held, now_us, order.sentence)
 
 
+def _stay(world: World, now_us: int) -> Iterator[Changes]:
+    """Those who were to make way for a job that has found another place, or wants none any more, stay."""
+    for job_id, whom in sorted(world.derived.leaving.items()):
+        job: Job | None = world.get(Job, job_id)
+        if job is not None and whom not in world.derived.claims:
+            yield stay(job, now_us)
+
+
+def _make_way(world: World, plan: Plan, now_us: int) -> Iterator[Changes]:
+    """Keep the places of those who wait for others to go, and tell the others."""
+    for job_id in plan.dropped:
+        yield claim(world.all(Job)[job_id], (), now_us, "Its place is kept no more: it takes its turn again.")
+    for one in plan.claims:
+        yield claim(one.job, one.slices, now_us, one.text)
+    for order in plan.stops:
+        job: Job = world.all(Job)[order.job_id]
+        held = world.derived.held[order.job_id]
+        yield make_way(job, held, order.for_job_id, order.cause, order.warn_us, now_us, order.text)
+
+
 def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
-    """Place what can be placed: each start is an attempt with its allocation."""
+    """Place what can be placed: each start is an attempt with its allocation. Whoever has to makes way."""
+    yield from _stay(world, now_us)
+    world.wake_us = None
     if not len(world.derived.queue):
         return
     view = snapshot(world, Purse(world, spending, now_us), now_us)
     plan = place(view)
     if view.agenda is not None:
         world.derived.shadows = view.agenda.shadows
+    world.wake_us = plan.wake_us
+    yield from _make_way(world, plan, now_us)
     for job, slices in plan.starts:
         node: Node = world.all(Node)[slices[0].node_id]
         cluster: Cluster = world.all(Cluster)[node.cluster_id]
@@ -130,3 +177,4 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
             yield stop(job, None, "budget_exhausted", now_us, text, 0)
             continue
         yield begin(job, cluster.id, cluster.region_id, slices, now_us)
+    yield from _stay(world, now_us)

@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, Region
+from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, NodeState, Region, Slice
 from headframe.jobs.life import deadline_us
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.backfill import Shadow
-from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.borrowing import Borrowing, Tree
+from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
 from headframe.scheduling.fit import Want
-from headframe.scheduling.limits import Holdings
+from headframe.scheduling.limits import Holdings, needs
+from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
 from headframe.tenants.records import Quota
 
@@ -33,7 +35,8 @@ class Derived:
     are the ids of a parent's children that have not ended, `running_children` counts those that hold something;
     `dependents` are ids of jobs that wait for a job, by its id; `timers` is a heap of (moment, job id) at which
     time alone may change something, with repeats and leftovers; `parallel` is the bound that an array sets on its
-    running children; `quotas` are by the id of what they limit; `on_node` are the open allocations with a part on a
+    running children; `quotas` are by the id of what they limit; `holders` are those who hold something, `claims` the
+    places kept for waiting jobs, by job; `leaving` says of those who make way for whom; `on_node` are the open allocations with a part on a
     node, by node, `reserved` those of reservations' jobs, by id; `fleet_changes` counts changes of nodes and devices.
     """
 
@@ -51,6 +54,11 @@ class Derived:
         self.dependents: dict[str, dict[str, None]] = defaultdict(dict)
         self.parallel: dict[str, int] = {}
         self.quotas: dict[str, Quota] = {}
+        self.holders = Holders()
+        self.claims: dict[str, tuple[Slice, ...]] = {}
+        self.leaving: dict[str, str] = {}
+        self._borrowing: Borrowing | None = None
+        self._total: dict[str, int] | None = None
         self.timers: list[tuple[int, str]] = []
         self.on_node: dict[str, dict[str, Allocation]] = defaultdict(dict)
         self.reserved: dict[str, Allocation] = {}
@@ -70,6 +78,28 @@ class Derived:
                 self._capacity.hold(allocation.slices)
         return self._capacity
 
+    @property
+    def total(self) -> dict[str, int]:
+        """What there is in all on ready nodes, by meter of quotas."""
+        if self._total is None:
+            ready = {node.id: node for node in self._tables[Node].values() if node.state == NodeState.READY}
+            devices = (device for device in self._tables[Accelerator].values() if device.healthy)
+            self._total = {
+                "gpu_milli": WHOLE * sum(device.node_id in ready for device in devices),
+                "cpu_milli": sum(node.cpu_milli for node in ready.values()),
+                "memory_mib": sum(node.memory_mib for node in ready.values()),
+            }
+        return self._total
+
+    @property
+    def borrowing(self) -> Borrowing:
+        """What is guaranteed and borrowed; built anew after a change of quotas or hardware."""
+        if self._borrowing is None:
+            self._borrowing = Borrowing(Tree.of(self.quotas, self.total), self.quotas)
+            for one in self.held.values():
+                self._borrowing.change((one.organization_id, one.project_id, one.member_id), needs(one.slices))
+        return self._borrowing
+
     def changed(self, before: Any | None, after: Any | None) -> None:
         """A warm row went from `before` to `after` (None: it is not warm)."""
         record = after if after is not None else before
@@ -85,10 +115,14 @@ class Derived:
                     self.attempt.pop(record.allocation_id, None)
             case Quota():
                 self.quotas[record.scope_id] = record
+                self._borrowing = None
+                self.holders.epoch += 1
             case Node() | Accelerator() | Cluster() | Region():
                 if self._capacity is not None and not self._capacity.renew(after):
                     self._capacity = None
                 self.fleet_changes += 1
+                self._borrowing = self._total = None
+                self.holders.epoch += 1
 
     def _allocation(self, before: Allocation | None, after: Allocation | None) -> None:
         record = after or before
@@ -96,6 +130,9 @@ class Derived:
         was, now = _holds(before), _holds(after)
         if was != now:
             self.holdings.change(record, 1 if now else -1)
+            if self._borrowing is not None:
+                owners = record.organization_id, record.project_id, record.member_id
+                self._borrowing.change(owners, needs(record.slices), 1 if now else -1)
             if self._capacity is not None:
                 self._capacity.hold(record.slices, -1 if now else 1)
         if now:
@@ -104,6 +141,7 @@ class Derived:
             self.held.pop(record.job_id, None)
         if now or was:
             self._whereabouts(record, now)
+            self.holders.change(record, holds=now)
         if after is not None and not now:
             self.unsettled[record.id] = record
         else:
@@ -136,6 +174,7 @@ class Derived:
             self.dependents[job_id].pop(record.id, None)
             if not self.dependents[job_id]:
                 del self.dependents[job_id]
+        self._making_way(record.id, after)
         if after is None:
             return
         for job_id in after.after:
@@ -151,6 +190,17 @@ class Derived:
             heapq.heappush(self.timers, (due_us, after.id))
             if len(self.timers) > LEFTOVERS + 2 * len(self._tables[Job]):
                 self._sweep()
+
+    def _making_way(self, job_id: str, after: Job | None) -> None:
+        """Whose place is kept, and who leaves one."""
+        if after is not None and after.state == JobState.QUEUED and after.claim:
+            self.claims[job_id] = after.claim
+        else:
+            self.claims.pop(job_id, None)
+        if after is not None and after.state in HOLDING and after.yields_to:
+            self.leaving[job_id] = after.yields_to
+        else:
+            self.leaving.pop(job_id, None)
 
     def _sweep(self) -> None:
         """Drop the timers of jobs that have ended, and repeats: a long max_duration would keep them for as long."""

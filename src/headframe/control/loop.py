@@ -21,6 +21,7 @@ from headframe.control.advance import due, end_for_money, ended, next_timer_us, 
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
 from headframe.control.limits import limit_spending
+from headframe.control.fair_use import fair_use
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.reservations import keep_reservations, next_reservation_us
@@ -31,6 +32,7 @@ from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
+from headframe.scheduling.order import Rules
 from headframe.ledger.chain import link
 
 INBOX_LIMIT = 20_000
@@ -61,9 +63,11 @@ class Loop:
         blobs: Blobs,
         now_us: int,
         isolation: str = "preferred",
+        rules: Rules = Rules(),
         grace_us: int = 0,
     ) -> None:
         self._store, self._engines, self._ids, self._vault, self._blobs = store, engines, ids, vault, blobs
+        self._rules = rules
         self._asked: deque[Asked] = deque()
         self._heard: deque[tuple[str, Observation | Report]] = deque()
         self._heard_us: dict[str, int] = {}
@@ -136,8 +140,8 @@ class Loop:
         report_us = min(self._inquired_us.values(), default=now_us) + REPORT_US
         return first_of(
             (
-                next_timer_us(self.world), next_reservation_us(self.world, now_us), self.spending.next_us(now_us),
-                report_us,
+                next_timer_us(self.world), self.world.wake_us, next_reservation_us(self.world, now_us),
+                self.spending.next_us(now_us), report_us,
             )
         )  # fmt: skip
 
@@ -210,7 +214,9 @@ class Loop:
 
     def _money(self, now_us: int) -> None:
         """Meter, rate and book what is due; warn and stop what has used up its money; close months."""
-        self._take(meter_rate_post(self.world, self.spending, now_us, self._heard_us))
+        metered = meter_rate_post(self.world, self.spending, now_us, self._heard_us)
+        self._take(metered)
+        self._take(fair_use(self.world, metered.rows))
         self._take(contracts_due(self.world, self.spending, self._store, now_us))
         self._take(expire_credit(self.world, self.spending, now_us))
         changes, orders = limit_spending(self.world, self.spending, now_us)
@@ -352,6 +358,7 @@ class Loop:
         self.world = World.of(
             store.load(), store.balances(), store.last_event_seq(), store.last_invoice(), store.last_transfer()
         )
+        self.world.rules = self._rules
         self.spending = Spending.of(self.world, store, now_us)
         recall(self.world, store)
         self._written = Changes()

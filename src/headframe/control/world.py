@@ -16,6 +16,7 @@ from headframe.ledger.wallets import Grant, Hold
 from headframe.metering.records import Meter
 from headframe.pricing.records import Contract, Exchange, Price
 from headframe.scheduling.durations import Durations
+from headframe.scheduling.order import Rules
 from headframe.scheduling.records import FairUse
 from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
 
@@ -66,6 +67,8 @@ class World:
         self.derived = Derived(self.tables)
         self.durations = Durations()
         self.balances: dict[tuple[str, str], int] = defaultdict(int)
+        self.rules = Rules()
+        self.wake_us: int | None = None  # when a pass may decide otherwise though nothing happens
         self.last_event_seq = 0
         self.last_invoice = 0
         self.last_transfer = Head()

@@ -212,7 +212,9 @@ class Borrowing:
         if at == 0 or to == 0:
             return False  # the same member in the same project
         above, own, other = mine[at], mine[at - 1], theirs[to - 1]
-        meters = [meter for meter in METERS if asked.get(meter) and held.get(meter) and (above, meter) in tree.contested]
+        meters = [
+            meter for meter in METERS if asked.get(meter) and held.get(meter) and (above, meter) in tree.contested
+        ]
         return any(
             self._used.get((other, meter), 0) > tree.guaranteed.get((other, meter), 0) for meter in meters
         ) and not self._over(own, above, {meter: asked[meter] for meter in meters})

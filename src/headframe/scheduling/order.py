@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headframe.base.errors import Invalid
+from headframe.base.quantities import DAY_US, HOUR_US
 
 Key = tuple[int | str, ...]
 UNKNOWN_US = 1 << 62  # a job of which nobody knows how long it runs comes after all that are known
@@ -22,9 +23,9 @@ class Facts:
 
     `rank` is the class (0: reserved, 1: on-demand, 2: spot, 3: filler). `gpu_milli` is what the whole gang holds.
     `remaining_us` is how long it still has to run, when anybody knows; `attained_us` how long it has run so far, over
-    all attempts. `borrows` says that a start would take its owner over what is guaranteed to it; `share` is what its
-    organization and its project have used and hold, in millionths of the cloud by weight. `overdue` says that it has
-    waited for longer than the cloud's patience.
+    all attempts. `borrows` says that a start would take its owner over what is guaranteed to it (1: inside its
+    organization, 2: beyond); `share` is what its organization and its project have used and hold, in millionths of the
+    cloud by weight. `overdue` says that it has waited for longer than the cloud's patience.
     """
 
     job_id: str
@@ -35,7 +36,7 @@ class Facts:
     remaining_us: int | None = None
     attained_us: int = 0
     waited_us: int = 0
-    borrows: bool = False
+    borrows: int = 0
     share: tuple[int, ...] = ()
     overdue: bool = False
 
@@ -59,7 +60,8 @@ class Order:
     """A policy. `meaning` is a sentence that one can choose by.
 
     `strict`: what comes first and cannot start holds up everything behind it. `by_job`: jobs that ask for the same
-    may still differ in the order, so that each has to be looked at. `takes_turns`: a running job makes way for one
+    may still differ in the order, so that each has to be looked at. `by_share`: it looks at what owners have used and
+    borrow. `takes_turns`: a running job makes way for one
     that comes before it, after a quantum.
     """
 
@@ -68,6 +70,7 @@ class Order:
     key: Callable[[Facts], Key]
     strict: bool = False
     by_job: bool = False
+    by_share: bool = False
     takes_turns: bool = False
 
 
@@ -94,7 +97,8 @@ def _least_attained(facts: Facts) -> Key:
 ORDERS: dict[str, Order] = {
     order.name: order
     for order in (
-        Order("fair", "By class, what is guaranteed before what is borrowed, priority, fair share, then age.", _fair),
+        Order("fair", "By class, what is guaranteed before what is borrowed, priority, fair share, then age.", _fair,
+              by_share=True),
         Order("fifo", "Strictly by age: what cannot start holds up everything behind it.", _fifo, strict=True),
         Order(
             "shortest-first", "By class, then the job with the least time left to run.", _shortest_first, by_job=True
@@ -110,6 +114,22 @@ ORDERS: dict[str, Order] = {
     )
 }  # fmt: skip
 DEFAULT = "fair"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a cloud chooses. `order` names a policy.
+
+    What was used is half forgotten after `half_life_us`. After `patience_us` a waiting job counts as of the highest
+    priority. A running job makes way for another one's turn after `quantum_us` at the earliest. `by_priority`: a
+    higher priority may stop a lower one of its own class.
+    """
+
+    order: str = DEFAULT
+    half_life_us: int = 7 * DAY_US
+    patience_us: int = DAY_US
+    quantum_us: int = HOUR_US
+    by_priority: bool = False
 
 
 def order_named(name: str, *, field: str = "order") -> Order:

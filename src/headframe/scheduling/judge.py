@@ -1,0 +1,177 @@
+"""What one pass looks at, and what a job would get at a point of it. `plan` and the explanations ask the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from types import MappingProxyType
+
+from headframe.fleet.records import Slice
+from headframe.jobs.records import Attempt, Job
+from headframe.scheduling.agenda import Agenda
+from headframe.scheduling.borrowing import Borrowing, Shortage
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.limits import Binding, Holdings, binding, needs
+from headframe.scheduling.order import DEFAULT, ORDERS, Facts, Order, Rules
+from headframe.scheduling.preempt import Holders
+from headframe.scheduling.queue import Bucket, Queue, Waiting
+from headframe.scheduling.shares import Shares
+from headframe.tenants.records import Quota
+
+Slices = tuple[Slice, ...]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All that placing looks at. `capacity`, `holdings`, `borrowing` and `running` are scratch copies: a pass uses
+    them up.
+
+    `quotas` by the id of what they limit. `parallel` is how many children of a parent may run at once (0 or absent: any
+    number), `running` how many do. `blocked` says why a scope may start nothing now (a budget, a credit), or "";
+    `short` why a limit on money does not cover what these slices cost at least, or "". `order` is who comes first;
+    `agenda` knows what is promised for later. `holders` are those who hold something (None: nobody is ever stopped),
+    `attempts` theirs by allocation; `claims` the places that are kept while others make way, by job; `leaving` who
+    makes way (by job), and for whom.
+    """
+
+    capacity: Capacity
+    queue: Queue
+    jobs: Mapping[str, Job]
+    quotas: Mapping[str, Quota]
+    holdings: Holdings
+    parallel: Mapping[str, int]
+    running: dict[str, int]
+    blocked: Callable[[str, str, str], str]
+    short: Callable[[Bucket, Slices], str] = lambda _bucket, _slices: ""
+    refused: dict[Bucket, str] = field(default_factory=dict)
+    now_us: int = 0
+    order: Order = ORDERS[DEFAULT]
+    agenda: Agenda | None = None
+    rules: Rules = Rules()
+    borrowing: Borrowing | None = None
+    shares: Shares | None = None
+    holders: Holders | None = None
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    claims: Mapping[str, Slices] = field(default_factory=dict)
+    leaving: Mapping[str, str] = field(default_factory=dict)
+    remaining: Callable[[Job], int | None] = lambda job: job.spec.max_duration_us
+
+    def key(self, bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
+        """Where a waiting job stands in the order."""
+        return self.order.key(self.facts(bucket, one, self.jobs[one[1]] if self.order.by_job else None))
+
+    def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0) -> Facts:
+        """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately."""
+        least_of = least(bucket.want)
+        borrows = 0
+        share: tuple[int, ...] = ()
+        if self.order.by_share:
+            if self.borrowing is not None:
+                borrows = self.borrowing.borrows(bucket.owners, least_of)
+            if self.shares is not None:
+                share = self.shares.of(bucket.organization_id), self.shares.of(bucket.project_id)
+        waited_us = self.now_us - one[0]
+        return Facts(
+            one[1], one[0], bucket.rank, bucket.priority, least_of["gpu_milli"],
+            self.remaining(job) if job is not None else None, job.ran_us + more_us if job is not None else 0,
+            waited_us, borrows, share, waited_us >= self.rules.patience_us,
+        )  # fmt: skip
+
+    def take(self, bucket: Bucket, slices: Slices) -> None:
+        """Use up what a placed job holds."""
+        amounts = needs(slices)
+        self.capacity.hold(slices)
+        self.holdings.add(amounts, bucket.owners)
+        if self.borrowing is not None:
+            self.borrowing.change(bucket.owners, amounts)
+        if self.shares is not None:
+            self.shares.forget(bucket.organization_id)
+            self.shares.forget(bucket.project_id)
+        if bucket.parent_id is not None:
+            self.running[bucket.parent_id] = self.running.get(bucket.parent_id, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where a job starts (`slices`), or why not: `reason` is placed, no_capacity, quota, borrowing, parallel or a block.
+
+    `bound` is the limit that binds, `shortage` what may be held on a branch of the quotas.
+    """
+
+    slices: Slices | None
+    reason: str = "placed"
+    bound: Binding | None = None
+    shortage: Shortage | None = None
+
+
+def judge(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
+    """What a job of this bucket would get at this point of the pass; `job` is the one, where it is known."""
+    block = barred(snapshot, bucket)
+    if block:
+        return Verdict(None, block)
+    verdict = seek(snapshot, bucket, job)
+    if verdict.slices is None:
+        return verdict
+    reason = snapshot.short(bucket, verdict.slices)
+    return Verdict(None, reason) if reason else verdict
+
+
+def barred(snapshot: Snapshot, bucket: Bucket) -> str:
+    """Why a job of this bucket may not start whatever is free, or ""."""
+    block = snapshot.blocked(*bucket.owners)
+    if not block and bucket.parent_id is not None:
+        limit = snapshot.parallel.get(bucket.parent_id, 0)
+        if limit and snapshot.running.get(bucket.parent_id, 0) >= limit:
+            return "parallel"
+    return block
+
+
+def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
+    """A place within quotas, or what is lacking; money is not asked for."""
+    quick = within(snapshot, bucket, least(bucket.want))
+    if quick is not None:
+        return quick
+    room = snapshot.capacity if snapshot.agenda is None else snapshot.agenda.room(bucket, job)
+    if isinstance(room, str):
+        return Verdict(None, room)
+    slices = fit(room, bucket.want)
+    if slices is None:
+        return Verdict(None, "no_capacity")
+    beyond = within(snapshot, bucket, needs(slices))
+    if beyond is None:
+        return Verdict(slices)
+    for want in _narrower(bucket.want):
+        slices = fit(room, want)
+        if slices is not None and within(snapshot, bucket, needs(slices)) is None:
+            return Verdict(slices)
+    return beyond
+
+
+def within(snapshot: Snapshot, bucket: Bucket, amounts: Mapping[str, int]) -> Verdict | None:
+    """The refusal when `amounts` more would break a limit, or take more than may be borrowed; None when not."""
+    bound = binding(snapshot.quotas, snapshot.holdings, bucket.owners, amounts)
+    if bound is not None:
+        return Verdict(None, "quota", bound)
+    shortage = snapshot.borrowing.short(bucket.owners, amounts) if snapshot.borrowing is not None else None
+    return None if shortage is None else Verdict(None, "borrowing", shortage=shortage)
+
+
+def _narrower(want: Want) -> Iterator[Want]:
+    """Each alternative by itself with the smallest gang, in the order of preference: a quota may admit one of them."""
+    for gpus in want.alternatives:
+        chosen = () if gpus is None else (gpus,)
+        yield replace(want, resources=replace(want.resources, gpus=chosen), nodes_max=want.nodes_min)
+
+
+@lru_cache(maxsize=16_384)
+def least(want: Want) -> Mapping[str, int]:
+    """The least that a gang of this want can hold."""
+    gpu = min((gpus.count * gpus.milli for gpus in want.resources.gpus), default=0)
+    amounts = {
+        "gpu_milli": gpu * want.nodes_min,
+        "cpu_milli": want.resources.cpu_milli * want.nodes_min,
+        "memory_mib": want.resources.memory_mib * want.nodes_min,
+    }
+    return MappingProxyType(amounts)
