@@ -35,9 +35,10 @@ class Derived:
     are the ids of a parent's children that have not ended, `running_children` counts those that hold something;
     `dependents` are ids of jobs that wait for a job, by its id; `timers` is a heap of (moment, job id) at which
     time alone may change something, with repeats and leftovers; `parallel` is the bound that an array sets on its
-    running children; `quotas` are by the id of what they limit; `holders` are those who hold something, `claims` the
-    places kept for waiting jobs, by job; `leaving` says of those who make way for whom; `on_node` are the open allocations with a part on a
-    node, by node, `reserved` those of reservations' jobs, by id; `fleet_changes` counts changes of nodes and devices.
+    running children; `quotas` are by the id of what they limit; `on_node` are the open allocations with a part on a
+    node, by node, `reserved` those of reservations' jobs, by id; `fleet_changes` counts changes of nodes and devices;
+    `holders` are those who hold something, `claims` the places kept for waiting jobs, by job; `leaving` says of those
+    who make way for whom.
     """
 
     def __init__(self, tables: dict[type[Any], dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from headframe.scheduling.limits import METERS
 from headframe.tenants.records import Quota, Scope
@@ -198,7 +199,7 @@ class Borrowing:
         return any(
             not self._over(branch, above, asked)
             and any(amount and (above, meter) in tree.contested for meter, amount in asked.items())
-            for branch, above in zip(path, path[1:], strict=False)
+            for branch, above in pairwise(path)
         )
 
     def owed(self, owner: Owners, asked: Amounts, holder: Owners, held: Amounts) -> bool:

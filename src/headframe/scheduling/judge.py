@@ -14,7 +14,7 @@ from headframe.scheduling.borrowing import Borrowing, Shortage
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
-from headframe.scheduling.order import DEFAULT, ORDERS, Facts, Order, Rules
+from headframe.scheduling.order import DEFAULT, ORDERS, RULES, Facts, Order, Rules
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Bucket, Queue, Waiting
 from headframe.scheduling.shares import Shares
@@ -49,7 +49,7 @@ class Snapshot:
     now_us: int = 0
     order: Order = ORDERS[DEFAULT]
     agenda: Agenda | None = None
-    rules: Rules = Rules()
+    rules: Rules = RULES
     borrowing: Borrowing | None = None
     shares: Shares | None = None
     holders: Holders | None = None
@@ -95,7 +95,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Where a job starts (`slices`), or why not: `reason` is placed, no_capacity, quota, borrowing, parallel or a block.
+    """Where a job starts, or why not: `reason` is placed, no_capacity, quota, borrowing, parallel, or a block.
 
     `bound` is the limit that binds, `shortage` what may be held on a branch of the quotas.
     """

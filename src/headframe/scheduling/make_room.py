@@ -127,10 +127,9 @@ class _Law:
 
     def classes(self) -> Iterator[str]:
         rank, snapshot = self._bucket.rank, self._snapshot
+        own_class = snapshot.rules.by_priority or snapshot.order.takes_turns
         for place, purchase in enumerate(CLASSES):
-            if place > rank and place >= STOPPABLE_RANK:
-                yield purchase
-            elif place == rank and (snapshot.rules.by_priority or snapshot.order.takes_turns):
+            if (place == rank and own_class) or (place > rank and place >= STOPPABLE_RANK):
                 yield purchase
 
     def owes(self, sample: Allocation) -> bool:

@@ -132,6 +132,9 @@ class Rules:
     by_priority: bool = False
 
 
+RULES = Rules()
+
+
 def order_named(name: str, *, field: str = "order") -> Order:
     """The policy of this name; raises `Invalid` naming `field`."""
     found = ORDERS.get(name)

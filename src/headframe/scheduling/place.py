@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
 from headframe.scheduling.judge import Snapshot, Verdict, barred, judge, least, within
 from headframe.scheduling.limits import needs
 from headframe.scheduling.make_room import Room, stands, takes
 from headframe.scheduling.plan import Claim, MakeWay, Plan, Start
 from headframe.scheduling.queue import Bucket
-from headframe.fleet.records import Slice
 
 PASS_LIMIT = 1000  # placements in one pass; the next pass goes on, so that a tick stays short
 ROOM_REASONS = frozenset({"no_capacity", "quota", "borrowing"})  # for which it may help that others make way
