@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Unpack
 
 from headframe.base.changes import Changes, Event, gather
 from headframe.control.advance import stop_family
 from headframe.control.context import Context
 from headframe.control.queries import find_job
-from headframe.control.requests import dependencies, prepare
+from headframe.control.requests import Asked, dependencies, prepare
 from headframe.control.world import World
 from headframe.jobs.family import array_children, next_fire_us
 from headframe.jobs.life import DEFAULT_GRACE_US
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.jobs.states import event
+from headframe.tenants.records import Member
 from headframe.tenants.roles import Caller, Permission
 
 
@@ -23,12 +25,10 @@ def submit_job(
     context: Context,
     caller: Caller,
     document: Mapping[str, object],
-    *,
-    project: str | None = None,
-    env: Mapping[str, str] | None = None,
+    **more: Unpack[Asked],
 ) -> tuple[Changes, Job]:
     """Put a job in the queue, with the children of its array. Nothing is stored unless all of it is in order."""
-    home, spec = prepare(world, context, caller, document, project=project, env=env)
+    home, spec = prepare(world, context, caller, document, **more)
     after = dependencies(world, context, home, spec)
     now_us, job_id = context.now_us, context.ids.new("job")
     name = spec.name if document.get("name") else f"{spec.type}-{job_id[-6:]}"
@@ -65,8 +65,10 @@ def stop_job(
         return Changes(), job
     grace = DEFAULT_GRACE_US if grace_us is None else grace_us
     changes = gather(stop_family(world, job, "user", context.now_us, "A member told it to stop.", grace))
+    member: Member | None = world.get(Member, caller.member_id)
+    text = f"{member.name if member is not None else 'Somebody'} told it to stop."
     order = Event(
-        context.now_us, "stop_ordered", job.id, "", job.organization_id, job.project_id, {"by": caller.member_id}
+        context.now_us, "stop_ordered", job.id, text, job.organization_id, job.project_id, {"by": caller.member_id}
     )
     last = next((row for row in reversed(changes.rows) if row.id == job.id), job)
     return (Changes(changes.rows, (order, *changes.events), changes.actions) if changes else changes), last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from headframe.base.changes import Event
 from headframe.base.errors import CallerError
@@ -15,14 +15,15 @@ from headframe.control.ports import Reads
 from headframe.control.purse import Purse
 from headframe.control.queries_money import job_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
-from headframe.control.requests import dependencies, prepare
+from headframe.control.requests import Asked, dependencies, prepare
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.jobs.family import next_fire_us
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.metering.meter import quantities
-from headframe.pricing.book import Buyer
-from headframe.pricing.rate import WHOLE, slope
+from headframe.pricing.book import Book
+from headframe.pricing.rate import FINE, rate_fine
+from headframe.pricing.records import Price
 from headframe.scheduling.explain import of_job, waiting
 from headframe.scheduling.fit import fit
 from headframe.scheduling.place import judge
@@ -145,14 +146,19 @@ def _ends(world: World) -> dict[str, int]:
     return ends
 
 
+def _fine_per_hour(
+    world: World, context: Context, slices: tuple[Slice, ...], purchase: str, region_id: str, currency: str
+) -> int:
+    book = Book(world.all(Price).values())
+    return rate_fine(quantities(slices), purchase, region_id, book, currency, context.now_us)[0]
+
+
 def plan(
     world: World,
     context: Context,
     caller: Caller,
     document: Mapping[str, object],
-    *,
-    project: str | None = None,
-    env: Mapping[str, str] | None = None,
+    **more: Unpack[Asked],
 ) -> dict[str, Any]:
     """What would become of a request: whether it would start now and where, or why not; what it would cost.
 
@@ -160,7 +166,7 @@ def plan(
     or "be_refused".
     """
     try:
-        home, spec = prepare(world, context, caller, document, project=project, env=env)
+        home, spec = prepare(world, context, caller, document, **more)
         after = dependencies(world, context, home, spec)
     except CallerError as error:
         if error.status in (401, 403, 404) and error.code != "quota_exceeded":
@@ -176,13 +182,12 @@ def plan(
     organization: Organization = world.all(Organization)[home.organization_id]
     slices = verdict.slices or _slices_when_empty(world, bucket)
     region_id = _region_of(world, slices)
-    buyer = Buyer(organization.id, organization.currency, region_id, spec.purchase)
-    rise = slope(quantities(slices), buyer, context.spending.book, context.now_us)
+    fine = _fine_per_hour(world, context, slices, spec.purchase, region_id, organization.currency)
     answer: dict[str, Any] = {
         "would": "start" if verdict.slices is not None else "wait",
         "currency": organization.currency,
-        "per_hour_nano": -(-rise * HOUR_US // WHOLE),
-        "most_nano": None if spec.max_duration_us is None else -(-rise * spec.max_duration_us // WHOLE),
+        "per_hour_nano": -(-fine // FINE),
+        "most_nano": None if spec.max_duration_us is None else -(-fine * spec.max_duration_us // (FINE * HOUR_US)),
     }
     if draft.state == JobState.PENDING:
         text = of_job(draft)

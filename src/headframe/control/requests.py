@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from headframe.base.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from headframe.base.money import plain
@@ -14,9 +14,9 @@ from headframe.control.reservations import reserved_for
 from headframe.control.world import World
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.metering.meter import quantities
-from headframe.control.spending import book_of
-from headframe.pricing.book import Buyer
+from headframe.pricing.book import Book
 from headframe.pricing.rate import least_nano
+from headframe.pricing.records import Price
 from headframe.scheduling.explain import refuse_impossible
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings, binding
@@ -28,16 +28,22 @@ from headframe.workloads.records import Dataset
 from headframe.workloads.spec import Spec
 
 
+class Asked(TypedDict, total=False):
+    """What may stand beside a job document: the project that it is for, and values for its environment."""
+
+    project: str | None
+    env: Mapping[str, str] | None
+
+
 def prepare(
     world: World,
     context: Context,
     caller: Caller,
     document: Mapping[str, object],
-    *,
-    project: str | None,
-    env: Mapping[str, str] | None,
+    **more: Unpack[Asked],
 ) -> tuple[Project, Spec]:
     """The project and the request of a document. Raises what is wrong with it."""
+    project, env = more.get("project"), more.get("env")
     home = find_project(world, context, caller, project or _text(document.get("project")))
     caller.need(Permission.JOBS_WRITE, home.organization_id, home.id)
     if home.archived:
@@ -148,8 +154,8 @@ def _check_budget(world: World, home: Project, spec: Spec, want: Want, now_us: i
         )  # fmt: skip
     slices = fit(world.derived.capacity.emptied(), want)
     assert slices is not None, "what could not fit has been refused before"
-    buyer = Buyer(home.organization_id, currency, "*", spec.purchase)
-    needed = least_nano(quantities(slices), buyer, book_of(world), now_us)
+    book = Book(world.all(Price).values())
+    needed = least_nano(quantities(slices), spec.purchase, "*", book, currency, now_us)
     if needed > spec.budget_nano:
         raise Invalid(
             f"budget is {plain(spec.budget_nano, currency)} {currency}, but the least charge for this request is "
