@@ -1,0 +1,99 @@
+"""Moving jobs that can return to a checkpoint, so that a waiting gang fits: only where it gains more than it costs.
+
+What is free may suffice for a gang and yet lie scattered. A few jobs that go on elsewhere make one whole place of it.
+Each move throws away the work since the last checkpoint and costs a start, so it is made only when the gang's wait that
+it saves is worth more, by a margin; a job is moved at most twice an hour. Off unless the cloud's rules say `moves`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from headframe.base.quantities import HOUR_US, MINUTE_US, format_span
+from headframe.fleet.records import Slice
+from headframe.jobs.records import Job
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.elastic import MARGIN, Found, Runner
+from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.plan import MakeWay
+from headframe.scheduling.queue import Bucket
+
+STAY_US = 30 * MINUTE_US  # a job stays where it is for so long: at most two moves an hour
+MOST = 4  # jobs that move for one
+TRIES = 32  # sets of jobs that are tried for one
+
+
+def make_one_place(
+    room: Capacity, bucket: Bucket, job: Job, waits_us: int, runners: Iterable[Runner], gone: Iterable[str] = ()
+) -> Found | None:
+    """A place for a waiting job, made by moving others whole to what is free elsewhere.
+
+    `room` is what any job may take, however long it runs; `waits_us` how long the job would wait otherwise. Jobs of a
+    node are tried together, of the nodes with the least to lose first; the place must hold the waiting job, and what is
+    left must hold all who move, each in its own size.
+    """
+    leaving = set(gone)  # only asked
+    able = [one for one in runners if one.ran_us >= STAY_US and one.job.id not in leaving]
+    for tried in islice(_sets(able), TRIES):
+        trial = room.scratch()
+        for one in tried:
+            trial.release(one.allocation.slices)
+        slices = fit(trial, bucket.want)
+        if slices is None:
+            continue
+        nodes = {part.node_id for part in slices}  # only asked
+        movers = [one for one in tried if any(part.node_id in nodes for part in one.allocation.slices)]
+        for one in tried:
+            if one not in movers:
+                trial.hold(one.allocation.slices)
+        if movers and _fit_elsewhere(trial, slices, movers) and _worth(slices, waits_us, movers):
+            return _told(job, slices, movers)
+    return None
+
+
+def _sets(able: Sequence[Runner]) -> Iterator[list[Runner]]:
+    """Sets of at most `MOST` jobs: those of one node, the cheapest node first, then with those of the next nodes."""
+    by_node: dict[str, list[Runner]] = {}
+    for one in sorted(able, key=lambda one: one.job.id):
+        for node_id in dict.fromkeys(part.node_id for part in one.allocation.slices):
+            by_node.setdefault(node_id, []).append(one)
+    order = sorted(by_node, key=lambda node_id: (sum(one.cost for one in by_node[node_id]), node_id))
+    for first in range(len(order)):
+        tried: list[Runner] = []
+        for node_id in order[first:]:
+            tried += [one for one in by_node[node_id] if one not in tried]
+            if len(tried) > MOST:
+                break
+            yield list(tried)
+
+
+def _fit_elsewhere(trial: Capacity, slices: tuple[Slice, ...], movers: Sequence[Runner]) -> bool:
+    """Whether all who move find room beside the new job, each in its own size."""
+    beside = trial.scratch()
+    beside.hold(slices)
+    for one in movers:
+        place = fit(beside, replace(Want.of(one.job.spec), nodes_min=one.size, nodes_max=one.size))
+        if place is None:
+            return False
+        beside.hold(place)
+    return True
+
+
+def _worth(slices: tuple[Slice, ...], waits_us: int, movers: Sequence[Runner]) -> bool:
+    gpu = sum(share.milli for part in slices for share in part.shares)
+    weight = gpu or max(sum(part.cpu_milli for part in slices) // 10, 1)
+    return weight * min(waits_us, HOUR_US) >= MARGIN * sum(one.cost for one in movers)
+
+
+def _told(job: Job, slices: tuple[Slice, ...], movers: Sequence[Runner]) -> Found:
+    stops = []
+    for one in movers:
+        same = one.job.organization_id == job.organization_id
+        whom = f"job {job.name} ({job.id})" if same else "a job of another organization"
+        text = f"It goes on elsewhere, from its checkpoint {format_span(one.lost_us)} ago, so that {whom} fits."
+        warn_us = one.job.spec.warn_before_stop_us
+        stops.append(MakeWay(one.job.id, one.allocation.id, job.id, "move", text, warn_us))
+    count = f"{len(movers)} job{'s move' if len(movers) > 1 else ' moves'}"
+    return Found(slices, tuple(stops), f"{count} elsewhere for it. Its place is kept until then.")
