@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from headframe.jobs.records import Attempt, Job
 from headframe.scheduling.agenda import Agenda
 from headframe.scheduling.borrowing import Borrowing, Shortage
 from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.elastic import Runner
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
 from headframe.scheduling.order import DEFAULT, ORDERS, RULES, Facts, Order, Rules
@@ -33,7 +34,7 @@ class Snapshot:
     `short` why a limit on money does not cover what these slices cost at least, or "". `order` is who comes first;
     `agenda` knows what is promised for later. `holders` are those who hold something (None: nobody is ever stopped),
     `attempts` theirs by allocation; `claims` the places that are kept while others make way, by job; `leaving` who
-    makes way (by job), and for whom.
+    makes way (by job), and for whom; `runners` gives the running jobs that can go on elsewhere or in another size.
     """
 
     capacity: Capacity
@@ -57,6 +58,7 @@ class Snapshot:
     claims: Mapping[str, Slices] = field(default_factory=dict)
     leaving: Mapping[str, str] = field(default_factory=dict)
     remaining: Callable[[Job], int | None] = lambda job: job.spec.max_duration_us
+    runners: Callable[[], Sequence[Runner]] = tuple
 
     def key(self, bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
         """Where a waiting job stands in the order."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from headframe.base.quantities import HOUR_US
 from headframe.fleet.records import Allocation, Slice
 from headframe.jobs.records import Job
+from headframe.scheduling.backfill import NEVER_US
 from headframe.scheduling.borrowing import Borrowing, Owners
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.judge import Snapshot, least, seek
+from headframe.scheduling.defrag import make_one_place
+from headframe.scheduling.elastic import Found, Runner, shrink
+from headframe.scheduling.judge import Snapshot, least, seek, within
 from headframe.scheduling.limits import needs
 from headframe.scheduling.plan import MakeWay
 from headframe.scheduling.preempt import (
@@ -23,6 +27,8 @@ from headframe.scheduling.preempt import (
     cheapest,
 )
 from headframe.scheduling.queue import CLASS_RANK, CLASSES, Bucket
+
+REARRANGEMENTS = 4  # waiting jobs of one pass for which it is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,9 @@ class Room:
         self._by_rank: dict[int, list[Victim]] = {}
         self._gone: dict[str, None] = {}  # allocations that make way by this pass
         self._owing: Borrowing | None = None
+        self._runners: Sequence[Runner] | None = None
+        self._away: dict[str, None] = {}  # jobs that come back smaller, or elsewhere
+        self._rearrangements = REARRANGEMENTS
 
     @property
     def owing(self) -> Borrowing | None:
@@ -93,6 +102,32 @@ class Room:
             if simple:
                 self._by_rank[bucket.rank] = found
         return found
+
+    def rearrange(self, bucket: Bucket, job: Job) -> Found | None:
+        """Room by jobs that come back smaller, or, where the rules say so, elsewhere: nobody loses more than a start."""
+        snapshot, agenda = self.snapshot, self.snapshot.agenda
+        if agenda is None or bucket.reservation is not None or self._rearrangements <= 0:
+            return None
+        if self._runners is None:
+            self._runners = snapshot.runners()
+        if not self._runners or within(snapshot, bucket, least(bucket.want)) is not None:
+            return None
+        self._rearrangements -= 1
+        room = agenda.outlook.room(NEVER_US, NEVER_US)
+        found = shrink(room, bucket, job, self._runners, self._away)
+        if found is None and snapshot.rules.moves:
+            told = agenda.search(bucket, job)
+            waits_us = told.start_us - snapshot.now_us if told is not None else HOUR_US
+            found = make_one_place(room, bucket, job, waits_us, self._runners, self._away)
+        if found is None or within(snapshot, bucket, needs(found.slices)) is not None:
+            return None
+        return found
+
+    def leave(self, stops: tuple[MakeWay, ...]) -> None:
+        """These end, to come back otherwise: nobody else may ask it of them in this pass."""
+        for one in stops:
+            self._gone[one.allocation_id] = None
+            self._away[one.job_id] = None
 
     def settle(self, bucket: Bucket, made: Made) -> None:
         """These make way: for the rest of the pass they are on their way out."""

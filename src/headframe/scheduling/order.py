@@ -122,7 +122,8 @@ class Rules:
 
     What was used is half forgotten after `half_life_us`. After `patience_us` a waiting job counts as of the highest
     priority. A running job makes way for another one's turn after `quantum_us` at the earliest. `by_priority`: a
-    higher priority may stop a lower one of its own class.
+    higher priority may stop a lower one of its own class. `moves`: jobs with checkpoints are moved to make one place of
+    what is free but scattered.
     """
 
     order: str = DEFAULT
@@ -130,6 +131,7 @@ class Rules:
     patience_us: int = DAY_US
     quantum_us: int = HOUR_US
     by_priority: bool = False
+    moves: bool = False
 
 
 RULES = Rules()

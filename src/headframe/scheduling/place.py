@@ -80,6 +80,8 @@ class _Pass:
             return True
         if verdict.reason == "no_capacity":
             self.full.add(same)
+        if verdict.reason == "no_capacity" and self._rearrange(bucket, job):
+            return True
         if verdict.reason in ROOM_REASONS and self._make_room(bucket, job):
             return True
         snapshot.refused[bucket] = verdict.reason
@@ -87,6 +89,17 @@ class _Pass:
             agenda.waits(bucket, job)
         self.held_up = snapshot.order.strict
         return False
+
+    def _rearrange(self, bucket: Bucket, job: Job) -> bool:
+        """Let elastic jobs shrink, or jobs move, before anybody is stopped for good; the place is kept from now on."""
+        found = self.room.rearrange(bucket, job)
+        if found is None or self.snapshot.short(bucket, found.slices):
+            return False
+        self.room.leave(found.stops)
+        self.stops += found.stops
+        self.claims.append(Claim(job, found.slices, found.text))
+        self._hold(bucket, job, found.slices)
+        return True
 
     def _make_room(self, bucket: Bucket, job: Job) -> bool:
         """Let others make way, when that is lawful and certain to be enough; the place is kept from now on."""
