@@ -20,8 +20,8 @@ from headframe.base.quantities import HOUR_US
 from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
-from headframe.control.limits import limit_spending
 from headframe.control.fair_use import fair_use
+from headframe.control.limits import limit_spending
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.reservations import keep_reservations, next_reservation_us
@@ -32,8 +32,8 @@ from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
-from headframe.scheduling.order import Rules
 from headframe.ledger.chain import link
+from headframe.scheduling.order import RULES, Rules
 
 INBOX_LIMIT = 20_000
 RETRY_US = 1_000_000
@@ -63,7 +63,7 @@ class Loop:
         blobs: Blobs,
         now_us: int,
         isolation: str = "preferred",
-        rules: Rules = Rules(),
+        rules: Rules = RULES,
         grace_us: int = 0,
     ) -> None:
         self._store, self._engines, self._ids, self._vault, self._blobs = store, engines, ids, vault, blobs
