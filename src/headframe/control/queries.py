@@ -21,9 +21,8 @@ from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.jobs.family import next_fire_us
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.metering.meter import quantities
-from headframe.pricing.book import Book
-from headframe.pricing.rate import FINE, rate_fine
-from headframe.pricing.records import Price
+from headframe.pricing.book import Buyer
+from headframe.pricing.rate import WHOLE, slope
 from headframe.scheduling.explain import of_job, waiting
 from headframe.scheduling.fit import fit
 from headframe.scheduling.place import judge
@@ -146,13 +145,6 @@ def _ends(world: World) -> dict[str, int]:
     return ends
 
 
-def _fine_per_hour(
-    world: World, context: Context, slices: tuple[Slice, ...], purchase: str, region_id: str, currency: str
-) -> int:
-    book = Book(world.all(Price).values())
-    return rate_fine(quantities(slices), purchase, region_id, book, currency, context.now_us)[0]
-
-
 def plan(
     world: World,
     context: Context,
@@ -182,12 +174,13 @@ def plan(
     organization: Organization = world.all(Organization)[home.organization_id]
     slices = verdict.slices or _slices_when_empty(world, bucket)
     region_id = _region_of(world, slices)
-    fine = _fine_per_hour(world, context, slices, spec.purchase, region_id, organization.currency)
+    buyer = Buyer(organization.id, organization.currency, region_id, spec.purchase)
+    rise = slope(quantities(slices), buyer, context.spending.book, context.now_us)
     answer: dict[str, Any] = {
         "would": "start" if verdict.slices is not None else "wait",
         "currency": organization.currency,
-        "per_hour_nano": -(-fine // FINE),
-        "most_nano": None if spec.max_duration_us is None else -(-fine * spec.max_duration_us // (FINE * HOUR_US)),
+        "per_hour_nano": -(-rise * HOUR_US // WHOLE),
+        "most_nano": None if spec.max_duration_us is None else -(-rise * spec.max_duration_us // WHOLE),
     }
     if draft.state == JobState.PENDING:
         text = of_job(draft)

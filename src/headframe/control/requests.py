@@ -11,12 +11,12 @@ from headframe.base.money import plain
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_project
 from headframe.control.reservations import reserved_for
+from headframe.control.spending import book_of
 from headframe.control.world import World
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.metering.meter import quantities
-from headframe.pricing.book import Book
+from headframe.pricing.book import Buyer
 from headframe.pricing.rate import least_nano
-from headframe.pricing.records import Price
 from headframe.scheduling.explain import refuse_impossible
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings, binding
@@ -154,8 +154,8 @@ def _check_budget(world: World, home: Project, spec: Spec, want: Want, now_us: i
         )  # fmt: skip
     slices = fit(world.derived.capacity.emptied(), want)
     assert slices is not None, "what could not fit has been refused before"
-    book = Book(world.all(Price).values())
-    needed = least_nano(quantities(slices), spec.purchase, "*", book, currency, now_us)
+    buyer = Buyer(home.organization_id, currency, "*", spec.purchase)
+    needed = least_nano(quantities(slices), buyer, book_of(world), now_us)
     if needed > spec.budget_nano:
         raise Invalid(
             f"budget is {plain(spec.budget_nano, currency)} {currency}, but the least charge for this request is "

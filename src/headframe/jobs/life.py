@@ -17,6 +17,10 @@ from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.jobs.states import event, move
 
 DEFAULT_GRACE_US = 10 * SECOND_US
+# What a further attempt knows nothing of.
+FRESH: dict[str, Any] = {
+    "stop_reason": "", "stop_at_us": None, "warned": False, "yields_to": "", "yields_us": None,
+}  # fmt: skip
 BACKOFF_FIRST_US = SECOND_US
 BACKOFF_LIMIT_US = 5 * MINUTE_US
 # Why a job was told to end -> the state it then ends in, and how that is told.
@@ -51,8 +55,9 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
     attempt = Attempt(f"att_{suffix}", job.id, number, allocation.id, now_us)
     nodes = sorted({part.node_id for part in slices})
     moved, told = move(
-        job, JobState.STARTING, "placed", now_us, f"Attempt {number} starts on {', '.join(nodes)}.", attempt=number
-    )
+        job, JobState.STARTING, "placed", now_us, f"Attempt {number} starts on {', '.join(nodes)}.", attempt=number,
+        claim=(),
+    )  # fmt: skip
     held = event(
         job, "allocation_held", now_us, f"It holds {_held(slices)}.",
         allocation=allocation.id, generation=number, purchase=allocation.purchase,
@@ -97,6 +102,7 @@ def _story(this: Try, seen: Observation, now_us: int) -> tuple[Changes, Try]:
         resumed_from=seen.resumed_from or this.attempt.resumed_from,
         cpu_us=max(seen.use.get("cpu_us", 0), this.attempt.cpu_us),
         memory_peak_mib=max(seen.use.get("memory_peak_mib", 0), this.attempt.memory_peak_mib),
+        checkpoint_us=seen.checkpoint_us or this.attempt.checkpoint_us,
     )
     if attempt == this.attempt:
         return NOTHING, this
@@ -156,7 +162,8 @@ def _end(this: Try, outcome: str, detail: str, seen: Observation, now_us: int) -
     why = " It ended through no fault of the job." if faulted else ""
     text = f"What it held is free again.{why}"
     freed = event(job, "allocation_released", at_us, text, allocation=allocation.id, faulted=faulted)
-    moved, told = _after_attempt(job, ended, at_us)
+    ran_us = job.ran_us + (at_us - allocation.running_us if allocation.running_us is not None else 0)
+    moved, told = _after_attempt(replace(job, ran_us=ran_us), ended, at_us)
     return Changes((released, ended, moved), (freed, told))
 
 
@@ -170,6 +177,9 @@ def _after_attempt(job: Job, attempt: Attempt, at_us: int) -> tuple[Job, Event]:
         state, text = STOP_ENDS.get(job.stop_reason, (JobState.STOPPED, f"stopped: {job.stop_reason}"))
         return move(job, state, job.stop_reason, at_us, f"The job was {text}.", exit_code=code, ended_us=at_us)
     retry = job.spec.retry
+    if outcome == "preemption" and outcome in retry.on:
+        text = f"Attempt {attempt.number} made way; the next one follows, at the front of its line."
+        return move(job, JobState.QUEUED, "retry_after_preemption", at_us, text, not_before_us=at_us, **FRESH)
     if outcome in retry.on and job.failures < retry.max:
         # A lost node's job may start elsewhere at once; what failed by itself, or never even ran, would fail again.
         again = outcome == "error" or (outcome == "node_failure" and attempt.running_us is None)
@@ -181,7 +191,7 @@ def _after_attempt(job: Job, attempt: Attempt, at_us: int) -> tuple[Job, Event]:
         state = JobState.PENDING if pause_us else JobState.QUEUED
         return move(
             job, state, f"retry_after_{outcome}", at_us, text, failures=job.failures + 1,
-            not_before_us=at_us + pause_us, stop_reason="", stop_at_us=None, warned=False,
+            not_before_us=at_us + pause_us, **FRESH,
         )  # fmt: skip
     why = "no retries left" if outcome in retry.on else f"retry.on does not name {outcome}"
     text = f"Attempt {attempt.number} failed ({outcome}: {attempt.detail}); {why}."
@@ -190,6 +200,9 @@ def _after_attempt(job: Job, attempt: Attempt, at_us: int) -> tuple[Job, Event]:
 
 def stop(job: Job, allocation: Allocation | None, reason: str, now_us: int, text: str, grace_us: int) -> Changes:
     """Tell a job to end. Without an allocation it ends at once; a second order changes nothing."""
+    if job.state == JobState.STOPPING and job.stop_reason == "preemption" and reason != "preemption":
+        final = replace(job, stop_reason=reason, version=job.version + 1)  # it was to come back: now it does not
+        return Changes((final,), (event(job, "job_stop_ordered", now_us, text),))
     if job.state in ENDED or job.state == JobState.STOPPING:
         return NOTHING
     if allocation is None:
@@ -206,7 +219,15 @@ def deadline_us(job: Job, allocation: Allocation | None) -> int | None:
     """The next moment at which `timed` has something to do for this job, if time alone can bring it."""
     if job.state == JobState.PENDING:
         return job.not_before_us if not job.after else None
-    if job.state != JobState.RUNNING or allocation is None or job.spec.max_duration_us is None:
+    if job.state != JobState.RUNNING or allocation is None:
+        return None
+    due_us = _time_up_us(job, allocation)
+    return due_us if job.yields_us is None else min(job.yields_us, due_us or job.yields_us)
+
+
+def _time_up_us(job: Job, allocation: Allocation) -> int | None:
+    """When its max_duration is up, or the warning of that is due."""
+    if job.spec.max_duration_us is None:
         return None
     end_us = (allocation.running_us or allocation.held_us) + job.spec.max_duration_us
     return end_us if job.warned or not job.spec.warn_before_stop_us else end_us - job.spec.warn_before_stop_us
@@ -217,11 +238,43 @@ def timed(job: Job, allocation: Allocation, now_us: int) -> Changes:
     due_us = deadline_us(job, allocation)
     if due_us is None or now_us < due_us or job.state != JobState.RUNNING:
         return NOTHING
+    if job.yields_us is not None and now_us >= job.yields_us:
+        return stop(job, allocation, "preemption", now_us, "It makes way now.", DEFAULT_GRACE_US)
     if not job.warned and job.spec.warn_before_stop_us:
         return warn(job, allocation, now_us, f"Its max_duration ends in {format_span(job.spec.warn_before_stop_us)}.")
     assert job.spec.max_duration_us is not None
     text = f"Its max_duration of {format_span(job.spec.max_duration_us)} is reached."
     return stop(job, allocation, "max_duration", now_us, text, DEFAULT_GRACE_US)
+
+
+def make_way(job: Job, allocation: Allocation, whom: str, cause: str, warn_us: int, now_us: int, text: str) -> Changes:
+    """A running job makes way for the job `whom`: it is warned, and told to end when `warn_us` are over."""
+    if job.state not in (JobState.STARTING, JobState.RUNNING):
+        return NOTHING
+    told = event(job, "preemption_ordered", now_us, text, cause=cause, attempt=job.attempt, warn_us=warn_us)
+    yielding = replace(job, yields_to=whom)
+    if job.state == JobState.STARTING or not warn_us:
+        return Changes(events=(told,)) + stop(yielding, allocation, "preemption", now_us, text, DEFAULT_GRACE_US)
+    signal = Signal(allocation.id, allocation.generation, job.spec.warn_signal)
+    warned = replace(yielding, yields_us=now_us + warn_us, warned=True, version=job.version + 1)
+    sent = event(job, "job_warned", now_us, f"{job.spec.warn_signal} sent: it ends in {format_span(warn_us)}.")
+    return Changes((warned,), (told, sent), (signal,))
+
+
+def stay(job: Job, now_us: int) -> Changes:
+    """A job that was to make way need not: whoever wanted its place does so no more."""
+    if job.state != JobState.RUNNING or not job.yields_to:
+        return NOTHING
+    kept = replace(job, yields_to="", yields_us=None, warned=False, version=job.version + 1)
+    return Changes((kept,), (event(job, "preemption_revoked", now_us, "It stays: its place is not needed any more."),))
+
+
+def claim(job: Job, slices: tuple[Slice, ...], now_us: int, text: str) -> Changes:
+    """A place is kept for a waiting job while others make way; none (`slices` empty): it is kept no more."""
+    if job.state != JobState.QUEUED or job.claim == slices:
+        return NOTHING
+    kept = replace(job, claim=slices, version=job.version + 1)
+    return Changes((kept,), (event(job, "place_kept" if slices else "place_given_up", now_us, text),))
 
 
 def warn(job: Job, allocation: Allocation, now_us: int, text: str) -> Changes:
