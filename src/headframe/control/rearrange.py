@@ -1,0 +1,69 @@
+"""Running jobs that can go on elsewhere or in another size: which they are, and when elastic ones grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from headframe.base.changes import Changes
+from headframe.base.quantities import MINUTE_US
+from headframe.control.world import World
+from headframe.jobs.life import make_way
+from headframe.jobs.records import Job
+from headframe.scheduling.backfill import NEVER_US
+from headframe.scheduling.elastic import STAY_US, Runner, grow, runner
+from headframe.scheduling.judge import Snapshot, within
+from headframe.scheduling.limits import needs
+from headframe.scheduling.queue import Bucket
+
+REVIEW_US = MINUTE_US  # how often elastic jobs are looked at when what is free has changed
+
+
+def runners(world: World, job_ids: Iterable[str], now_us: int) -> list[Runner]:
+    """Those of some jobs that run and may end at a checkpoint now; by id."""
+    derived = world.derived
+    found = []
+    for job_id in sorted(job_ids):
+        job: Job | None = world.get(Job, job_id)
+        held = derived.held.get(job_id)
+        if job is None or held is None:
+            continue
+        one = runner(job, held, derived.attempt.get(held.id), world.durations.expect(job), now_us)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def growth_due(world: World, now_us: int) -> bool:
+    """Whether it is time to look whether elastic jobs can grow."""
+    due_us = next_growth_us(world)
+    return due_us is not None and due_us <= now_us
+
+
+def next_growth_us(world: World) -> int | None:
+    """When it is time to look whether elastic jobs can grow: soon after anything ended, else now and then."""
+    derived = world.derived
+    for job_id in derived.elastic:
+        job: Job | None = world.get(Job, job_id)
+        held = derived.held.get(job_id)
+        if job is not None and held is not None and len(held.slices) < job.spec.nodes_max:
+            pause_us = REVIEW_US if derived.reviewed_epoch != derived.holders.epoch else STAY_US
+            return derived.reviewed_us + pause_us
+    return None
+
+
+def grow_elastic(world: World, view: Snapshot, now_us: int) -> Iterator[Changes]:
+    """Elastic jobs start again with more nodes, where what is free after a pass is wanted by nobody else.
+
+    A generator: each change is to be applied before the next is asked for.
+    """
+    derived = world.derived
+    if view.agenda is None or not growth_due(world, now_us):
+        return
+    derived.reviewed_us, derived.reviewed_epoch = now_us, derived.holders.epoch
+    wanted = [bucket.want for bucket, reason in view.refused.items() if reason == "no_capacity"]
+    room = view.agenda.outlook.room(NEVER_US, NEVER_US)
+    for one, order in grow(room, runners(world, derived.elastic, now_us), wanted):
+        bucket = Bucket.of(one.job, 0)
+        more = needs(one.allocation.slices[:1])  # one node more, at least, must be within all limits
+        if within(view, bucket, more) is None and not view.blocked(*bucket.owners):
+            yield make_way(one.job, one.allocation, "", order.cause, order.warn_us, now_us, order.text)
