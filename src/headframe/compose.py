@@ -226,8 +226,14 @@ def serve(options: Mapping[str, Any]) -> int:
         _announce(running, listener.getsockname()[1], known)
         gc.collect()
         gc.freeze()  # what start-up made stays: collecting it again and again costs
-        Server(config).run(sockets=[listener])
+        Server(config, _say_why).run(sockets=[listener])
     return 0
+
+
+def _say_why(why: str) -> None:
+    """The last line of a server that stops in good order."""
+    reason = f": {why}" if why else ""
+    print(f"Headframe stops{reason}. Running jobs go on; `headframe serve` takes them up again.", flush=True)
 
 
 def _announce(running: Cloud, port: int, known: bool) -> None:

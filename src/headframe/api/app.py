@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from signal import Signals
 from socket import socket
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -32,11 +34,21 @@ _ABOUT = "An open GPU cloud. Errors are RFC 9457 problem documents with a stable
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends open streams before it waits for answers under way."""
+    """uvicorn's server, which says why it stops, and ends open streams before it waits for answers under way."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[str], None] = lambda why: None) -> None:
+        super().__init__(config)
+        self._stopping, self._why = stopping, ""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal asks for the end."""
+        self._why = f"{Signals(sig).name} received"
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         app = self.config.app
         assert isinstance(app, FastAPI)
+        self._stopping(self._why)
         streams.close_streams(app)
         await super().shutdown(sockets)
 
