@@ -9,6 +9,7 @@ from headframe.base.changes import Changes
 from headframe.base.ports import Ids
 from headframe.control.limits import GRACE_US, StopOrder
 from headframe.control.purse import Purse
+from headframe.control.rearrange import grow_elastic, growth_due, runners
 from headframe.control.spending import Spending
 from headframe.control.timetable import timetable
 from headframe.control.world import World
@@ -109,6 +110,7 @@ def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
         claims=derived.claims,
         leaving=derived.leaving,
         remaining=lambda job: _remaining_us(world, job),
+        runners=lambda: runners(world, derived.returning if world.rules.moves else derived.elastic, now_us),
     )
 
 
@@ -157,7 +159,7 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
     """Place what can be placed: each start is an attempt with its allocation. Whoever has to makes way."""
     yield from _stay(world, now_us)
     world.wake_us = None
-    if not len(world.derived.queue):
+    if not len(world.derived.queue) and not growth_due(world, now_us):
         return
     view = snapshot(world, Purse(world, spending, now_us), now_us)
     plan = place(view)
@@ -177,4 +179,5 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
             yield stop(job, None, "budget_exhausted", now_us, text, 0)
             continue
         yield begin(job, cluster.id, cluster.region_id, slices, now_us)
+    yield from grow_elastic(world, view, now_us)
     yield from _stay(world, now_us)

@@ -14,6 +14,7 @@ from headframe.scheduling.backfill import Shadow
 from headframe.scheduling.borrowing import Borrowing, Tree
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
+from headframe.scheduling.elastic import can_return
 from headframe.scheduling.fit import Want
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.preempt import Holders
@@ -58,6 +59,9 @@ class Derived:
         self.holders = Holders()
         self.claims: dict[str, tuple[Slice, ...]] = {}
         self.leaving: dict[str, str] = {}
+        self.returning: dict[str, None] = {}  # jobs that can go on from a checkpoint, by id
+        self.elastic: dict[str, None] = {}  # those of them that can do so in another size
+        self.reviewed_us, self.reviewed_epoch = 0, -1  # as of when elastic jobs were last looked at
         self._borrowing: Borrowing | None = None
         self._total: dict[str, int] | None = None
         self.timers: list[tuple[int, str]] = []
@@ -193,7 +197,14 @@ class Derived:
                 self._sweep()
 
     def _making_way(self, job_id: str, after: Job | None) -> None:
-        """Whose place is kept, and who leaves one."""
+        """Whose place is kept, who leaves one, and who could go on elsewhere."""
+        if after is not None and after.state in HOLDING and can_return(after.spec):
+            self.returning[job_id] = None
+            if after.spec.nodes_max > after.spec.nodes_min:
+                self.elastic[job_id] = None
+        else:
+            self.returning.pop(job_id, None)
+            self.elastic.pop(job_id, None)
         if after is not None and after.state == JobState.QUEUED and after.claim:
             self.claims[job_id] = after.claim
         else:
