@@ -8,14 +8,35 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from headframe.fleet.records import Slice
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.fit import Want, fit
-from headframe.scheduling.order import Key
+from headframe.scheduling.order import Facts, Key
 
 Slices = tuple[Slice, ...]
+
+
+def drained_us(left: Iterable[tuple[int, int]], gpus: int) -> int:
+    """How soon all could have ended: as the longest alone, or as all work spread over all GPUs, whichever is later.
+
+    `left` is (time left in microseconds, GPUs) of every job; `gpus` is how many there are.
+    """
+    longest_us = work_us = 0
+    for left_us, width in left:
+        longest_us = max(longest_us, left_us)
+        work_us += left_us * width
+    return max(longest_us, -(-work_us // gpus))
+
+
+def no_straggler(facts: Facts, drained_us: int) -> Key:
+    """The least GPU time left first, but before it whoever would else hold up the end of all.
+
+    A job that has as long to run as it takes to clear the whole backlog has to run all the time from now on, or the
+    last end moves; there are few of them, and they are long, so that the short ones hardly notice.
+    """
+    return facts.left_us < drained_us, facts.left_us * facts.width, facts.submitted_us, facts.job_id
 
 
 class Turns:

@@ -6,7 +6,7 @@ on; turns (`turns`), under which running jobs make way; and kinds by price (`thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,13 +20,14 @@ from headframe.scheduling.limits import Holdings
 from headframe.scheduling.order import ORDERS, Facts, Key, Order
 from headframe.scheduling.place import Snapshot, place
 from headframe.scheduling.queue import Queue
-from headframe.scheduling.turns import Turns
+from headframe.scheduling.turns import Turns, drained_us, no_straggler
 from headframe.sim.trace_jobs import MILLION, Fleet
 from headframe.sim.trace_replay import Active, Floor, Policy, Slices
 from headframe.workloads.spec import Spec
 
 QUANTUM_US = HOUR_US
 ROUND_US = 6 * MINUTE_US
+_LAS = ORDERS["least-attained-service"].key
 
 
 class Wants:
@@ -143,13 +144,33 @@ class TakingTurns:
         self._turns.remove(one.job.id)
 
     def decide(self, floor: Floor, now_us: int) -> Mapping[str, Slices]:
-        assert self._wants is not None, "only what has arrived is decided on"
-        for one in floor.running.values():
-            want = self._wants.of(one)
-            assert want is not None, "what holds a place could have one"
-            self._turns.put(one.job.id, want, self._order_key(facts_of(one)))
+        self._reorder(floor.running.values())
         dealt = self._turns.deal(floor.capacity.emptied())
         return self._turns.settle(floor.capacity.emptied(), dealt, floor.held) if self._settle else dealt
+
+    def _reorder(self, jobs: Iterable[Active]) -> None:
+        """Put jobs where they stand by now."""
+        for one in jobs:
+            want = self._wants.of(one) if self._wants else None
+            assert want is not None, "what has arrived could have a place"
+            self._turns.put(one.job.id, want, self._order_key(facts_of(one)))
+
+
+class NoStraggler(TakingTurns):
+    """Turns for the least GPU time left, and for whoever would hold up the end of all."""
+
+    def __init__(self, every_us: int | None = None) -> None:
+        super().__init__(self._key, every_us=every_us)
+        self._drained_us = 0
+
+    def _key(self, facts: Facts) -> Key:
+        return no_straggler(facts, self._drained_us)
+
+    def decide(self, floor: Floor, now_us: int) -> Mapping[str, Slices]:
+        left = ((one.left_us, one.job.gpus) for one in floor.active.values())
+        self._drained_us = drained_us(left, floor.fleet.gpus) - (self.every_us or 0)
+        self._reorder(floor.active.values())
+        return super().decide(floor, now_us)
 
 
 class ByKind:
@@ -206,32 +227,37 @@ class ByKind:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A policy that one can choose by its `meaning`. `knows`: it uses durations."""
+    """A policy that one can choose by its `meaning`. `knows`: it uses durations. `make` takes the length of a round, or
+    None to decide whenever something happens."""
 
     name: str
     meaning: str
-    make: Callable[[], Policy]
+    make: Callable[[int | None], Policy]
     knows: bool = False
 
 
 POLICIES: dict[str, Choice] = {
     choice.name: choice
     for choice in (
-        Choice("fifo", "Strictly by age; nothing overtakes.", lambda: Passes(ORDERS["fifo"])),
-        Choice("fair", "By share, then age; what fits may overtake what does not.", lambda: Passes(ORDERS["fair"])),
-        Choice("sjf", "The shortest first; what runs runs to its end.", lambda: Passes(ORDERS["shortest-first"]), True),
+        Choice("fifo", "Strictly by age; nothing overtakes.", lambda every: Passes(ORDERS["fifo"], every)),
+        Choice("fair", "By share, then age; what fits may overtake what does not.",
+               lambda every: Passes(ORDERS["fair"], every)),
+        Choice("sjf", "The shortest first; what runs runs to its end.",
+               lambda every: Passes(ORDERS["shortest-first"], every), True),
         Choice("srtf", "The least time left first; running jobs make way.",
-               lambda: TakingTurns(ORDERS["shortest-first"].key), True),
+               lambda every: TakingTurns(ORDERS["shortest-first"].key, every_us=every), True),
         Choice("srsf", "The least GPU time left first; running jobs make way.",
-               lambda: TakingTurns(ORDERS["shortest-service"].key), True),
+               lambda every: TakingTurns(ORDERS["shortest-service"].key, every_us=every), True),
         Choice("las", "Who has had the least GPU time first; running jobs take turns.",
-               lambda: TakingTurns(ORDERS["least-attained-service"].key, quantum_us=QUANTUM_US)),
+               lambda every: TakingTurns(_LAS, every_us=every, quantum_us=QUANTUM_US)),
+        Choice("no-straggler", "The least GPU time left first, but before it whoever would hold up the end of all.",
+               NoStraggler, True),
         Choice("by-kind", "The kind that is worth the most above its price; who has had little counts more.",
-               lambda: ByKind("fair")),
+               lambda every: ByKind("fair", every or ROUND_US)),
         Choice("by-kind-shortest", "The same, when durations are known: who has little left counts more.",
-               lambda: ByKind("shortest"), True),
+               lambda every: ByKind("shortest", every or ROUND_US), True),
         Choice("by-kind-longest", "The same for a batch: who has the most left counts more, so that all end early.",
-               lambda: ByKind("longest"), True),
+               lambda every: ByKind("longest", every or ROUND_US), True),
     )
 }  # fmt: skip
 
