@@ -18,8 +18,9 @@ from collections.abc import Callable
 
 _PIECE = 1 << 20
 _MOST_IN_MEMORY = 16 << 20
-# Compressed content can stand for far more than its file; beyond this much of it a file is taken as whole.
-_MOST_UNPACKED = 256 << 30
+# Compressed content can stand for a thousand times its file. What is far beyond what numbers compress to is not unpacked
+# to its end but taken as whole, so that looking costs no more than the bytes on the disk are worth.
+_MOST_RATIO = 64
 
 
 class _TooMuch(Exception):
@@ -76,10 +77,15 @@ def sha256(file: io.BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _most_unpacked(size: int) -> int:
+    """How many bytes of a compressed file of `size` bytes are looked at."""
+    return _PIECE + _MOST_RATIO * size
+
+
 def _zip(file: io.BufferedReader, size: int, thorough: bool) -> str | None:
     try:
         with zipfile.ZipFile(_Sparing(file)) as archive:
-            if thorough and sum(item.file_size for item in archive.infolist()) <= _MOST_UNPACKED:
+            if thorough and sum(item.file_size for item in archive.infolist()) <= _most_unpacked(size):
                 for item in archive.infolist():
                     with archive.open(item) as content:
                         while content.read(_PIECE):
@@ -159,7 +165,7 @@ def _gzip(file: io.BufferedReader, size: int, thorough: bool) -> str | None:
         with gzip.GzipFile(fileobj=file) as content:
             while piece := content.read(_PIECE):
                 unpacked += len(piece)
-                if unpacked > _MOST_UNPACKED:
+                if unpacked > _most_unpacked(size):
                     return None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         return f"a broken archive: {str(error)[:100]}"

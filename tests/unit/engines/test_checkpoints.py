@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from headframe.engines import checkpoints
+from headframe.engines import checkpoint_formats, checkpoints
 
 
 def zipped(**parts: bytes) -> bytes:
@@ -92,6 +92,22 @@ def test_a_flipped_bit_in_an_archive_is_found(tmp_path: Path) -> None:
     said: list[str] = []
     assert checkpoints.choose(tmp_path, said.append) is None
     assert "archive" in said[0]
+
+
+@pytest.mark.parametrize("name", ["bomb.gz", "bomb.npz"])
+def test_what_unpacks_to_a_thousand_times_its_size_is_not_unpacked_to_its_end(tmp_path: Path, name: str) -> None:
+    zeros = bytes(1 << 26)
+    packed = io.BytesIO()
+    if name.endswith("gz"):
+        packed.write(gzip.compress(zeros))
+    else:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("zeros", zeros)
+    content = bytearray(packed.getvalue())
+    content[len(content) // 2] ^= 0xFF  # whoever came so far would find it
+    (tmp_path / name).write_bytes(content)
+    with open(tmp_path / name, "rb") as file:
+        assert checkpoint_formats.fault(file, name, len(content), thorough=True) is None
 
 
 def test_a_sidecar_is_believed(tmp_path: Path) -> None:
