@@ -120,3 +120,18 @@ def test_what_happened_is_told(house: House, mill: dict[str, str]):
     kinds = {event["kind"] for event in house.ok("GET", "/v1/events", mill["owner"])["items"]}
     assert {"organization_created", "member_created", "key_created", "quota_set", "secret_set"} <= kinds
     assert "hunter" not in str(house.ok("GET", "/v1/events"))
+
+
+def test_guarantees_are_set_checked_and_told(house: House, mill: dict[str, str]):
+    gpus = {"gpu_milli": 4000}
+    whole = {"scope": "organization", "scope_id": "mill", "guaranteed": gpus, "borrow": {"gpu_milli": 2000}}
+    made = house.ok("PUT", "/v1/quotas", json={**whole, "weight": 2000})
+    assert (made["guaranteed"], made["borrow"], made["lend"], made["weight"]) == (gpus, {"gpu_milli": 2000}, {}, 2000)
+    project = house.ok("GET", "/v1/projects", mill["owner"])["items"][0]["id"]
+    part = {"scope": "project", "scope_id": project, "guaranteed": {"gpu_milli": 5000}}
+    refused = house.call("PUT", "/v1/quotas", mill["owner"], json=part)
+    assert (refused.status_code, refused.json()["code"]) == (422, "quota_contradiction")
+    circle = house.call("PUT", "/v1/quotas", json={**whole, "parent": "mill"})
+    assert (circle.status_code, circle.json()["code"]) == (422, "quota_cycle")
+    for wrong in ({"tpu_milli": 1}, {"gpu_milli": -1}, {"gpu_milli": 1.5}, {"gpu_milli": 1 << 60}, [], "gpu=8"):
+        assert house.call("PUT", "/v1/quotas", json={**whole, "guaranteed": wrong}).status_code == 422

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import Field
@@ -64,13 +64,26 @@ class NewKey(Body):
     expires_in: Text | None = None  # such as 30d
 
 
+Amounts = dict[Literal["gpu_milli", "cpu_milli", "memory_mib"], Count]
+
+
 class QuotaEdit(Body):
+    """Limits, and what is guaranteed, borrowed at most and lent at most, by meter; `weight` in thousandths.
+
+    `parent` is the organization that an organization borrows under.
+    """
+
     scope: Annotated[Scope, Field(strict=False)]
     scope_id: Text | None = None
     gpu_milli: Count | None = None
     cpu_milli: Count | None = None
     memory_mib: Count | None = None
     jobs: Count | None = None
+    guaranteed: Amounts = {}
+    borrow: Amounts = {}
+    lend: Amounts = {}
+    weight: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    parent: Text | None = None
 
 
 class SecretEdit(Body):
@@ -220,7 +233,7 @@ def quotas(call: Authenticated, organization: Named = None, limit: Limit = 100, 
 
 @router.put("/quotas", response_model=shape(Quota))
 def put_quota(call: Authenticated, body: QuotaEdit) -> Response:
-    """Set what a scope may hold at once; a limit that is absent or null is none."""
+    """Set what a scope may hold at once, and what is guaranteed to it; a limit that is absent or null is none."""
     return call.run(access.put_quota, version=call.version, **dict(body))
 
 

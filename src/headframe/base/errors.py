@@ -147,6 +147,18 @@ class TooManyFailures(CallerError):
     status = 429
 
 
+class QuotaCycle(Invalid):
+    """Organizations would borrow under one another in a circle."""
+
+    code = "quota_cycle"
+
+
+class QuotaContradiction(Invalid):
+    """Parts of a quota, or quotas of parts and whole, do not agree."""
+
+    code = "quota_contradiction"
+
+
 class QuotaExceeded(CallerError):
     code = "quota_exceeded"
     status = 403

@@ -21,7 +21,12 @@ QUOTAS = (
         "MEMORY", lambda row: _limit("" if row["memory_mib"] is None else format_mib(row["memory_mib"])), right=True
     ),
     Column("JOBS", lambda row: _limit("" if row["jobs"] is None else str(row["jobs"])), right=True),
+    Column("GUARANTEED", lambda row: _amounts(row["guaranteed"], "")),
+    Column("BORROWS", lambda row: _amounts(row["borrow"], "any")),
+    Column("LENDS", lambda row: _amounts(row["lend"], "all")),
+    Column("WEIGHT", lambda row: f"{row['weight'] / 1000:g}", right=True),
 )
+NAMES = {"gpu": "gpu_milli", "cpu": "cpu_milli", "memory": "memory_mib"}
 SECRETS = (
     Column("SECRET", lambda row: row["name"], whole=True),
     Column("PROJECT", lambda row: row["project_id"]),
@@ -36,6 +41,38 @@ def _quotas(known: Names) -> tuple[Column, ...]:
 
 def _limit(text: str) -> str:
     return text or "no limit"
+
+
+def _amounts(amounts: dict[str, int], otherwise: str) -> str:
+    """`gpu=8,memory=512 GiB`."""
+    told = (
+        f"{name}={format_mib(amounts[meter]) if name == 'memory' else format(amounts[meter] / 1000, 'g')}"
+        for name, meter in NAMES.items()
+        if meter in amounts
+    )
+    return ",".join(told) or otherwise
+
+
+def _read_amounts(text: str | None, option: str) -> dict[str, int]:
+    """Read `gpu=8,cpu=64,memory=512GB` into amounts by meter."""
+    from headframe.base.quantities import parse_mib
+
+    amounts: dict[str, int] = {}
+    for word in text.split(",") if text else ():
+        name, _, value = word.strip().partition("=")
+        if name not in NAMES or NAMES[name] in amounts:
+            raise click.UsageError(f"{option} {word.strip()!r}: write gpu=8,cpu=64,memory=512GB, each at most once.")
+        if name == "memory":
+            amounts[NAMES[name]] = 0 if value == "0" else parse_mib(value, field=option)
+            continue
+        try:
+            amount = float(value)
+        except ValueError:
+            amount = -1.0
+        if not 0 <= amount < 1 << 40:
+            raise click.UsageError(f"{option} {word.strip()!r}: {value!r} is not a number from 0 on.")
+        amounts[NAMES[name]] = round(amount * 1000)
+    return amounts
 
 
 def scope_of(session: Session, organization: str | None, project: str | None, member: str | None) -> dict[str, Any]:
@@ -55,7 +92,7 @@ def scope_of(session: Session, organization: str | None, project: str | None, me
 
 @group("headframe quotas", "headframe quotas set --project research --gpu 16 --jobs 100")
 def quotas() -> None:
-    """Quotas: the most that may be held at one moment."""
+    """Quotas: the most that may be held at one moment, and what is guaranteed."""
 
 
 @part(quotas, "list", "headframe quotas list")
@@ -77,6 +114,11 @@ def list_quotas(session: Session, organization: str | None) -> None:
 @click.option("--cpu", type=click.FloatRange(0), help="CPU cores.")
 @click.option("--memory", metavar="SIZE", help="Memory, such as 512GB.")
 @click.option("--jobs", type=click.IntRange(0), help="Jobs that have not ended.")
+@click.option("--guaranteed", metavar="AMOUNTS", help="What is its own, such as gpu=8,cpu=64,memory=512GB.")
+@click.option("--borrow", metavar="AMOUNTS", help="The most that it borrows beyond that [default: any amount].")
+@click.option("--lend", metavar="AMOUNTS", help="The most of its own that others borrow [default: all].")
+@click.option("--weight", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Of its fair share.")
+@click.option("--parent", metavar="NAME", help="The organization that this organization borrows under.")
 @common
 def set_quota(
     session: Session,
@@ -87,8 +129,13 @@ def set_quota(
     cpu: float | None,
     memory: str | None,
     jobs: int | None,
+    guaranteed: str | None,
+    borrow: str | None,
+    lend: str | None,
+    weight: float,
+    parent: str | None,
 ) -> None:
-    """Set a quota; a limit that is not named is taken away."""
+    """Set a quota; what is not named is taken away."""
     from headframe.base.quantities import parse_mib
 
     row = session.client.set_quota(
@@ -96,6 +143,11 @@ def set_quota(
         cpu_milli=None if cpu is None else round(cpu * 1000),
         memory_mib=None if memory is None else parse_mib(memory, field="--memory"),
         jobs=jobs,
+        guaranteed=_read_amounts(guaranteed, "--guaranteed"),
+        borrow=_read_amounts(borrow, "--borrow"),
+        lend=_read_amounts(lend, "--lend"),
+        weight=round(weight * 1000),
+        parent=parent,
         **scope_of(session, organization, project, member),
     )
     if session.json or session.quiet:

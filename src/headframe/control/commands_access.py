@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from headframe.control.queries_tenancy import find_organization, find_project, n
 from headframe.control.world import World
 from headframe.tenants.keys import key_text, secret_hash
 from headframe.tenants.names import label, secret_name, slug
+from headframe.tenants.quotas import check_quota
 from headframe.tenants.records import Key, Member, Project, Quota, Role, Scope, Secret
 from headframe.tenants.roles import Caller, Permission
 from headframe.workloads.records import Dataset
@@ -87,10 +89,19 @@ def put_quota(
     cpu_milli: int | None = None,
     memory_mib: int | None = None,
     jobs: int | None = None,
+    guaranteed: Mapping[str, int] | None = None,
+    borrow: Mapping[str, int] | None = None,
+    lend: Mapping[str, int] | None = None,
+    weight: int = 1000,
+    parent: str | None = None,
     version: int | None = None,
 ) -> tuple[Changes, Quota]:
-    """Set what a scope may hold at once; None takes a limit away. An organization's own is set by the operator."""
+    """Set what a scope may hold at once; None takes a limit away. An organization's own is set by the operator.
+
+    Raises `QuotaContradiction` and `QuotaCycle` when it cannot stand beside the other quotas.
+    """
     organization_id, scope_id = scope_place(world, context, caller, scope, scope_id)
+    above = find_organization(world, context, caller, parent).id if parent else ""
     old = next((each for each in world.all(Quota).values() if each.scope is scope and each.scope_id == scope_id), None)
     expect(old, version)
     quota = Quota(
@@ -102,8 +113,14 @@ def put_quota(
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,
         jobs=jobs,
+        guaranteed=dict(sorted((guaranteed or {}).items())),
+        borrow=dict(sorted((borrow or {}).items())),
+        lend=dict(sorted((lend or {}).items())),
+        weight=weight,
+        parent_id=above,
         version=old.version if old else 1,
     )
+    check_quota(quota, world.derived.quotas)
     if quota == old:
         return NOTHING, quota
     quota = replace(quota, version=quota.version + 1) if old else quota
