@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 _PIECE = 1 << 20
 _MOST_IN_MEMORY = 16 << 20
-# Compressed content can stand for a thousand times its file. What is far beyond what numbers compress to is not unpacked
-# to its end but taken as whole, so that looking costs no more than the bytes on the disk are worth.
+# Compressed content can stand for a thousand times its file. What is far beyond what numbers compress to is taken as
+# whole without being unpacked to its end: looking costs no more than the bytes on the disk are worth.
 _MOST_RATIO = 64
 
 
