@@ -7,7 +7,9 @@ For simulations and tests. A job's `run` line is its script: attempts apart by `
 means that the first attempt prepares for three seconds, runs for forty and ends with exit code 1, and that every later
 one runs for twenty and succeeds. Other steps: `fail job`, `fail node`, `fail engine` (cannot be started, and by whose
 fault), `on-stop 0` (the exit code after the stop signal, 143 unless said), `stubborn` (ignores the stop signal until it
-is killed). Anything else is skipped, so that every job has a script: one second, exit code 0.
+is killed), `checkpoint 5m` (writes one so often, and when it is warned; later attempts go on from the newest) and
+`scales` (what it runs is for its least number of nodes; on twice as many it takes half the time). Anything else is
+skipped, so that every job has a script: one second, exit code 0.
 
 The engine notes in `violations` what no correct caller makes it do: two attempts of one job at once, a device given out
 twice, a start of what has been forgotten.
@@ -39,6 +41,8 @@ class Script:
     on_stop: int = 143
     stubborn: bool = False
     fails: str = ""  # "job", "node" or "engine": cannot be started, by whose fault
+    checkpoint_us: int = 0  # 0: none
+    scales: bool = False
 
 
 def parse_script(run: str, attempt: int) -> Script:
@@ -53,6 +57,8 @@ def parse_script(run: str, attempt: int) -> Script:
                 script = replace(script, prepare_us=parse_span_us(value, field="prepare"))
             elif word == "run":
                 script = replace(script, run_us=parse_span_us(value, field="run"))
+            elif word == "checkpoint":
+                script = replace(script, checkpoint_us=max(parse_span_us(value, field="checkpoint"), SECOND_US))
         except Invalid:
             continue
         if word == "exit" and value.isdecimal():
@@ -61,6 +67,8 @@ def parse_script(run: str, attempt: int) -> Script:
             script = replace(script, on_stop=int(value) % 256)
         elif word == "stubborn":
             script = replace(script, stubborn=True)
+        elif word == "scales":
+            script = replace(script, scales=True)
         elif word == "fail" and value in ("job", "node", "engine"):
             script = replace(script, fails=value)
     return script
@@ -97,6 +105,21 @@ class _Run:
     running_us: int | None = None  # machine time
     story: tuple[str, ...] = ()
     signals: list[str] = field(default_factory=list)
+    warned_us: int | None = None  # true time of the last warning, at which it saved
+    resumed_us: int = 0  # the work that it found done
+
+    @property
+    def speed(self) -> tuple[int, int]:
+        """Work done in a stretch of time, as (numerator, denominator)."""
+        least = int(self.launch.work.get("nodes_min", 1))
+        return (len(self.launch.slices), max(least, 1)) if self.script.scales else (1, 1)
+
+    def saved_after_us(self, true_us: int) -> int:
+        """How long it had run at its newest checkpoint, 0 when there is none of this attempt."""
+        if not self.script.checkpoint_us or self.running_us is None:
+            return 0
+        ran_us = true_us - self.started_us
+        return max(ran_us - ran_us % self.script.checkpoint_us, (self.warned_us or 0) - self.started_us, 0)
 
     @property
     def live(self) -> bool:
@@ -133,6 +156,7 @@ class ScriptedEngine:
         self._used: dict[str, int] = {}  # thousandths and MiB that live runs hold, by device, node/cpu and node/memory
         self._latest: dict[str, int] = {}  # job -> highest generation ever launched
         self._forgotten: set[str] = set()
+        self._saved: dict[str, int] = {}  # work that a job's checkpoints hold, by job
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._planned = 0
         self._heard_us = 0  # true moment at which the last words sent in order are heard
@@ -161,6 +185,7 @@ class ScriptedEngine:
                     run = self._runs.get(action.allocation_id)
                     if run is not None and run.launch.generation == action.generation:
                         run.signals.append(action.signal)
+                        run.warned_us = self._true_us() if run.seen is Seen.RUNNING else run.warned_us
                 case Forget():
                     self._forget(action)
 
@@ -247,6 +272,7 @@ class ScriptedEngine:
 
     def _observe(self, run: _Run) -> Observation:
         ended = run.seen is Seen.EXITED
+        saved_us = run.saved_after_us(self._true_us()) if run.live else 0
         return Observation(
             allocation_id=run.launch.allocation_id,
             generation=run.launch.generation,
@@ -257,6 +283,8 @@ class ScriptedEngine:
             fault=run.fault,
             detail=run.detail,
             pid=run.pid,
+            resumed_from=f"{run.resumed_us} us" if run.resumed_us else "",
+            checkpoint_us=run.running_us + saved_us if run.running_us is not None and saved_us else None,
             story=run.story,
             use={"cpu_us": 1000, "memory_peak_mib": 10} if ended else {},
         )
@@ -274,6 +302,10 @@ class ScriptedEngine:
     def _move(self, run: _Run, seen: Seen) -> None:
         if seen not in LIVE:
             self._count(run, -1)
+        if run.seen is Seen.RUNNING and run.script.checkpoint_us:
+            faster, slower = run.speed
+            done_us = run.resumed_us + run.saved_after_us(self._true_us()) * faster // slower
+            self._saved[run.launch.job_id] = min(done_us, run.script.run_us)
         run.seen, run.since_us, run.plan = seen, self._stamp_us(), run.plan + 1
         self._push(run)
 
@@ -351,8 +383,11 @@ class ScriptedEngine:
     def _begin(self, run: _Run) -> None:
         run.pid, run.started_us = 1000 + self.launches, self._true_us()
         run.running_us = self._stamp_us()
+        run.resumed_us = self._saved.get(run.launch.job_id, 0) if run.script.checkpoint_us else 0
+        faster, slower = run.speed
+        left_us = -(-(run.script.run_us - run.resumed_us) * slower // faster)
         self._move(run, Seen.RUNNING)
-        self._later(run, run.script.run_us, lambda run: self._exit(run, run.script.exit_code))
+        self._later(run, max(left_us, 0), lambda run: self._exit(run, run.script.exit_code))
 
     def _exit(self, run: _Run, code: int) -> None:
         run.exit_code = code
