@@ -32,9 +32,6 @@ from headframe.sim.clock import SeededRng
 from headframe.workloads.spec import Gpus, Resources, Spec
 from headframe.yardsticks import fgd
 
-sys.path.insert(0, str(Path(__file__).parent))
-import scheduling_loop
-
 PARTS = ("cycles", "packing", "loop", "trace")
 TRACE_JOBS = 100_000
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
@@ -232,6 +229,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    sys.path.insert(0, str(Path(__file__).parent))
     found: dict[str, Any] = {}
     parts = options.only or PARTS
     if "cycles" in parts:
@@ -254,9 +252,13 @@ def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[st
         found["fgd_list"] = "published" if options.data else "made up; --data names the published one"
         found["fgd_default_seconds"] = round(packing_seconds(options.data), 2)
     if "loop" in parts:
+        import scheduling_loop
+
         tell("loop")
         found.update(scheduling_loop.both())
     if "trace" in parts:
+        import scheduling_loop
+
         tell("trace")
         found["trace_100k_seconds"] = round(scheduling_loop.trace_seconds(TRACE_JOBS), 1)
     return found

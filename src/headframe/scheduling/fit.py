@@ -19,7 +19,7 @@ from headframe.workloads.spec import Gpus, Resources, Spec
 Counts = NDArray[np.int64]
 _FREE_UNIT = 1 << 40  # above any sum of free thousandths of GPUs in a domain
 
-__all__ = ["Counts", "Want", "concrete", "fit", "suitable", "tasks_of", "tasks_per_node"]
+__all__ = ["Counts", "Want", "concrete", "fit", "fit_on", "suitable", "tasks_of", "tasks_per_node"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,14 @@ def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
         row, slot = best(capacity, one)
         if row >= 0:
             return tuple(_slices(capacity, one, row, 1, 0, slot))
+    return None
+
+
+def fit_on(capacity: Capacity, want: Want, row: int) -> tuple[Slice, ...] | None:
+    """Slices for a gang of one task on this very node, or None."""
+    for one in tasks_of(capacity, want):
+        if tasks.tasks_on(capacity, one, np.array([row]))[0]:
+            return tuple(_slices(capacity, one, row, 1, 0))
     return None
 
 
