@@ -137,6 +137,9 @@ class Client:
     def set_budget(self, **fields: Any) -> Row:
         return _row(self.wire.call("PUT", "/v1/budgets", body=_present(fields)))
 
+    def remove_budget(self, **query: Any) -> Row:
+        return _row(self.wire.call("DELETE", "/v1/budgets", query=query))
+
     def secrets(self, project: str | None = None) -> list[Row]:
         """Names and dates; values never come back."""
         return self.all("/v1/secrets", project=project)

@@ -72,6 +72,7 @@ TABLE = {
     "POST /v1/credits": "----0+--",
     "GET /v1/budgets": "++++0+-+",
     "PUT /v1/budgets": "++--0+-0",
+    "DELETE /v1/budgets": "++--0+-0",
     "GET /v1/invoices": "++--0+--",
     "GET /v1/invoices/draft": "++--0+--",
     "GET /v1/invoices/{invoice_id}": "++--0+--",
@@ -139,6 +140,9 @@ class Town:
             name = self.fresh("gone")
             house.ok("PUT", f"/v1/secrets/{name}", json={"value": "v"}, **in_project)
             path, more = path.replace("{name}", name), in_project
+        if route == "DELETE /v1/budgets":
+            house.ok("PUT", path, json={"scope": "project", "scope_id": project, "amount": "900 USD"})
+            more = {"params": {"scope": "project", "scope_id": project}}
         if path.endswith("/stop"):
             job = house.submit(self.keys["owner"], project=project)
             path = path.replace("{job}", job["id"])

@@ -60,6 +60,20 @@ def test_a_budget_is_kept_by_version_and_shows_what_is_spent(house: House) -> No
     assert (state["budget"]["amount_nano"], state["spent_nano"]) == (50_000_000_000, 0)
 
 
+def test_a_removed_budget_stops_nobody_and_another_may_follow(house: House) -> None:
+    admin = house.member(house.organization("dyers-guild")["id"], "admin")
+    house.ok("PUT", "/v1/budgets", admin, json={"amount": "0.01 USD"})
+    job = house.submit(admin, spec={"resources": {"gpu": "H100:1"}})
+    assert house.ok("GET", f"/v1/jobs/{job['id']}/story", admin)["waiting"]["reason"] == "budget_exhausted"
+    assert house.ok("DELETE", "/v1/budgets", admin)["removed"]
+    assert house.ok("GET", "/v1/budgets", admin)["items"] == []
+    wait_for(lambda: house.ok("GET", f"/v1/jobs/{job['id']}", admin)["state"] == "running")
+    house.ok("POST", f"/v1/jobs/{job['id']}/stop", admin)
+    assert house.call("DELETE", "/v1/budgets", admin).status_code == 404
+    made = house.call("PUT", "/v1/budgets", admin, json={"amount": "7 USD"})
+    assert made.headers["etag"] == '"1"'
+
+
 def test_a_job_over_its_budget_is_stopped(house: House) -> None:
     priced(house)
     home = house.organization("dyers")["id"]

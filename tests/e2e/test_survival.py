@@ -144,6 +144,15 @@ def test_a_hundred_jobs_run_once_each_while_everything_is_killed_at_random(serve
     check_books(running)
 
 
+def test_a_server_that_is_stopped_says_why(serve: Serve) -> None:
+    running = serve()
+    assert running.server is not None
+    running.client().whoami()
+    running.server.terminate()
+    running.server.wait(30)
+    assert running.log.read_text().splitlines()[-1].startswith("Headframe stops: SIGTERM received. Running jobs go on")
+
+
 def test_a_second_server_and_a_taken_port_are_refused_with_a_reason(serve: Serve) -> None:
     running = serve()
 

@@ -136,6 +136,12 @@ def put_budget(call: Authenticated, body: BudgetEdit) -> Response:
     return call.run(commands.put_budget, version=call.version, **dict(body))
 
 
+@router.delete("/budgets", response_model=shape(Budget))
+def remove_budget(call: Authenticated, scope: Scope = Scope.ORGANIZATION, scope_id: Named = None) -> Response:
+    """Take the budget of an organization, project or member away."""
+    return call.run(commands.remove_budget, scope=scope, scope_id=scope_id, version=call.version)
+
+
 @router.get("/invoices", response_model=page_shape(Invoice))
 def invoices(call: Authenticated, organization: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """The invoices of an organization, oldest first."""

@@ -11,7 +11,7 @@ from headframe.base.quantities import format_span
 from headframe.cli import printing
 from headframe.cli.limits import scope_of
 from headframe.cli.naming import Names
-from headframe.cli.options import Session, command, common, group, part
+from headframe.cli.options import Session, command, common, confirm, group, part
 from headframe.cli.printing import Column
 
 PRICES = (
@@ -178,6 +178,22 @@ def set_budget(
     row = session.client.set_budget(amount=amount, **scope_of(session, organization, project, member), **fields)
     whose = f"{row['scope']} {printing.safe(project or member or organization or Names(session).of(row['scope_id']))}"
     session.done(row, f"The budget of {whose} is {_money(row, row['amount_nano'])} a month.")
+
+
+@part(budget, "remove", "headframe budget remove --project research")
+@click.option("--org", "organization", metavar="NAME", help="That of this organization, or of its project or member.")
+@click.option("--project", metavar="NAME", help="That of this project.")
+@click.option("--member", metavar="NAME", help="That of this member.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@common
+def remove_budget(
+    session: Session, organization: str | None, project: str | None, member: str | None, yes: bool
+) -> None:
+    """Take a budget away: nothing limits any more what is spent in a month."""
+    whose = scope_of(session, organization, project, member)
+    confirm(f"Remove the budget of {project or member or organization or 'this organization'}?", yes)
+    row = session.client.remove_budget(**whose)
+    session.done(row, f"Removed the budget of {row['scope']} {printing.safe(Names(session).of(row['scope_id']))}.")
 
 
 @group("headframe credits", "headframe credits add acme '1000 USD' --note 'order 17'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from headframe.base.changes import NOTHING, Changes, Event
-from headframe.base.errors import Conflict, InsufficientCredit, Invalid
+from headframe.base.errors import Conflict, InsufficientCredit, Invalid, NotFound
 from headframe.base.money import LIMIT_NANO, Money
 from headframe.base.quantities import DAY_US, parse_moment_us, parse_span_us
 from headframe.control.commands_prices import check_meter, read_amount
@@ -167,6 +167,31 @@ def _of_hold(hold: Hold, kind: str, text: str, now_us: int) -> Event:
     return Event(now_us, kind, hold.id, text, hold.organization_id, hold.project_id, detail=detail)
 
 
+def remove_budget(
+    world: World,
+    context: Context,
+    caller: Caller,
+    *,
+    scope: Scope = Scope.ORGANIZATION,
+    scope_id: str | None = None,
+    version: int | None = None,
+) -> tuple[Changes, Budget]:
+    """Take a budget away: nothing limits any more what its scope spends in a month."""
+    house, scope_id = _place(world, context, caller, scope, scope_id)
+    old = _budget_of(world, scope, scope_id)
+    if old is None:
+        raise NotFound(f"This {scope.value} has no budget.", next_step="See `headframe budget`.")
+    expect(old, version)
+    gone = replace(old, removed=True, version=old.version + 1)
+    told = event(context, "budget_removed", gone, f"This {scope.value} has no budget any more.", by=caller)
+    return Changes((gone,), (replace(told, project_id=scope_id if scope is Scope.PROJECT else ""),)), gone
+
+
+def _budget_of(world: World, scope: Scope, scope_id: str) -> Budget | None:
+    budgets = world.all(Budget).values()
+    return next((each for each in budgets if each.scope is scope and each.scope_id == scope_id), None)
+
+
 def put_budget(
     world: World,
     context: Context,
@@ -186,9 +211,7 @@ def put_budget(
         raise Invalid(
             f"warn_percent is {warn_percent}.", field="warn_percent", value=warn_percent, allowed="1 to 100"
         )  # fmt: skip
-    old: Budget | None = next(
-        (each for each in world.all(Budget).values() if each.scope is scope and each.scope_id == scope_id), None
-    )
+    old = _budget_of(world, scope, scope_id)
     expect(old, version)
     budget = Budget(
         id=old.id if old else context.ids.new("bud"),

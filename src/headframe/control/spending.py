@@ -144,8 +144,11 @@ class Spending:
             elif isinstance(row, Transfer):
                 self._transfer(row)
             elif isinstance(row, Budget):
-                self.budgets[row.scope.value, row.scope_id] = row.id
-                self._mark((row.scope.value, row.scope_id))
+                payer = row.scope.value, row.scope_id
+                self.budgets.pop(payer, None)
+                if not row.removed:
+                    self.budgets[payer] = row.id
+                self._mark(payer)
             elif isinstance(row, Organization):
                 self._know_organization(row)
             elif isinstance(row, Closing):

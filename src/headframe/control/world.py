@@ -28,7 +28,7 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Key: None,
     Quota: None,
     FairUse: None,
-    Budget: None,
+    Budget: ("removed", True, (False,)),
     Region: None,
     Cluster: None,
     Node: None,

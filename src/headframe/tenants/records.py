@@ -116,7 +116,10 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Money that a scope may spend in a month (UTC). Warns at `warn_percent`; `at_limit` says what follows at 100."""
+    """Money that a scope may spend in a month (UTC). Warns at `warn_percent`; `at_limit` says what follows at 100.
+
+    One that is `removed` binds nobody; the next budget of its scope is a new one.
+    """
 
     id: str
     organization_id: str
@@ -128,6 +131,7 @@ class Budget:
     at_limit: AtLimit = AtLimit.STOP
     warned_month: str = ""  # the month whose warning has been given
     stopped_month: str = ""
+    removed: bool = False
     version: int = 1
 
 
