@@ -104,7 +104,7 @@ class Room:
         return found
 
     def rearrange(self, bucket: Bucket, job: Job) -> Found | None:
-        """Room by jobs that come back smaller, or, where the rules say so, elsewhere: nobody loses more than a start."""
+        """Room by jobs that come back smaller, or, where the rules say so, elsewhere."""
         snapshot, agenda = self.snapshot, self.snapshot.agenda
         if agenda is None or bucket.reservation is not None or self._rearrangements <= 0:
             return None
