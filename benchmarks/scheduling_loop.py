@@ -9,7 +9,7 @@ from typing import Any
 
 from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_jobs import submit_job
-from headframe.control.commands_money import set_price
+from headframe.control.commands_prices import set_price
 from headframe.control.commands_tenancy import open_cloud
 from headframe.control.loop import Loop
 from headframe.engines.scripted import ScriptedEngine, Temper
@@ -46,7 +46,7 @@ class Town:
         opening = self.run(open_cloud)
         self.owner = Caller(opening.organization.id, opening.member.id, opening.key.id, Role.OWNER, operator=True)
         self.run(open_cluster, Region("reg_1", "north"), Cluster("clu_1", "reg_1", "main", "scripted"))
-        self.run(set_price, self.owner, meter="gpu:H100", per_hour="2 USD")
+        self.run(set_price, self.owner, meter="gpu:H100", amount="2 USD")
         self.pass_time(1_000_000)
         assert len(self.loop.world.all(Node)) == len(nodes)
 

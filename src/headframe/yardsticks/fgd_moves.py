@@ -2,8 +2,8 @@
 
 Two answers, as they are two promises. `moves`: a task that does not fit is given a place by moving others to what is
 free elsewhere; nobody loses anything. `exchange`: if that fails, tasks that hold fewer GPUs in all, but some, give way
-to it and are dropped, as everything that does not fit is in this method. The bound that a clairvoyant would reach chooses whom to
-drop, so it is the second that may be held against it.
+to it and are dropped, as everything that does not fit is in this method. A clairvoyant's bound chooses whom to drop, so
+it is the second answer that may be held against it.
 """
 
 from __future__ import annotations
