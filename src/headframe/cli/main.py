@@ -16,7 +16,7 @@ from headframe.cli.options import SETTINGS
 
 # Which module of this folder holds a command. Read only when that command is run, so that each starts fast.
 COMMANDS: dict[str, dict[str, str]] = {
-    "Server": {"serve": "server", "demo": "server", "migrate": "server", "sim": "server", "bench": "bench",
+    "Server": {"serve": "server", "demo": "server", "migrate": "server", "sim": "sim", "bench": "bench",
                "doctor": "doctor"},
     "Access": {"login": "access", "whoami": "access", "completion": "access"},
     "Jobs": {

@@ -1,4 +1,4 @@
-"""Commands that run a server, the demonstration, the simulator and migrations. They run here, not on a server."""
+"""Commands that run a server, the demonstration and migrations. They run here, not on a server."""
 
 from __future__ import annotations
 
@@ -62,17 +62,6 @@ def demo(**options: Any) -> int:
 def migrate(**options: Any) -> int:
     """Bring the store's tables to this version; `serve` does it by itself."""
     return _code(import_module("headframe.compose").migrate(options))
-
-
-@click.command(
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    epilog="\b\nExample:\n  headframe sim --seed 1 --scenario storm",
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def sim(arguments: tuple[str, ...]) -> int:
-    """Run the simulator: the same loop on a virtual clock, with faults and checkers."""
-    return _code(import_module("headframe.sim.main").main(list(arguments)))
 
 
 def _code(result: object) -> int:

@@ -71,7 +71,8 @@ class Fleet:
 
     def capacity(self, packing: Packing | None = None) -> Capacity:
         """All of it, free."""
-        nodes, devices = [], []
+        nodes: list[Node] = []
+        devices: list[Accelerator] = []
         for group in self.groups:
             for _ in range(group.nodes):
                 name = f"node_{len(nodes):06d}"
