@@ -12,14 +12,15 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from headframe.base.quantities import HOUR_US
+from headframe.base.quantities import HOUR_US, MINUTE_US
 from headframe.jobs.records import Attempt, Job
 
 RUNS = 32  # remembered of each kind
 KINDS = 20_000  # remembered at all; the one that has not run for longest is forgotten first
 ENOUGH = 3  # runs, below which nothing is said
 LONGEST_SHAPE = 80
-GUESS_US = HOUR_US  # of what nobody knows: at least so long, and as long again as it has run
+GUESS_US = HOUR_US  # what nobody knows anything of runs on for so long at least
+OVER_US = MINUTE_US  # and what has passed its estimate, for so long
 _NUMBERS = re.compile(r"[0-9]+")
 
 Kind = tuple[str, str]  # (organization, shape of the name or of the command)
@@ -38,13 +39,17 @@ class Estimate:
     hard_us: int | None = None
 
     def left_us(self, ran_us: int) -> tuple[int, str]:
-        """(how long it still runs after `ran_us`, the source of that): beyond its estimate its bound counts, then a
-        guess."""
-        for length_us, source in ((self.long_us, self.source), (self.hard_us, "max_duration")):
-            if length_us is not None and length_us > ran_us:
-                return length_us - ran_us, source
-        guess_us = max(ran_us, GUESS_US)
-        return (guess_us, "guess") if self.hard_us is None else (0, "max_duration")
+        """(how long it still runs after `ran_us`, the source of that).
+
+        What runs beyond its estimate is taken to run on for as long as it is over it; what nobody knows anything of,
+        for as long as it has run.
+        """
+        if self.long_us is None:
+            return max(ran_us, GUESS_US), "guess"
+        if self.long_us > ran_us:
+            return self.long_us - ran_us, self.source
+        over_us = max(ran_us - self.long_us, OVER_US)
+        return over_us if self.hard_us is None else min(over_us, max(self.hard_us - ran_us, 0)), self.source
 
 
 UNKNOWN = Estimate()

@@ -57,6 +57,7 @@ def test_what_earlier_runs_took_counts_where_nobody_promised_anything(cloud: Sma
 def test_a_gang_is_not_starved_by_single_jobs_of_which_nobody_knows_how_long_they_run(cloud: SmallCloud) -> None:
     for _ in range(4):
         cloud.submit("run 20m; exit 0")
+        cloud.go(5 * MINUTE_US)
     gang = cloud.submit("run 10m; exit 0", nodes=2, resources=BOTH)
     for _ in range(40):
         cloud.go(5 * MINUTE_US)

@@ -73,6 +73,7 @@ def test_new_runs_replace_old_ones_and_memory_is_bounded(monkeypatch) -> None:  
 def test_what_runs_beyond_its_estimate_is_taken_to_run_on() -> None:
     told = Estimate(MINUTE, 2 * MINUTE, "learned", None)
     assert told.left_us(MINUTE) == (MINUTE, "learned")
-    assert told.left_us(5 * MINUTE) == (durations.GUESS_US, "guess")
-    assert replace(told, hard_us=9 * MINUTE).left_us(5 * MINUTE) == (4 * MINUTE, "max_duration")
+    assert told.left_us(2 * MINUTE) == (MINUTE, "learned"), "a moment late is no reason to expect another hour"
+    assert told.left_us(30 * MINUTE) == (28 * MINUTE, "learned"), "as long again as it is late"
+    assert replace(told, hard_us=9 * MINUTE).left_us(8 * MINUTE) == (MINUTE, "learned")
     assert Estimate().left_us(30 * 60 * MINUTE) == (30 * 60 * MINUTE, "guess"), "as long again as it has run"
