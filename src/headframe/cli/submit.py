@@ -193,7 +193,7 @@ def _tell_events(session: Session, job: str, bar: printing.Bar) -> None:
 
     try:
         for event in session.client.follow_events(after=0, subject=job):
-            if event["reason"]:
+            if event["reason"] and not event["kind"].startswith("allocation_"):
                 bar.clear()
                 printing.note(printing.style(f"· {printing.safe(event['reason'])}", "dim", sys.stderr))
             if event["kind"] == "job_running":

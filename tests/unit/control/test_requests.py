@@ -65,6 +65,9 @@ def test_stopping_is_idempotent(cloud: SmallCloud) -> None:
     assert cloud.stop(job) == cloud.job(job)
     assert len(cloud.events("stop_ordered", job.id)) == 1
     assert cloud.events("stop_ordered", job.id)[0].detail == {"by": cloud.anna.member_id}
+    assert cloud.events("stop_ordered", job.id)[0].reason == "anna told it to stop."
+    assert cloud.events("allocation_held", job.id)[0].reason.startswith("It holds 1 GPU, ")
+    assert all(event.reason for event in cloud.events(subject=job.id))
     cloud.at_rest()
 
 
