@@ -125,6 +125,20 @@ def whoami(call: Authenticated) -> Response:
     return answer(found)
 
 
+def _offer_one(kind: type[Any], place: str, text: str) -> None:
+    """The route of one record of a kind by its id."""
+    name = kind.__name__.lower()
+
+    def one(call: Authenticated, record_id: str = Path(alias=place, max_length=200)) -> Response:
+        return answer(seen(call.control.world, call.caller, kind, record_id, Permission.TENANTS_READ))
+
+    router.get(f"/{name}s/{{{place}}}", response_model=shape(kind), name=name, description=text)(one)  # type: ignore[arg-type]
+
+
+_offer_one(Organization, "organization_id", "One organization.")
+_offer_one(Project, "project_id", "One project.")
+
+
 @router.get("/organizations", response_model=page_shape(Organization))
 def organizations(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """One's own organization; all of them for the operator."""
@@ -139,12 +153,6 @@ def organizations(call: Authenticated, limit: Limit = 100, cursor: Cursor = None
 def create_organization(call: Authenticated, body: NewOrganization) -> Response:
     """A new organization with a default project (operator only)."""
     return call.run(tenancy.create_organization, status=201, **dict(body))
-
-
-@router.get("/organizations/{organization_id}", response_model=shape(Organization))
-def organization(call: Authenticated, organization_id: Id) -> Response:
-    """One organization."""
-    return _one(call, Organization, organization_id)
 
 
 @router.patch("/organizations/{organization_id}", response_model=shape(Organization))
@@ -167,12 +175,6 @@ def projects(call: Authenticated, organization: Named = None, limit: Limit = 100
 def create_project(call: Authenticated, body: NewProject) -> Response:
     """A new project."""
     return call.run(tenancy.create_project, status=201, **dict(body))
-
-
-@router.get("/projects/{project_id}", response_model=shape(Project))
-def project(call: Authenticated, project_id: Id) -> Response:
-    """One project."""
-    return _one(call, Project, project_id)
 
 
 @router.patch("/projects/{project_id}", response_model=shape(Project))
@@ -255,10 +257,6 @@ def put_secret(call: Authenticated, name: Id, body: SecretEdit, project: Named =
 def delete_secret(call: Authenticated, name: Id, project: Named = None) -> Response:
     """Delete a secret of a project: its value is wiped."""
     return call.run(access.delete_secret, name, project=project, version=call.version)
-
-
-def _one(call: Call, kind: type[Any], record_id: str) -> Response:
-    return answer(seen(call.control.world, call.caller, kind, record_id, Permission.TENANTS_READ))
 
 
 def _page_of_house(call: Call, kind: type[Any], organization: str | None, limit: int, cursor: str | None) -> Response:
