@@ -66,6 +66,10 @@ class Agenda:
             return self._inside(bucket.reservation)
         return self.outlook.room(*self._horizon(bucket, job))
 
+    def known(self) -> tuple[str, ...]:
+        """Ids of the jobs for which earlier passes found a place to come, the first first."""
+        return tuple(self._table.shadows)
+
     def sort(self, bucket: Bucket, job: Job | None = None) -> object:
         """Equal for jobs that get the same room, so that what did not fit for one need not be tried for another."""
         if bucket.reservation is not None:
@@ -90,10 +94,11 @@ class Agenda:
             return
         found = self._table.shadows.get(job.id)
         if found is None or found.start_us <= self._now_us or found.made_us < self._now_us - REFRESH_US:
-            found = self.search(bucket, job)
-        if found is None:
-            return
+            nowhere = Shadow(job.id, NEVER_US, (), self._now_us, "nowhere")
+            found = self.search(bucket, job) or nowhere
         self.shadows[job.id] = found
+        if found.source == "nowhere":
+            return
         if found.source == "guess" and self._now_us - job.submitted_us < PATIENCE_US:
             return
         lasts_us = self._table.expect(job).long_us or NEVER_US
