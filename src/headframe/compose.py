@@ -30,6 +30,7 @@ from headframe.control.loop import Loop
 from headframe.control.ports import Engine
 from headframe.control.steady import Steady, on_record_us
 from headframe.control.world import World
+from headframe.documents.papers import Documents
 from headframe.engines.blobs import Blobs
 from headframe.engines.local import LocalEngine, LocalLogs
 from headframe.engines.machine import CLUSTER, REGION
@@ -108,10 +109,14 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
             )  # fmt: skip
             vault, blobs = Vault(settings.data), Blobs(settings.data)
             engines: dict[str, Engine] = {CLUSTER: engine}
-            loop = Loop(store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation)
+            loop = Loop(
+                store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation,
+                grace_us=settings.invoice_grace_us,
+            )  # fmt: skip
             loop.complain = lambda error: LOG.error("The loop failed and goes on from the store.", exc_info=error)
             control = Control(
-                loop, clock, engines, store, LocalLogs(settings.data, engine), blobs, Outputs(settings.data)
+                loop, clock, engines, store, LocalLogs(settings.data, engine), blobs, Outputs(settings.data),
+                Documents(),
             )  # fmt: skip
             control.start()
             try:
@@ -254,6 +259,17 @@ def _announce(running: Cloud, port: int, known: bool) -> None:
         print(f"The operator's key, shown this once:\n\n  {running.first_key}\n")
         print(f"Sign in with: headframe login --url {url} --key {running.first_key}")
     sys.stdout.flush()
+
+
+def audit(options: Mapping[str, Any], month: str | None) -> dict[str, Any]:
+    """Hold the books of a store against its events, beside a running server or without one; changes nothing."""
+    from headframe.sim.auditor import audit as audit_books
+
+    store = SqlStore(from_options(options).url)
+    try:
+        return audit_books(store, month).told()
+    finally:
+        store.close()
 
 
 def migrate(options: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from headframe.base.errors import Invalid
-from headframe.base.quantities import parse_mib
+from headframe.base.quantities import DAY_US, parse_mib, parse_span_us
 
 DEFAULT_PORT = 8470
 
@@ -27,6 +27,9 @@ class Settings:
         str, "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere."
     ] = ""
     log_limit_mib: Annotated[int, "The most that one job's log may hold, in MiB; the middle is cut beyond that."] = 64
+    invoice_grace_us: Annotated[
+        int, "How long after its end a month stays open for late use before its invoices are final, in microseconds."
+    ] = DAY_US
     isolation: Annotated[str, "preferred: jobs run with a warning where no sandbox works; required: they fail."] = (
         "preferred"
     )
@@ -49,6 +52,8 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     given = {name: value for name, value in options.items() if value is not None and name in known}
     if options.get("log_limit") is not None:
         given["log_limit_mib"] = parse_mib(options["log_limit"], field="--log-limit")
+    if options.get("invoice_grace") is not None:
+        given["invoice_grace_us"] = parse_span_us(options["invoice_grace"], field="--invoice-grace")
     given["data"] = Path(given.get("data", "~/.headframe")).expanduser().absolute()
     if given.get("isolation", "preferred") not in ("preferred", "required"):
         raise Invalid(

@@ -41,6 +41,12 @@ _STORE = click.option(
     envvar="HEADFRAME_LOG_LIMIT",
     help="The most that one job's log may hold, such as 256MB.",
 )
+@click.option(
+    "--invoice-grace",
+    metavar="SPAN",
+    envvar="HEADFRAME_INVOICE_GRACE",
+    help="How long a month stays open for late use, such as 2d [default: 1d].",
+)
 @click.option("--isolation", type=click.Choice(("preferred", "required")), default="preferred", show_default=True,
               envvar="HEADFRAME_ISOLATION", help="Whether jobs may run where there is no sandbox.")  # fmt: skip
 def serve(**options: Any) -> int:

@@ -128,7 +128,7 @@ def members() -> None:
     """Members: people and programs, each with a role."""
 
 
-_ROLE = click.Choice(("owner", "admin", "member", "viewer"))
+_ROLE = click.Choice(("owner", "admin", "finance", "member", "viewer"))
 
 
 _listed(members, MEMBERS, "List members.")

@@ -12,8 +12,9 @@ from headframe.base.changes import Event
 from headframe.base.errors import TooBusy
 from headframe.base.ports import Clock
 from headframe.control.loop import Loop
-from headframe.control.ports import Blobs, Engine, Logs, Outputs, Reads
+from headframe.control.ports import Blobs, Engine, Logs, Outputs, Papers, Reads
 from headframe.control.world import World
+from headframe.metering.records import UsageEvent
 
 ANSWER_TIMEOUT_S = 60.0
 GATHER_S = 0.005  # the least time from the beginning of one tick to the next
@@ -29,10 +30,10 @@ class Control:
 
     def __init__(
         self, loop: Loop, clock: Clock, engines: dict[str, Engine], reads: Reads, logs: Logs, blobs: Blobs,
-        outputs: Outputs,
+        outputs: Outputs, papers: Papers | None = None,
     ) -> None:  # fmt: skip
         self._loop, self._clock, self._engines = loop, clock, engines
-        self.reads, self.logs, self.blobs, self.outputs = reads, logs, blobs, outputs
+        self.reads, self.logs, self.blobs, self.outputs, self.papers = reads, logs, blobs, outputs, papers
         self._wake = threading.Event()
         self._closing = False
         self._listeners: dict[int, Wake] = {}
@@ -85,6 +86,10 @@ class Control:
             return self._loop.ask(question, *args).result(timeout=within_s)
         except (TimeoutError, TooBusy):
             return None
+
+    def take_in(self, events: Sequence[UsageEvent]) -> int:
+        """Keep events of use, and have them counted; how many were new. They are on record when this returns."""
+        return self._loop.take_in(events)
 
     def subscribe(self, wake: Wake) -> Callable[[], None]:
         """Call `wake` with the events of each commit, on the loop's thread; returns the call that ends it."""

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from headframe.base.changes import Changes, Event
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Signal, Stop
 from headframe.ledger.chain import Head
+from headframe.ledger.records import Invoice
+from headframe.metering.records import UsageEvent
 
 
 class Reads(Protocol):
@@ -67,6 +69,17 @@ class Store(Reads, Protocol):
 
     def last_transfer(self) -> Head:
         """The newest link of the chain of transfers."""
+        ...
+
+    def take_in(self, events: Sequence[UsageEvent]) -> int:
+        """Keep events of use that are not kept yet (by id), durably and all at once; how many that were.
+
+        May be called from any thread, beside the loop.
+        """
+        ...
+
+    def last_arrival(self) -> int:
+        """The place of the newest event of use that came in; 0 when there is none."""
         ...
 
     def apply(self, changes: Changes) -> None:
@@ -159,6 +172,28 @@ class Outputs(Protocol):
 
     def open(self, job_id: str, path: str) -> tuple[int, Iterator[bytes]]:
         """(size in bytes, content); raises `NotFound`; never leaves the job's folder."""
+        ...
+
+
+class Papers(Protocol):
+    """Makes documents out of what is on record; always the same bytes of the same records."""
+
+    def invoice(self, document: Invoice, form: str) -> tuple[str, bytes]:
+        """(media type, content) as "pdf", "xml", "csv" or "json". Raises `Invalid` when it cannot be an e-invoice."""
+        ...
+
+    def focus(
+        self, reads: Reads, month: str, now_us: int, organization_id: str | None, version: str, form: str
+    ) -> bytes:
+        """A month's FOCUS tables ("1.4" or "1.2") as "parquet" or "csv", zipped; of all organizations for None."""
+        ...
+
+    def month(self, reads: Reads, month: str, now_us: int, form: str) -> bytes:
+        """Every document of a month, zipped."""
+        ...
+
+    def beancount(self, reads: Reads) -> Iterator[str]:
+        """The whole ledger as text, line by line."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from headframe.base.changes import NOTHING, Changes, Event, gather
@@ -11,18 +12,20 @@ from headframe.base.money import NANO, Money, divide_half_even
 from headframe.base.quantities import SECOND_US
 from headframe.control.ports import Reads
 from headframe.control.spending import Spending
+from headframe.control.stage_money import metered_until, step_us
 from headframe.control.world import World
-from headframe.fleet.records import Allocation
 from headframe.ledger.close import SELLER, Terms, close_month, closing, month_of, month_span_us, next_month
 from headframe.ledger.notes import correction
-from headframe.ledger.post import credit_left, wallet
+from headframe.ledger.post import wallet
 from headframe.ledger.records import Closing, Invoice, InvoiceLine, Party, TaxRate, Transfer
-from headframe.pricing.records import Charge
-from headframe.tenants.records import Organization
+from headframe.ledger.settle import free, settle
+from headframe.ledger.wallets import Grant
+from headframe.pricing.records import Charge, Contract
+from headframe.pricing.units import default_unit
+from headframe.tenants.records import Organization, Project
 
 # What the charges of one invoice line have in common.
 LINE = ("project_id", "meter", "kind", "purchase", "contract_id", "unit", "unit_nano", "fx_base", "tax")
-_HELD = ("cpu", "memory", "disk")
 
 
 def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int, grace_us: int = 0) -> Changes:
@@ -38,15 +41,22 @@ def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int, gra
     oldest_of_all = min(spending.to_close.values(), default=this_month)
     if oldest_of_all >= this_month or month_span_us(oldest_of_all)[1] + grace_us > now_us:
         return NOTHING
-    reached = _metered_until(world)
+    reached = metered_until(world)
     parts: list[Changes] = []
     number = world.last_invoice
     for organization_id, oldest in sorted(spending.to_close.items()):
         organization = world.all(Organization)[organization_id]
-        certain_us = min(reached.get(organization_id, now_us), (spending.fresh_us or now_us + 1) - 1)
-        month = oldest
-        while month < this_month and month_span_us(month)[1] <= min(certain_us, now_us - grace_us):
-            parts.append(_close(world, reads, organization, month, number, now_us))
+        contracts = spending.contracts.get(organization_id, {}).values()
+        certain_us = min(
+            reached.get(organization_id, now_us),
+            (spending.fresh_us or now_us + 1) - 1,
+            *(step_us(one) - 1 for one in contracts),  # what a contract covers or asks for is charged up to there
+            now_us - grace_us,
+        )
+        month, grants = oldest, list(spending.grants.get(organization_id, {}).values())
+        while month < this_month and month_span_us(month)[1] <= certain_us:
+            parts.append(_close(world, reads, organization, month, number, now_us, grants))
+            grants = _later(grants, parts[-1])
             number += sum(isinstance(row, Invoice) for row in parts[-1].rows)
             month = next_month(month)
     made = gather(parts)
@@ -81,60 +91,109 @@ def _month_lines(
 
 def line_of(row: dict[str, Any], quantity: int, amount_nano: int) -> InvoiceLine:
     """A line out of what its charges have in common, and their sums."""
-    held = row["meter"].startswith("gpu:") or row["meter"] in _HELD
-    quantity = divide_half_even(quantity, SECOND_US) if held else quantity
+    timed = (row["unit"] or default_unit(row["meter"])).endswith(("-hour", "-month"))
+    quantity = divide_half_even(quantity, SECOND_US) if timed else quantity
     return InvoiceLine(**{name: row[name] for name in LINE}, quantity=quantity, amount_nano=amount_nano)
 
 
 def month_prepaid_nano(reads: Reads, organization_id: str, month: str) -> int:
     """How much of the charges of a month was taken from the wallet (what came back is taken off)."""
-    return sum(_prepaid_by_source(reads, organization_id, month).values())
+    return _prepaid_nano(reads, organization_id, month, None)
 
 
-def _prepaid_by_source(reads: Reads, organization_id: str, month: str) -> dict[str, int]:
+def _prepaid_nano(reads: Reads, organization_id: str, month: str, late_month: str | None) -> int:
+    """The same of the charges that correct one closed month, or ("") of those that correct none with an invoice."""
     begin, end = month_span_us(month)
     account = wallet(organization_id)
-    span = {"organization_id": organization_id, "at_us__ge": begin + 1, "at_us__lt": end + 1}
-    found: dict[str, int] = {}
+    span: dict[str, Any] = {"organization_id": organization_id, "at_us__ge": begin + 1, "at_us__lt": end + 1}
+    total = 0
     for side, other, sign in (("debit", "credit", 1), ("credit", "debit", -1)):
-        for row in reads.total(Transfer, "amount_nano", (other, "kind"), **span, **{side: account}):
-            if row[other].startswith("revenue:"):
-                found[row["kind"]] = found.get(row["kind"], 0) + sign * row["amount_nano"]
-    return found
+        for row in reads.total(Transfer, "amount_nano", (other,), **span, **{side: account}):
+            total += sign * row["amount_nano"] if row[other].startswith("revenue:") else 0
+    if late_month is None:
+        return total
+    corrected = {
+        each.late_month: 0
+        for each in _pages(reads, Charge, **span, late_month__ge="0")
+        if reads.get(Invoice, f"{organization_id}.{each.late_month}") is not None
+    }
+    for each in _pages(reads, Charge, **span, late_month__ge="0") if corrected else ():
+        if each.late_month in corrected:
+            corrected[each.late_month] += _drawn_for(reads, each, account)
+    return corrected.get(late_month, 0) if late_month else total - sum(corrected.values())
+
+
+def _drawn_for(reads: Reads, charge: Charge, account: str) -> int:
+    """What credit paid for a charge; negative for what came back."""
+    booked: Transfer | None = reads.get(Transfer, f"{charge.id}.wallet")
+    if booked is None:
+        return 0
+    return booked.amount_nano if booked.debit == account else -booked.amount_nano
+
+
+def _pages(reads: Reads, kind: type[Any], **where: Any) -> Iterator[Any]:
+    after: str | None = None
+    while page := reads.find(kind, after=after, limit=1000, **where):
+        yield from page
+        after = page[-1].id
 
 
 def _close(
-    world: World, reads: Reads, organization: Organization, month: str, number: int, now_us: int
-) -> Changes:  # fmt: skip
+    world: World,
+    reads: Reads,
+    organization: Organization,
+    month: str,
+    number: int,
+    now_us: int,
+    grants: Sequence[Grant],
+) -> Changes:
     """The closing of a month, its invoice, and a note for each earlier month that was corrected in it."""
-    found = tuple(_month_lines(reads, organization.id, month))
     late: dict[str, list[InvoiceLine]] = {}
     regular: list[InvoiceLine] = []
-    for late_month, line in found:
+    for late_month, line in _month_lines(reads, organization.id, month):
         if late_month and reads.get(Invoice, f"{organization.id}.{late_month}") is not None:
-            late.setdefault(late_month, []).append(line)
+            late.setdefault(late_month, []).append(_named(world, reads, line))
         else:
-            regular.append(line)
+            regular.append(_named(world, reads, line))
     parts: list[Changes] = []
-    prepaid = month_prepaid_nano(reads, organization.id, month)
-    credit_nano = credit_left(world.balances, organization.id, organization.currency)
     if regular:
+        usable = [each for each in grants if free(each, now_us)]
         invoice, transfers = close_month(
-            organization.id, month, organization.currency, regular, prepaid, number + 1, now_us,
-            terms=terms_of(world, organization), credit_nano=credit_nano,
+            organization.id, month, organization.currency, regular, _prepaid_nano(reads, organization.id, month, ""),
+            number + 1, now_us, terms=terms_of(world, organization),
+            credit_nano=sum(each.left_nano for each in usable),
         )  # fmt: skip
         check(invoice, regular)
         number += 1
-        parts.append(Changes((invoice, *transfers), (_closed(invoice, now_us),)))
+        credit = settle(transfers, usable, wallet(organization.id), now_us)
+        parts.append(Changes((invoice, *transfers, *credit), (_closed(invoice, now_us),)))
     for late_month, lines in sorted(late.items()):
         original: Invoice | None = reads.get(Invoice, f"{organization.id}.{late_month}")
         assert original is not None
-        note, transfers = correction(original, lines, 0, f"{original.id}.{month}", number + 1, now_us)
+        drawn = _prepaid_nano(reads, organization.id, month, late_month)
+        note, transfers = correction(original, lines, drawn, f"{original.id}.{month}", number + 1, now_us)
         number += 1
         parts.append(Changes((note, *transfers), (_closed(note, now_us),)))
     invoice_id = f"{organization.id}.{month}" if regular else ""
     parts.append(Changes((closing(organization.id, month, now_us, invoice_id),)))
     return gather(parts)
+
+
+def _later(grants: Sequence[Grant], changes: Changes) -> list[Grant]:
+    """The grants as they are after changes."""
+    after = {row.id: row for row in changes.rows if isinstance(row, Grant)}
+    return [after.pop(each.id, each) for each in grants] + list(after.values())
+
+
+def _named(world: World, reads: Reads, line: InvoiceLine) -> InvoiceLine:
+    """The line with the names that it is printed with, as they are now."""
+    project: Project | None = world.get(Project, line.project_id)
+    contract: Contract | None = reads.get(Contract, line.contract_id) if line.contract_id else None
+    return replace(
+        line,
+        project=project.name if project is not None else line.project_id,
+        note=contract.title if contract is not None else "",
+    )
 
 
 def check(invoice: Invoice, lines: Iterable[InvoiceLine]) -> None:
@@ -172,12 +231,3 @@ def _first_month(reads: Reads, organization: Organization) -> str:
     """The first month of an organization that is not closed."""
     newest = reads.find(Closing, organization_id=organization.id, newest=True, limit=1)
     return next_month(newest[0].month) if newest else month_of(organization.created_us + 1)
-
-
-def _metered_until(world: World) -> dict[str, int]:
-    """How far the use of each organization is surely metered, for those who have open allocations."""
-    reached: dict[str, int] = {}
-    for allocation in world.all(Allocation).values():
-        until_us = allocation.metered_us if allocation.records else allocation.held_us
-        reached[allocation.organization_id] = min(reached.get(allocation.organization_id, until_us), until_us)
-    return reached

@@ -24,7 +24,7 @@ class Books:
     pieces: dict[Key, Sums]
 
 
-def every(reads: Reads, kind: type[Any], **where: object) -> Iterator[Any]:
+def every(reads: Reads, kind: type[Any], **where: Any) -> Iterator[Any]:
     """All records of a class, by id, page by page."""
     after: str | None = None
     while page := reads.find(kind, after=after, limit=PAGE, **where):
@@ -34,7 +34,7 @@ def every(reads: Reads, kind: type[Any], **where: object) -> Iterator[Any]:
 
 def read_books(reads: Reads, month: str, now_us: int, organization_id: str | None = None) -> Books:
     """The month's charges, summed by day and resource, and every document that was made in it or of it."""
-    own: dict[str, object] = {} if organization_id is None else {"organization_id": organization_id}
+    own: dict[str, Any] = {} if organization_id is None else {"organization_id": organization_id}
     begin_us, end_us = month_span_us(month)
     closings = tuple(every(reads, Closing, month=month, **own))
     invoices = [
@@ -69,7 +69,7 @@ def _made_in(note: Invoice, month: str) -> bool:
 
 def transfers(reads: Reads, organization_id: str | None = None, until_us: int | None = None) -> Iterator[Transfer]:
     """All transfers, or those of an organization; those dated up to a moment when one is given."""
-    where: dict[str, object] = {} if organization_id is None else {"organization_id": organization_id}
+    where: dict[str, Any] = {} if organization_id is None else {"organization_id": organization_id}
     if until_us is not None:
         where["at_us__lt"] = until_us + 1
     yield from every(reads, Transfer, **where)

@@ -64,7 +64,7 @@ def write_whole(place: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
         raise StoreFailed(
             f"{place.name} cannot be written: {error.strerror}.",
-            next_step=f"Make room in {place.parent} and run the same again: what is written stays, what is not follows.",
+            next_step=f"Make room in {place.parent} and run the same again: what is written stays, the rest follows.",
             details={"path": str(place)},
         ) from error
 

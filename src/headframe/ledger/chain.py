@@ -22,27 +22,25 @@ class Head(NamedTuple):
     chain: str = ""
 
 
-def digest(before: str, transfer: Transfer) -> str:
-    """SHA-256 (hex) of the chain before and of the transfer's fields, each with its length so that none runs into the
-    next."""
+def digest(before: str, transfer: Transfer, number: int, recorded_us: int) -> str:
+    """SHA-256 (hex) of the chain before and of the transfer's fields, written so that none runs into the next."""
+    note = transfer.note.replace("\0", "\ufffd") if "\0" in transfer.note else transfer.note  # as stores keep it
     fields = (
-        before, transfer.id, transfer.debit, transfer.credit, str(transfer.amount_nano), transfer.currency,
-        str(transfer.at_us), transfer.kind, transfer.source, transfer.organization_id,
-        transfer.note.replace("\0", "\ufffd"), transfer.reverses, str(transfer.recorded_us), str(transfer.number),
+        before, transfer.id, transfer.debit, transfer.credit, transfer.amount_nano, transfer.currency, transfer.at_us,
+        transfer.kind, transfer.source, transfer.organization_id, note, transfer.reverses, recorded_us, number,
     )  # fmt: skip
-    return sha256("".join([f"{len(field)}:{field}" for field in fields]).encode(errors="replace")).hexdigest()
+    return sha256(ascii(fields).encode()).hexdigest()
 
 
 def link(rows: Sequence[Any], head: Head, now_us: int) -> tuple[Any, ...]:
     """The rows, with every transfer among them numbered, dated and chained on behind `head`."""
-    if not any(isinstance(row, Transfer) for row in rows):
+    if not any(type(row) is Transfer for row in rows):
         return tuple(rows)
     linked: list[Any] = []
     for row in rows:
-        if isinstance(row, Transfer):
-            numbered = replace(row, recorded_us=now_us, number=head.number + 1)
-            head = Head(numbered.number, digest(head.chain, numbered))
-            linked.append(replace(numbered, chain=head.chain))
+        if type(row) is Transfer:
+            head = Head(head.number + 1, digest(head.chain, row, head.number + 1, now_us))
+            linked.append(replace(row, recorded_us=now_us, number=head.number, chain=head.chain))
         else:
             linked.append(row)
     return tuple(linked)
@@ -51,7 +49,9 @@ def link(rows: Sequence[Any], head: Head, now_us: int) -> tuple[Any, ...]:
 def broken(transfers: Iterable[Transfer], head: Head = Head()) -> int | None:  # noqa: B008  an immutable value
     """The number at which a chain breaks, of transfers in order of their numbers; None when it holds."""
     for transfer in transfers:
-        if transfer.number != head.number + 1 or transfer.chain != digest(head.chain, transfer):
+        if transfer.number != head.number + 1 or (
+            transfer.chain != digest(head.chain, transfer, transfer.number, transfer.recorded_us)
+        ):
             return head.number + 1
         head = Head(transfer.number, transfer.chain)
     return None

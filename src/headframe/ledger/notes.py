@@ -7,7 +7,7 @@ month, and name what they take back in `reverses`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from headframe.base.errors import Conflict, Invalid
@@ -17,6 +17,7 @@ from headframe.ledger.close import Book, rounded
 from headframe.ledger.post import receivable, wallet
 from headframe.ledger.records import Invoice, InvoiceLine, TaxRate, Transfer
 from headframe.ledger.tax import tax_lines
+from headframe.ledger.wallets import Grant
 
 INVOICE, CREDIT, DEBIT = "invoice", "credit_note", "debit_note"
 
@@ -71,11 +72,12 @@ def goodwill(
 
 
 def void(
-    invoice: Invoice, moved: Mapping[tuple[str, str], int], reason: str, note_id: str, number: int, now_us: int
-) -> tuple[Invoice, tuple[Transfer, ...]]:
-    """A credit note over the whole invoice; `moved` is what its transfers moved by (debit, credit), nano-units.
+    invoice: Invoice, own: Iterable[Transfer], reason: str, note_id: str, number: int, now_us: int
+) -> tuple[Invoice, tuple[Transfer, ...], tuple[Grant, ...]]:
+    """A credit note over the whole invoice; `own` are the transfers that closing it made (tax, settlement, rounding).
 
-    Every movement is taken back, so prepaid credit that paid for it is there again.
+    Every movement is taken back, account by account: revenue, tax and rounding, what is owed, and prepaid credit, which
+    comes back as a grant of its own.
     """
     if invoice.kind != INVOICE:
         raise Conflict("Only an invoice can be voided, not a note.", next_step="Void the invoice that it corrects.")
@@ -83,17 +85,33 @@ def void(
         invoice, id=note_id, number=number, closed_us=now_us, kind=CREDIT, corrects=invoice.id, reason=reason,
         due_us=now_us,
     )  # fmt: skip
-    owner = invoice.organization_id
-    own = {receivable(owner), wallet(owner)}
-    transfers = tuple(
-        Transfer(
-            id=f"{note_id}.{place}", debit=credit, credit=debit, amount_nano=amount, currency=invoice.currency,
-            at_us=now_us, kind="void", source=note_id, organization_id=owner, reverses=invoice.id,
+    owed = receivable(invoice.organization_id)
+    taken: dict[str, int] = {}  # account -> how much more it is to get back than it gave
+    for line in invoice.lines:
+        account = f"revenue:{line.meter}"
+        taken[account] = taken.get(account, 0) + line.amount_nano
+    for each in own:
+        for account, sign in ((each.credit, 1), (each.debit, -1)):
+            if not account.startswith(("receivable:", "wallet:")):
+                taken[account] = taken.get(account, 0) + sign * each.amount_nano
+    drawn = sum(taken.values()) - invoice.payable_nano
+    book = Book(note, now_us, sign=-1)
+    for account, amount in sorted(taken.items()):
+        book.move(account.replace(":", "."), account, amount, "void")
+    book.draw(drawn)
+    transfers = tuple(replace(each, kind="void", reverses=invoice.id) for each in book.transfers)
+    back = tuple(
+        Grant(
+            id=each.id, organization_id=invoice.organization_id, amount_nano=each.amount_nano,
+            left_nano=each.amount_nano, currency=each.currency, from_us=now_us, note=f"void of {invoice.number}",
         )
-        for place, ((debit, credit), amount) in enumerate(sorted(moved.items()))
-        if amount and own & {debit, credit}
+        for each in transfers
+        if each.credit == wallet(invoice.organization_id)
     )  # fmt: skip
-    return note, transfers
+    assert not sum((each.credit == owed) * each.amount_nano - (each.debit == owed) * each.amount_nano for each in (
+        transfers
+    )) - invoice.payable_nano, "what was owed is owed no more"  # fmt: skip
+    return note, transfers, back
 
 
 def _rule_of(invoice: Invoice) -> TaxRate:

@@ -119,7 +119,7 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     UsageRecord: (_by("allocation_id", "from_us"), _by("job_id", "id"), _by("organization_id", "from_us")),
     Meter: (_by("event_type"),),
     UsageEvent: (_unique("arrival"), _by("organization_id", "type", "at_us")),
-    Reading: (_by("organization_id", "from_us"),),
+    Reading: (_by("organization_id", "from_us"), _by("meter", "to_us")),
     Price: (_by("meter", "from_us"),),
     Contract: (_by("organization_id", "id"),),
     Grant: (_by("organization_id", "id"), _by("id", where="open")),
@@ -127,10 +127,9 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     Hold: (_by("organization_id", "id"), _by("id", where="stage = 'pending'")),
     Charge: (_by("organization_id", "at_us"), _by("job_id", "id"), _by("usage_id")),
     Transfer: (
-        _by("debit", "currency"),
-        _by("credit", "currency"),
+        _by("debit", "currency", "amount_nano"),  # with the amount, so that balances are summed from the index alone
+        _by("credit", "currency", "amount_nano"),
         _by("organization_id", "at_us"),
-        _by("source"),
         _unique("number", where="number > 0"),
     ),
     Invoice: (

@@ -11,6 +11,7 @@ class Role(StrEnum):
 
     OWNER = "owner"
     ADMIN = "admin"
+    FINANCE = "finance"  # sees all of its organization's money, runs nothing
     MEMBER = "member"
     VIEWER = "viewer"
 

@@ -25,7 +25,9 @@ class Permission(StrEnum):
     KEYS_WRITE = "keys:write"  # one's own; those of others need MEMBERS_WRITE
     LIMITS_WRITE = "limits:write"  # quotas and budgets of projects and members
     USAGE_READ = "usage:read"
+    USAGE_WRITE = "usage:write"  # tell of use by events, for which the organization pays
     INVOICES_READ = "invoices:read"
+    BILLING_WRITE = "billing:write"  # how the organization stands on its invoices
     FLEET_READ = "fleet:read"
     RESERVATIONS_READ = "reservations:read"
     RESERVATIONS_WRITE = "reservations:write"  # within the organization's quota of GPUs; the operator's admins: any
@@ -35,6 +37,8 @@ class Permission(StrEnum):
     FLEET_WRITE = "fleet:write"
     PRICES_WRITE = "prices:write"
     CREDITS_WRITE = "credits:write"
+    INVOICES_WRITE = "invoices:write"  # who sells, rules of tax, credit notes
+    LEDGER_READ = "ledger:read"
 
 
 OPERATOR_ONLY = frozenset(
@@ -43,6 +47,8 @@ OPERATOR_ONLY = frozenset(
         Permission.FLEET_WRITE,
         Permission.PRICES_WRITE,
         Permission.CREDITS_WRITE,
+        Permission.INVOICES_WRITE,
+        Permission.LEDGER_READ,
     }
 )
 _VIEWER = frozenset(
@@ -56,11 +62,17 @@ _MEMBER = _VIEWER | {
 }  # fmt: skip
 _ADMIN = _MEMBER | OPERATOR_ONLY | {
     Permission.JOBS_ADMIN, Permission.SECRETS_WRITE, Permission.PROJECTS_WRITE, Permission.MEMBERS_WRITE,
-    Permission.LIMITS_WRITE, Permission.INVOICES_READ, Permission.RESERVATIONS_WRITE,
+    Permission.LIMITS_WRITE, Permission.USAGE_WRITE, Permission.INVOICES_READ, Permission.BILLING_WRITE,
+    Permission.RESERVATIONS_WRITE,
+}  # fmt: skip
+_FINANCE = _VIEWER | {
+    Permission.INVOICES_READ, Permission.BILLING_WRITE, Permission.LEDGER_READ, Permission.INVOICES_WRITE,
+    Permission.PRICES_WRITE, Permission.CREDITS_WRITE,
 }  # fmt: skip
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.OWNER: _ADMIN,  # and, beyond the table: only an owner makes or unmakes an owner
     Role.ADMIN: _ADMIN,
+    Role.FINANCE: _FINANCE,
     Role.MEMBER: _MEMBER,
     Role.VIEWER: _VIEWER,
 }
@@ -79,7 +91,7 @@ class Caller:
     scopes: tuple[str, ...] = ()
 
     def may(self, permission: Permission, organization_id: str, project_id: str | None = None) -> bool:
-        """Whether the caller has the right there. The operator's admins have it in every organization."""
+        """Whether the caller has the right there. The operator's admins and finance have it in every organization."""
         if permission not in PERMISSIONS[self.role] or (self.scopes and permission not in self.scopes):
             return False
         if permission in OPERATOR_ONLY and not self.operator:
@@ -88,7 +100,7 @@ class Caller:
             return False
         if organization_id == self.organization_id:
             return True
-        return self.operator and self.role in (Role.OWNER, Role.ADMIN)
+        return self.operator and self.role in (Role.OWNER, Role.ADMIN, Role.FINANCE)
 
     def need(self, permission: Permission, organization_id: str, project_id: str | None = None) -> None:
         """Raise when the right is missing: `NotFound` for what the caller may not even see, else `Forbidden`."""

@@ -69,7 +69,9 @@ def test_goodwill_gives_back_net_and_tax_and_no_more_than_there_was() -> None:
 
 
 def test_a_void_takes_every_movement_back_and_is_linked() -> None:
-    invoice, transfers = closed(100_004_000_000)
+    invoice, transfers = close_month(
+        "org_1", "2026-11", "EUR", [line(100_004_000_000)], 40_004_000_000, 1, 99, terms=TERMS, credit_nano=5 * NANO
+    )
     booked = (
         Transfer(
             "chg.receivable", "receivable:org_1", "revenue:gpu:H100", 60 * NANO, "EUR", 5, "usage", "chg", "org_1"
@@ -77,15 +79,13 @@ def test_a_void_takes_every_movement_back_and_is_linked() -> None:
         Transfer("chg.wallet", "wallet:org_1", "revenue:gpu:H100", 40_004_000_000, "EUR", 5, "usage", "chg", "org_1"),
         *transfers,
     )
-    moved: dict[tuple[str, str], int] = defaultdict(int)
-    for each in booked:
-        moved[each.debit, each.credit] += each.amount_nano
-    note, back = void(invoice, moved, "wrong buyer", "note", 2, 500)
+    note, back, grants = void(invoice, transfers, "wrong buyer", "note", 2, 500)
     assert not any(sums([*booked, *back]).values())
+    assert sum(grant.left_nano for grant in grants) == 45_004_000_000
     assert (note.kind, note.corrects, note.total_nano) == ("credit_note", invoice.id, invoice.total_nano)
     assert {each.reverses for each in back} == {invoice.id}
     with pytest.raises(Conflict):
-        void(note, moved, "again", "note_2", 3, 501)
+        void(note, transfers, "again", "note_2", 3, 501)
 
 
 def test_a_reversal_is_the_same_turned_round() -> None:
