@@ -17,11 +17,13 @@ from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.jobs.records import Job, JobState
 from headframe.sim.clock import CountedIds, SeededRng, VirtualClock
 from headframe.sim.run import NoBlobs, PlainVault
+from headframe.store.migrations import migrate
 from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Role
 from headframe.tenants.roles import Caller
 
 GPUS, ARRAY = 8_000, 4_000
+MEMORY = "sqlite://"
 
 
 class Town:
@@ -39,6 +41,8 @@ class Town:
             nodes, devices, true_us=lambda: self.clock.true_us, stamp_us=self.clock.machine_us,
             rng=SeededRng(1, "engine"), temper=Temper(),
         )  # fmt: skip
+        if url != MEMORY:
+            migrate(url)
         self.store = SqlStore(url)
         self.loop = Loop(self.store, {"clu_1": self.engine}, CountedIds(1), PlainVault(), NoBlobs(), self.clock.true_us)
         self.loop.complain = _complain
@@ -99,7 +103,7 @@ def both() -> dict[str, dict[str, int]]:
     """Rates with SQLite in memory and on disk."""
     found: dict[str, dict[str, int]] = {"placements_per_second": {}, "lives_per_second": {}}
     with tempfile.TemporaryDirectory() as folder:
-        for name, url in (("memory", "sqlite://"), ("disk", f"sqlite:///{Path(folder) / 'town.db'}")):
+        for name, url in (("memory", MEMORY), ("disk", f"sqlite:///{Path(folder) / 'town.db'}")):
             starts, lives = placements(url)
             found["placements_per_second"][name] = round(starts)
             found["lives_per_second"][name] = round(lives)
