@@ -66,10 +66,6 @@ class Agenda:
             return self._inside(bucket.reservation)
         return self.outlook.room(*self._horizon(bucket, job))
 
-    def known(self) -> tuple[str, ...]:
-        """Ids of the jobs for which earlier passes found a place to come, the first first."""
-        return tuple(self._table.shadows)
-
     def sort(self, bucket: Bucket, job: Job | None = None) -> object:
         """Equal for jobs that get the same room, so that what did not fit for one need not be tried for another."""
         if bucket.reservation is not None:

@@ -170,6 +170,10 @@ class Borrowing:
                 more = max(used + more, kept) - max(used, kept)
         return None
 
+    def still(self, one: Shortage) -> bool:
+        """Whether a shortage found earlier is still there (while the tree stays as it is)."""
+        return self._used.get((one.branch, one.meter), 0) + one.asked > one.bound
+
     def borrows(self, owners: Owners, asked: Amounts) -> int:
         """0: within what is guaranteed on every level; 1: only inside its organization beyond it; 2: beyond that."""
         tree = self.tree

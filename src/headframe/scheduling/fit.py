@@ -95,6 +95,13 @@ def fit_on(capacity: Capacity, want: Want, row: int) -> tuple[Slice, ...] | None
     return None
 
 
+def may_fit(capacity: Capacity, want: Want) -> bool:
+    """Whether there is room for the tasks of a gang anywhere, together or apart: if not, it cannot fit."""
+    return any(
+        int(capacity.boards.counted(capacity, one).counts.sum()) >= want.nodes_min for one in tasks_of(capacity, want)
+    )
+
+
 def tasks_of(capacity: Capacity, want: Want) -> tuple[Task, ...]:
     """The tasks that a want may consist of here, in the order of preference."""
     known: dict[Want, tuple[Task, ...]] = capacity.wants

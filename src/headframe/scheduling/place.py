@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from headframe.base.quantities import SECOND_US
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
+from headframe.scheduling.backfill import HEADS
+from headframe.scheduling.borrowing import Shortage
+from headframe.scheduling.fit import Want, may_fit
 from headframe.scheduling.judge import Snapshot, Verdict, barred, judge, least, within
 from headframe.scheduling.limits import needs
 from headframe.scheduling.make_room import Room, stands, takes
@@ -11,6 +15,9 @@ from headframe.scheduling.plan import Claim, MakeWay, Plan, Start
 from headframe.scheduling.queue import Bucket
 
 PASS_LIMIT = 1000  # placements in one pass; the next pass goes on, so that a tick stays short
+FEW = 200  # so many waiting jobs are all looked at in every pass
+LOOK_US = 5 * SECOND_US  # of more, all are looked at so often
+FIRST = 4 * HEADS  # of those that wait for room, so many are looked at in every pass
 ROOM_REASONS = frozenset({"no_capacity", "quota", "borrowing"})  # for which it may help that others make way
 
 __all__ = ["PASS_LIMIT", "Snapshot", "Verdict", "judge", "least", "place"]
@@ -33,17 +40,41 @@ class _Pass:
         self.dropped: list[str] = []
         self.kept: dict[str, tuple[Slice, ...]] = {}  # places kept from earlier passes, by job
         self.full: set[object] = set()  # only asked, never iterated
-        self.held_up = False
+        self.held_up = self.cut = False
+        self.live: dict[Want, bool] = {}  # whether a want may fit anywhere
+        self.first: list[Bucket] = []  # who waits for room, in order
 
     def run(self) -> Plan:
-        snapshot = self.snapshot
+        snapshot, queue = self.snapshot, self.snapshot.queue
         for job_id, slices in sorted(snapshot.claims.items()):
             self._earlier(job_id, slices)
-        snapshot.queue.in_order(self._visit, snapshot.key, by_job=snapshot.order.by_job)
+        recently = queue.looked_us is not None and 0 <= snapshot.now_us - queue.looked_us < LOOK_US
+        quick = len(queue) > FEW and recently and not snapshot.order.strict
+        queue.in_order(
+            self._visit, snapshot.key, by_job=snapshot.order.by_job, useless=self._useless if quick else None,
+            asleep=self._asleep,
+        )  # fmt: skip
+        if not self.cut:
+            queue.fresh.clear()
+            if not quick:
+                queue.looked(snapshot.now_us, self.first)
         wake_us = self.room.turn_us if snapshot.refused else None
         return Plan(
             tuple(self.starts), tuple(self.stops), tuple(self.claims), tuple(self.dropped), snapshot.refused, wake_us
         )
+
+    def _useless(self, want: Want) -> bool:
+        """Whether there is no room for a want anywhere, so that none who want that can start."""
+        fits = self.live.get(want)
+        if fits is None:
+            capacity = self.snapshot.capacity
+            fits = self.live[want] = may_fit(capacity.boards.parent() or capacity, want)
+        return not fits
+
+    def _asleep(self, bucket: Bucket) -> bool:
+        """Whether what may be borrowed still stands in the way of a bucket."""
+        note, borrowing = self.snapshot.queue.asleep.get(bucket), self.snapshot.borrowing
+        return isinstance(note, Shortage) and borrowing is not None and borrowing.still(note)
 
     def _earlier(self, job_id: str, slices: tuple[Slice, ...]) -> None:
         """A place that was promised in an earlier pass: it starts, or goes on waiting, or the promise is void."""
@@ -68,7 +99,10 @@ class _Pass:
     def _visit(self, bucket: Bucket, job_id: str) -> bool:
         """One job in order. False: none like it can start either."""
         snapshot = self.snapshot
-        if len(self.starts) + len(self.claims) >= PASS_LIMIT or self.held_up:
+        if self.held_up or self.cut:
+            return False
+        if len(self.starts) + len(self.claims) >= PASS_LIMIT:
+            self.cut = True
             return False
         job, agenda = snapshot.jobs[job_id], snapshot.agenda
         if job_id in snapshot.claims and job_id not in self.dropped:
@@ -79,12 +113,20 @@ class _Pass:
             self._start(bucket, job, verdict.slices)
             return True
         if verdict.reason == "no_capacity":
-            self.full.add(same)
+            if same not in self.full:
+                self.full.add(same)
+                self.live[bucket.want] = may_fit(snapshot.capacity, bucket.want)
+            if len(self.first) < FIRST:
+                self.first.append(bucket)
         if verdict.reason == "no_capacity" and self._rearrange(bucket, job):
             return True
         if verdict.reason in ROOM_REASONS and self._make_room(bucket, job):
             return True
         snapshot.refused[bucket] = verdict.reason
+        if verdict.shortage is not None:
+            snapshot.queue.asleep[bucket] = verdict.shortage
+        else:
+            snapshot.queue.asleep.pop(bucket, None)
         if verdict.reason == "no_capacity" and agenda is not None:
             agenda.waits(bucket, job)
         self.held_up = snapshot.order.strict
