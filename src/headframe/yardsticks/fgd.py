@@ -98,7 +98,7 @@ def _rows_of(root: Path, workload: str, published: Means, options: Options, mean
             options.tell(f"fgd: {workload}, {policy}, seed {seed}")
             results.append(run(nodes, pods, orders[seed], policy, seed))
         for mark in MARKS:
-            values = [result[mark] for result in results if mark in result]
+            values = [result[max(at for at in result if at <= mark)] for result in results if min(result) <= mark]
             if values:
                 means[workload, policy, mark] = fmean(values)
                 theirs = published.get((workload, policy if policy in PUBLISHED.values() else "fgd", mark))
