@@ -12,6 +12,7 @@ from headframe.jobs.life import DEFAULT_GRACE_US
 from headframe.jobs.records import ENDED, Attempt, Job
 from headframe.scheduling.agenda import STOPPABLE, Timetable
 from headframe.scheduling.backfill import NEVER_US, Ending
+from headframe.scheduling.waiting import Around
 
 MARGIN_US = 5 * SECOND_US  # what an engine may take beyond a job's grace
 RECALLED = 2000  # jobs on record from which a program that starts learns how long jobs run
@@ -32,6 +33,15 @@ def timetable(world: World, now_us: int) -> Timetable:
         expect=world.durations.expect,
         shadows=derived.shadows,
     )
+
+
+def around(world: World, now_us: int) -> Around:
+    """What a question about waiting may look at besides the pass."""
+    held = world.derived.held
+    return Around(
+        tuple(held.values()), {job_id: ending(world, one, now_us) for job_id, one in held.items()},
+        world.all(Reservation),
+    )  # fmt: skip
 
 
 def ending(world: World, held: Allocation, now_us: int) -> Ending:

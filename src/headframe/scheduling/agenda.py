@@ -60,6 +60,11 @@ class Agenda:
                 self._far_us.append(one.from_us)
         self.outlook = Outlook(now_us, capacity, firm, table.on_node)
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Waiting jobs of which earlier passes knew a place, by id."""
+        return tuple(sorted(self._table.shadows))
+
     def room(self, bucket: Bucket, job: Job | None = None) -> Capacity | str:
         """Where a job of this bucket may be placed now, or a stable word why it may not be placed at all."""
         if bucket.reservation is not None:

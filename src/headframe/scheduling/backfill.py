@@ -104,6 +104,17 @@ class Outlook:
             insort(moments, promise.from_us)
         self._layers.clear()
 
+    def withdraw(self, owner: str) -> None:
+        """Keep nothing for this owner any more."""
+        self._promises = [one for one in self._promises if one.owner != owner]
+        self._firm = sorted({one.from_us for one in self._promises if one.firm})
+        self._soft = sorted({one.from_us for one in self._promises if not one.firm})
+        self._layers.clear()
+
+    def moments(self) -> tuple[int, ...]:
+        """When promises begin that are still to come, ascending."""
+        return tuple(sorted({one.from_us for one in self._promises if one.from_us > self.now_us}))
+
     def room(self, sure_us: int, likely_us: int) -> Capacity:
         """What a job may take that has ended by `sure_us` for certain and by `likely_us` in all likelihood.
 

@@ -1,4 +1,4 @@
-"""Why a job waits, in words and numbers, from the code that decides."""
+"""Requests in words: what is asked for, what is free of it, and whether it could ever be had."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import numpy as np
 
 from headframe.base.errors import Impossible
 from headframe.base.quantities import format_mib, format_second
-from headframe.fleet.records import Allocation
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.fit import Want, fit, suitable, tasks_per_node
-from headframe.scheduling.place import Snapshot, judge
-from headframe.scheduling.queue import Bucket
 from headframe.workloads.spec import Gpus, Resources
 
 POSSIBLE_LIMIT = 10_000  # wants remembered, so that nobody can fill the memory by asking
@@ -126,72 +123,6 @@ def lacks(resources: Resources, want: Want, found: Mapping[str, Any]) -> str:
     if want.nodes_min == 1:
         return f"each thing is free somewhere, but no one node has all of it now: {shape(want)}"
     return f"{found['tasks_that_fit']} of the {want.nodes_min} tasks that it needs would fit now"
-
-
-def waiting(
-    snapshot: Snapshot, bucket: Bucket, ahead: int, allocations: Mapping[str, Allocation], ends_us: Mapping[str, int]
-) -> dict[str, Any]:
-    """Why a job of this bucket does not start now: a reason code, a sentence, and the numbers behind it.
-
-    `ends_us` tells for running jobs with a max_duration when they end at the latest; from it follows when the
-    request fits at the latest, if nothing that is ahead takes the place.
-    """
-    verdict = judge(snapshot, bucket)
-    found = free(snapshot.capacity, bucket.want)
-    answer: dict[str, Any] = {"reason": verdict.reason, "asked": shape(bucket.want), "ahead": ahead, "free": found}
-    if verdict.bound is not None:
-        text = f"{verdict.bound.text[0].upper()}{verdict.bound.text[1:]}."
-        answer["quota"] = {
-            "scope": verdict.bound.quota.scope.value, "scope_id": verdict.bound.quota.scope_id,
-            "meter": verdict.bound.meter, "limit": verdict.bound.limit, "held": verdict.bound.held,
-            "asked": verdict.bound.asked,
-        }  # fmt: skip
-    elif verdict.reason == "no_capacity":
-        text = f"No room: {lacks(bucket.want.resources, bucket.want, found)}."
-        answer["holders"] = _holders(allocations, bucket)
-        fits_us = fits_at_latest(snapshot.capacity, bucket.want, allocations, ends_us)
-        if fits_us is not None:
-            answer["fits_us"] = fits_us
-            text += (
-                f" Room is made at {format_second(fits_us)} at the latest, when running jobs reach their max_duration."
-            )
-    elif verdict.reason == "parallel":
-        text = (
-            f"As many of its array's jobs run as `parallel` allows ({snapshot.parallel.get(bucket.parent_id or '')})."
-        )
-    elif verdict.slices is not None:
-        text = "It fits, and starts with the next pass."
-    else:
-        text = BLOCKS.get(verdict.reason, verdict.reason)
-    if ahead and verdict.reason == "no_capacity":
-        text += f" {ahead} waiting job{'s come' if ahead > 1 else ' comes'} before it."
-    return {**answer, "text": text}
-
-
-def _holders(allocations: Mapping[str, Allocation], bucket: Bucket) -> list[dict[str, Any]]:
-    """Who holds the most of what is wanted: the tenant's own jobs by id, others' only as a sum."""
-    own = [one for one in allocations.values() if one.organization_id == bucket.organization_id]
-    sizes = [(-sum(share.milli for part in one.slices for share in part.shares), one.job_id) for one in own]
-    if bucket.want.resources.gpus:
-        sizes = [(size, job_id) for size, job_id in sizes if size]
-    rows: list[dict[str, Any]] = [{"job": job_id, "gpu_milli": -size} for size, job_id in sorted(sizes)[:5]]
-    others = [one for one in allocations.values() if one.organization_id != bucket.organization_id]
-    if others:
-        held = sum(share.milli for one in others for part in one.slices for share in part.shares)
-        rows.append({"job": None, "jobs": len(others), "gpu_milli": held, "owner": "other organizations"})
-    return rows
-
-
-def fits_at_latest(
-    capacity: Capacity, want: Want, allocations: Mapping[str, Allocation], ends_us: Mapping[str, int]
-) -> int | None:
-    """The first moment by which running jobs' max_durations free enough; None when that cannot be said."""
-    trial = capacity.scratch()
-    for end_us, allocation_id in sorted((end_us, allocation_id) for allocation_id, end_us in ends_us.items()):
-        trial.release(allocations[allocation_id].slices)
-        if fit(trial, want) is not None:
-            return end_us
-    return None
 
 
 def of_job(job: Job) -> str:
