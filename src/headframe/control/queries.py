@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
@@ -16,6 +17,7 @@ from headframe.control.purse import Purse
 from headframe.control.queries_money import job_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.control.requests import Asked, dependencies, prepare
+from headframe.control.timetable import around
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.jobs.family import next_fire_us
@@ -23,10 +25,11 @@ from headframe.jobs.records import Attempt, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Buyer
 from headframe.pricing.rate import WHOLE, slope
-from headframe.scheduling.explain import of_job, waiting
+from headframe.scheduling.explain import of_job
 from headframe.scheduling.fit import fit
 from headframe.scheduling.place import judge
 from headframe.scheduling.queue import Bucket
+from headframe.scheduling.waiting import come_to, tell
 from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
 
@@ -125,24 +128,15 @@ def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | No
     if bucket is None:
         return {"reason": job.reason, "text": of_job(job), "after": list(job.after), "not_before_us": job.not_before_us}
     view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
-    allocations = {one.id: one for one in world.derived.held.values()}
-    return waiting(view, bucket, world.derived.queue.ahead(job.id), allocations, _ends(world))
+    ahead = world.derived.queue.ahead(job.id, view.key)
+    come_to(view, bucket, job)
+    return tell(view, bucket, job, judge(view, bucket, job), ahead, around(world, context.now_us))
 
 
 def _first_waiting(world: World, parent: Job) -> Job | None:
     """The first job of an array that has not started."""
     children = (world.get(Job, one) for one in world.derived.children.get(parent.id, ()))
     return next((one for one in children if one and one.state in (JobState.PENDING, JobState.QUEUED)), None)
-
-
-def _ends(world: World) -> dict[str, int]:
-    """When running allocations end at the latest, by allocation id, where a max_duration says so."""
-    ends = {}
-    for job_id, allocation in world.derived.held.items():
-        job: Job | None = world.get(Job, job_id)
-        if job is not None and job.spec.max_duration_us is not None:
-            ends[allocation.id] = (allocation.running_us or allocation.held_us) + job.spec.max_duration_us
-    return ends
 
 
 def plan(
@@ -170,7 +164,10 @@ def plan(
         draft = replace(draft, state=JobState.PENDING, after=after, parent=bool(spec.cron), not_before_us=begins_us)
     bucket = Bucket.of(draft, 0)
     view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
-    verdict = judge(view, bucket)
+    view.jobs = ChainMap({draft.id: draft}, world.tables[Job])
+    ahead = world.derived.queue.ahead_of(draft, bucket, view.key)
+    come_to(view, bucket, draft)
+    verdict = judge(view, bucket, draft)
     organization: Organization = world.all(Organization)[home.organization_id]
     slices = verdict.slices or _slices_when_empty(world, bucket)
     region_id = _region_of(world, slices)
@@ -193,9 +190,8 @@ def plan(
         answer["text"] = f"It would start at once on {', '.join(sorted({part.node_id for part in slices}))}."
         answer["starts_us"] = context.now_us
         return answer
-    allocations = {one.id: one for one in world.derived.held.values()}
-    why = waiting(view, bucket, world.derived.queue.ahead_of(draft, bucket), allocations, _ends(world))
-    return {**answer, "waiting": why, "text": why["text"], "starts_us": why.get("fits_us")}
+    why = tell(view, bucket, draft, verdict, ahead, around(world, context.now_us))
+    return {**answer, "waiting": why, "text": why["text"], "starts_us": why.get("starts_us")}
 
 
 def _slices_when_empty(world: World, bucket: Bucket) -> tuple[Slice, ...]:
