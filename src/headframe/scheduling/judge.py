@@ -15,7 +15,7 @@ from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import Runner
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
-from headframe.scheduling.order import DEFAULT, ORDERS, RULES, Facts, Order, Rules
+from headframe.scheduling.order import DEFAULT, ORDERS, RULES, TOP_PRIORITY, Facts, Order, Rules, fair, fair_key
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Bucket, Queue, Waiting
 from headframe.scheduling.shares import Shares
@@ -62,24 +62,31 @@ class Snapshot:
 
     def key(self, bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
         """Where a waiting job stands in the order."""
+        if self.order.key is fair:  # asked for thousands of times in a pass: straight, without `facts`
+            overdue = self.now_us - one[0] >= self.rules.patience_us
+            level = TOP_PRIORITY if overdue else bucket.priority
+            return fair_key(bucket.rank, self._borrows(bucket), level, self._share(bucket), one)
         return self.order.key(self.facts(bucket, one, self.jobs[one[1]] if self.order.by_job else None))
 
     def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0) -> Facts:
         """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately."""
         least_of = least(bucket.want)
-        borrows = 0
-        share: tuple[int, ...] = ()
-        if self.order.by_share:
-            if self.borrowing is not None:
-                borrows = self.borrowing.borrows(bucket.owners, least_of)
-            if self.shares is not None:
-                share = self.shares.of(bucket.organization_id), self.shares.of(bucket.project_id)
         waited_us = self.now_us - one[0]
         return Facts(
             one[1], one[0], bucket.rank, bucket.priority, least_of["gpu_milli"],
             self.remaining(job) if job is not None else None, job.ran_us + more_us if job is not None else 0,
-            waited_us, borrows, share, waited_us >= self.rules.patience_us,
+            waited_us, self._borrows(bucket), self._share(bucket), waited_us >= self.rules.patience_us,
         )  # fmt: skip
+
+    def _borrows(self, bucket: Bucket) -> int:
+        if self.borrowing is None or not self.order.by_share or not self.borrowing.tree.contested:
+            return 0
+        return self.borrowing.borrows(bucket.owners, least(bucket.want))
+
+    def _share(self, bucket: Bucket) -> tuple[int, ...]:
+        if self.shares is None or not self.order.by_share:
+            return ()
+        return self.shares.of(bucket.organization_id), self.shares.of(bucket.project_id)
 
     def take(self, bucket: Bucket, slices: Slices) -> None:
         """Use up what a placed job holds."""

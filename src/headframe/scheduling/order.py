@@ -74,8 +74,13 @@ class Order:
     takes_turns: bool = False
 
 
-def _fair(facts: Facts) -> Key:
-    return facts.rank, facts.borrows, -facts.level, *facts.share, facts.submitted_us, facts.job_id
+def fair_key(rank: int, borrows: int, level: int, share: tuple[int, ...], one: tuple[int, str]) -> Key:
+    """The key of the policy `fair`; `one` is the moment of submission and the job's id."""
+    return rank, borrows, -level, *share, *one
+
+
+def fair(facts: Facts) -> Key:
+    return fair_key(facts.rank, facts.borrows, facts.level, facts.share, (facts.submitted_us, facts.job_id))
 
 
 def _fifo(facts: Facts) -> Key:
@@ -97,7 +102,7 @@ def _least_attained(facts: Facts) -> Key:
 ORDERS: dict[str, Order] = {
     order.name: order
     for order in (
-        Order("fair", "By class, what is guaranteed before what is borrowed, priority, fair share, then age.", _fair,
+        Order("fair", "By class, what is guaranteed before what is borrowed, priority, fair share, then age.", fair,
               by_share=True),
         Order("fifo", "Strictly by age: what cannot start holds up everything behind it.", _fifo, strict=True),
         Order(

@@ -52,7 +52,7 @@ class _Pass:
         quick = len(queue) > FEW and recently and not snapshot.order.strict
         queue.in_order(
             self._visit, snapshot.key, by_job=snapshot.order.by_job, useless=self._useless if quick else None,
-            asleep=self._asleep,
+            asleep=self._asleep if queue.asleep else None,
         )  # fmt: skip
         if not self.cut:
             queue.fresh.clear()

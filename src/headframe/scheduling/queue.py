@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from headframe.jobs.records import Job
@@ -62,6 +62,7 @@ class Bucket:
         )  # fmt: skip
 
 
+Line = tuple[Bucket, list[Waiting]]
 Key = Callable[[Bucket, Waiting], tuple[int | str, ...]]
 
 
@@ -160,7 +161,7 @@ class Queue:
         *,
         by_job: bool = False,
         useless: Callable[[Want], bool] | None = None,
-        asleep: Callable[[Bucket], bool] = lambda _bucket: False,
+        asleep: Callable[[Bucket], bool] | None = None,
     ) -> None:
         """Call `visit` with each waiting job in order; when it answers False, the rest of that bucket is left out.
 
@@ -170,49 +171,80 @@ class Queue:
         With `useless`, buckets of wants that are, and those that are `asleep`, are left out without even a key, unless
         they are fresh or among the first; both may become so while others are visited.
         """
-        always = {bucket for bucket in (*self.first, *self.fresh) if bucket in self._buckets}  # only asked
-        lines = self._lines(always, useless, asleep)
-        owner = list(range(len(lines)))  # the line's number among buckets
-        if by_job:
-            owner = [number for number, (_, line) in enumerate(lines) for _ in line]
-            lines = [(bucket, [one]) for bucket, line in lines for one in line]
-        closed: set[int] = set()  # only asked, never iterated
-        turn = 0  # how many visits have gone well: keys of before may have grown since
-        heap = [(key(bucket, line[0]), number, 0, turn) for number, (bucket, line) in enumerate(lines)]
+        groups = [_Group(want, lines, key, by_job) for want, lines in self._worth(useless, asleep)]
+        heap = [(group.heap[0][0], number) for number, group in enumerate(groups)]
         heapq.heapify(heap)
+        turn = 0  # how many visits have gone well: keys of before may have grown since
         while heap:
-            was, number, at, made = heap[0]
-            bucket, line = lines[number]
-            out = useless is not None and bucket not in always and (useless(bucket.want) or asleep(bucket))
-            if out or owner[number] in closed:
+            number = heap[0][1]
+            group = groups[number]
+            if useless is not None and group.want is not None and useless(group.want):
                 heapq.heappop(heap)
                 continue
-            now = was if made == turn else key(bucket, line[at])
-            if now > was:
-                heapq.heapreplace(heap, (now, number, at, turn))
-                continue
-            if not visit(bucket, line[at][1]):
-                heapq.heappop(heap)
-                closed.add(owner[number])
-                continue
-            turn += 1
-            if at + 1 < len(line):
-                heapq.heapreplace(heap, (key(bucket, line[at + 1]), number, at + 1, turn))
+            was, line, at, made = group.heap[0]
+            bucket, jobs = group.lines[line]
+            if group.want is not None and asleep is not None and asleep(bucket):
+                group.close()
+            elif made != turn and (now := key(bucket, jobs[at])) > was:
+                heapq.heapreplace(group.heap, (now, line, at, turn))
+            elif not visit(bucket, jobs[at][1]):
+                group.close()
+            else:
+                turn += 1
+                group.advance(key, turn)
+            if group.heap:
+                heapq.heapreplace(heap, (group.heap[0][0], number))
             else:
                 heapq.heappop(heap)
 
-    def _lines(
-        self, always: Collection[Bucket], useless: Callable[[Want], bool] | None, asleep: Callable[[Bucket], bool]
-    ) -> list[tuple[Bucket, list[Waiting]]]:
-        """The lines that are worth a look."""
+    def _worth(
+        self, useless: Callable[[Want], bool] | None, asleep: Callable[[Bucket], bool] | None
+    ) -> Iterator[tuple[Want | None, list[Line]]]:
+        """The lines that are worth a look, by want; those that always are, together and without a want."""
         if useless is None:
-            return list(self._buckets.items())
-        lines = [
-            (bucket, line)
-            for want, alike in self._by_want.items()
-            if not useless(want)
-            for bucket, line in alike.items()
-            if bucket not in always and not asleep(bucket)
-        ]
-        some = dict.fromkeys((*self.first, *self.fresh))
-        return lines + [(bucket, self._buckets[bucket]) for bucket in some if bucket in always]
+            yield None, list(self._buckets.items())
+            return
+        some = [bucket for bucket in dict.fromkeys((*self.first, *self.fresh)) if bucket in self._buckets]
+        always = set(some)  # only asked
+        if some:
+            yield None, [(bucket, self._buckets[bucket]) for bucket in some]
+        for want, alike in self._by_want.items():
+            if useless(want):
+                continue
+            lines = [each for each in alike.items() if each[0] not in always]
+            if asleep is not None:
+                lines = [each for each in lines if not asleep(each[0])]
+            if lines:
+                yield want, lines
+
+
+class _Group:
+    """Lines that are left out together. `heap` holds (key, line, place in the line, turn at which the key was made)."""
+
+    def __init__(self, want: Want | None, lines: list[Line], key: Key, by_job: bool) -> None:
+        self.want, self.lines, self._by_job = want, lines, by_job
+        if by_job:
+            self.heap = [
+                (key(bucket, one), number, at, 0)
+                for number, (bucket, line) in enumerate(lines)
+                for at, one in enumerate(line)
+            ]
+        else:
+            self.heap = [(key(bucket, line[0]), number, 0, 0) for number, (bucket, line) in enumerate(lines)]
+        heapq.heapify(self.heap)
+
+    def close(self) -> None:
+        """Leave the rest of the foremost line out."""
+        closed = heapq.heappop(self.heap)[1]
+        if self._by_job:
+            self.heap = [entry for entry in self.heap if entry[1] != closed]
+            heapq.heapify(self.heap)
+
+    def advance(self, key: Key, turn: int) -> None:
+        """On to the next job."""
+        _, number, at, _ = self.heap[0]
+        bucket, line = self.lines[number]
+        if self._by_job or at + 1 == len(line):
+            heapq.heappop(self.heap)
+        else:
+            heapq.heapreplace(self.heap, (key(bucket, line[at + 1]), number, at + 1, turn))
