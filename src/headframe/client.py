@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headframe.base.errors import CallerError, Invalid, Unreachable
+from headframe.client_invoices import InvoiceCalls
 from headframe.client_job import Source
+from headframe.client_money import MoneyCalls
 from headframe.client_wire import PATIENCE_S, Profile, Wire, profile
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ Job = Source | Mapping[str, Any] | str | Path
 Row = dict[str, Any]
 
 
-class Client:
+class Client(InvoiceCalls, MoneyCalls):
     """A server and a key. Without arguments: HEADFRAME_URL and HEADFRAME_KEY, or what `headframe login` saved.
 
     `patience_s` is how many seconds a connection that breaks is sought again.
@@ -366,10 +368,9 @@ class Client:
     def balance(self, **query: Any) -> Any:
         return self.get("/v1/balance", **query)
 
-    def add_credit(self, organization: str, amount: str, note: str = "", *, given: bool = False) -> Row:
-        """Credit that was paid in, or is a gift of the house when `given`."""
-        fields = {"organization": organization, "amount": amount, "note": note, "given": given}
-        return self._post("/v1/credits", fields)
+    def add_credit(self, organization: str, amount: str, note: str = "", **fields: Any) -> Row:
+        """Credit that was paid in, or is a gift of the house when `given`; see `POST /v1/credits` for its bounds."""
+        return self._post("/v1/credits", {"organization": organization, "amount": amount, "note": note, **fields})
 
     def invoices(self, **query: Any) -> list[Row]:
         return self.all("/v1/invoices", **query)

@@ -16,7 +16,21 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from headframe import __version__
-from headframe.api import files, fleet, health, jobs, money, outputs, problems, reservations, streams, tenancy
+from headframe.api import (
+    files,
+    fleet,
+    health,
+    invoices,
+    jobs,
+    money,
+    money_contracts,
+    money_events,
+    outputs,
+    problems,
+    reservations,
+    streams,
+    tenancy,
+)
 from headframe.api.gate import Gate
 from headframe.api.wire import Limits, Serving
 from headframe.base.ports import Clock, Ids
@@ -24,7 +38,9 @@ from headframe.base.ports import Clock, Ids
 if TYPE_CHECKING:
     from headframe.control.driver import Control
 
-SUBJECTS = (health, tenancy, files, jobs, outputs, streams, fleet, money, reservations)
+SUBJECTS = (
+    health, tenancy, files, jobs, outputs, streams, fleet, money, money_contracts, money_events, invoices, reservations,
+)  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be carried out as it was put.", **_PROBLEM},

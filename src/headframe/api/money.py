@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
@@ -18,6 +18,7 @@ from headframe.control import queries_money as queries
 from headframe.control.queries_tenancy import find_organization
 from headframe.ledger.records import Invoice
 from headframe.ledger.wallets import Grant
+from headframe.pricing.book import ANY
 from headframe.pricing.records import Charge, Price
 from headframe.tenants.records import AtLimit, Budget, Scope
 from headframe.tenants.roles import Permission
@@ -29,24 +30,43 @@ Moment = Annotated[str | None, Query(max_length=40, description="A date or an RF
 
 
 class NewPrice(Body):
-    """`amount` is what one unit costs, such as "2.99 USD"; for one organization it may be "20 % off" or "8折"."""
+    """`amount` is what one unit costs, such as "2.99 USD"; for one organization it may be "20 % off" or "8折".
+
+    `tiers` are [up to so many units, amount]; the last one is without end (null). With `back_dated` a price may begin
+    in the past: what was charged since is corrected.
+    """
 
     meter: Text
     amount: Annotated[str, Field(max_length=200)] = ""
+    unit: Annotated[str, Field(max_length=20)] = ""
     region: Text = "*"
     purchase: Text = "*"
+    term: Annotated[str, Field(max_length=40)] = ""
+    organization: Text | None = None
+    shape: Text | None = None
+    tiers: Annotated[list[tuple[int | None, str]], Field(max_length=20, strict=False)] = []
+    watts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     starts: Text | None = None
     ends: Text | None = None
     minimum: Text = "60s"
+    back_dated: bool = False
 
 
 class NewCredit(Body):
-    """`amount` was paid in, or is a gift of the house when `given`."""
+    """`amount` was paid in, or is a gift of the house when `given`.
+
+    It may be bound to a project, a meter and a time. What expires first is used first, then the smaller priority.
+    """
 
     organization: Text
     amount: Text
     given: bool = False
     note: Annotated[str, Field(max_length=500)] = ""
+    project: Text | None = None
+    meter: Text = "*"
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    starts: Text | None = None
+    expires: Text | None = None
 
 
 class BudgetEdit(Body):
@@ -67,10 +87,11 @@ class BudgetStates:
 
 @router.get("/prices", response_model=page_shape(Price))
 def prices(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """The price book, with prices past, present and to come."""
+    """The price book, with prices past, present and to come; of customers' own prices only yours."""
     caller = call.caller
     caller.need(Permission.PRICES_READ, caller.organization_id, caller.project_id)
-    return call.page(Price, limit=limit, cursor=cursor)
+    where: dict[str, Any] = {} if caller.operator else {"organization_id": (ANY, caller.organization_id)}
+    return call.page(Price, limit=limit, cursor=cursor, **where)
 
 
 @router.post("/prices", status_code=201, response_model=shape(Price))

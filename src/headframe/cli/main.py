@@ -25,8 +25,10 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet",
               "reservations": "reservations"},
-    "Money": {"prices": "money", "usage": "money", "charges": "money", "budget": "money", "credits": "money",
-              "invoices": "money"},
+    "Money": {"prices": "money", "usage": "metering", "meters": "metering", "contracts": "contracts",
+              "rates": "contracts", "charges": "money", "budget": "money", "credits": "money",
+              "invoices": "invoices", "export": "invoices", "ledger": "invoices",
+              "audit": "invoices"},
     "Tenants": {
         "orgs": "tenancy", "projects": "tenancy", "members": "tenancy", "keys": "tenancy", "quotas": "limits",
         "secrets": "limits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -16,14 +16,18 @@ from headframe.cli.printing import Column
 
 PRICES = (
     Column("METER", lambda row: row["meter"], whole=True),
-    Column("PER HOUR", lambda row: printing.money(row["unit_nano"], row["currency"]), whole=True, right=True),
+    Column("PRICE", lambda row: printing.money(row["unit_nano"], row["currency"]), whole=True, right=True),
+    Column("PER", lambda row: row["unit"], whole=True),
+    Column("FOR", lambda row: "" if row["organization_id"] == "*" else row["organization_id"]),
     Column("PURCHASE", lambda row: row["purchase"]),
     Column("REGION", lambda row: row["region_id"]),
     Column("FROM", lambda row: printing.moment(row["from_us"]), whole=True),
     Column("TO", lambda row: printing.moment(row["to_us"])),
-    Column("MINIMUM", lambda row: format_span(row["minimum_us"])),
+    Column("SHAPE", lambda row: row["shape"], spare=True),
+    Column("MINIMUM", lambda row: format_span(row["minimum_us"]), spare=True),
     Column("ID", lambda row: row["id"], spare=True),
 )
+LIMITS = {"warn": "is told", "block": "starts nothing", "stop": "stops jobs"}
 BUDGETS = (
     Column("SCOPE", lambda row: row["budget"]["scope"]),
     Column("MONTH", lambda row: row["month"], spare=True),
@@ -31,15 +35,25 @@ BUDGETS = (
     Column("SPENT", lambda row: _money(row["budget"], row["spent_nano"]), whole=True, right=True),
     Column("RUNNING", lambda row: _money(row["budget"], row["accrued_nano"]), right=True, spare=True),
     Column("WARNS AT", lambda row: f"{row['budget']['warn_percent']} %", right=True, spare=True),
-    Column("AT THE LIMIT", lambda row: "stops jobs" if row["budget"]["stops"] else "goes on"),
+    Column("AT THE LIMIT", lambda row: LIMITS[row["budget"]["at_limit"]]),
 )
-INVOICES = (
-    Column("NUMBER", lambda row: row["number"], right=True),
-    Column("MONTH", lambda row: row["month"], whole=True),
-    Column("TOTAL", lambda row: _money(row, row["total_nano"]), whole=True, right=True),
-    Column("PREPAID", lambda row: _money(row, row["from_wallet_nano"]), right=True),
-    Column("TO PAY", lambda row: _money(row, row["payable_nano"]), whole=True, right=True),
-    Column("CLOSED", lambda row: printing.moment(row["closed_us"])),
+GRANTS = (
+    Column("AMOUNT", lambda row: _money(row, row["amount_nano"]), whole=True, right=True),
+    Column("LEFT", lambda row: _money(row, row["left_nano"]), whole=True, right=True),
+    Column("PAID", lambda row: "paid in" if row["paid"] else "given"),
+    Column("PROJECT", lambda row: row["project_id"]),
+    Column("METER", lambda row: row["meter"]),
+    Column("PRIORITY", lambda row: row["priority"], right=True, spare=True),
+    Column("EXPIRES", lambda row: printing.moment(row["expires_us"])),
+    Column("NOTE", lambda row: row["note"], spare=True),
+    Column("ID", lambda row: row["id"], whole=True),
+)
+HOLDS = (
+    Column("HELD", lambda row: _money(row, row["amount_nano"]), whole=True, right=True),
+    Column("STAGE", lambda row: row["stage"], whole=True),
+    Column("CHARGED", lambda row: _money(row, row["posted_nano"]), right=True),
+    Column("FOR", lambda row: row["source"]),
+    Column("UNTIL", lambda row: printing.moment(row["expires_us"])),
     Column("ID", lambda row: row["id"], whole=True),
 )
 CHARGES = (
@@ -69,51 +83,43 @@ def list_prices(session: Session) -> None:
     session.rows(session.client.prices(), PRICES, "No prices: use is free.")
 
 
-@part(prices, "set", "headframe prices set gpu:H100 '2.50 USD' --from 2026-12-01")
+@part(
+    prices, "set", "headframe prices set gpu:H100 '2.50 USD' --from 2026-12-01",
+    "headframe prices set gpu:H100 '20 % off' --org acme",
+    "headframe prices set tokens:input '0.60 USD' --unit million",
+    "headframe prices set gpu:H100 --tier '1000:3 USD' --tier '2.40 USD' --shape graduated",
+)  # fmt: skip
 @click.argument("meter")
-@click.argument("amount")
+@click.argument("amount", default="")
+@click.option("--unit", default="", help="What the amount is for, such as GiB-month or million.")
 @click.option("--region", default="*", show_default=True, help="For one region only.")
 @click.option("--purchase", default="*", show_default=True, help="For on-demand, reserved or spot only.")
+@click.option("--org", "organization", metavar="NAME", help="For one customer; the amount may then be a discount.")
+@click.option("--term", default="", help="For contracts of this length only, such as 1y.")
+@click.option("--shape", help="hourly, spot, power, storage, tokens, each, graduated or volume.")
+@click.option(
+    "--tier", "tiers", multiple=True, metavar="UNITS:AMOUNT", help="Up to so many units; last an amount."
+)
+@click.option("--watts", type=int, default=0, help="What a unit draws, for the shape power.")
 @click.option("--from", "starts", metavar="MOMENT", help="When it begins to hold; now when absent.")
 @click.option("--to", "ends", metavar="MOMENT", help="When it ends.")
 @click.option("--minimum", default="60s", show_default=True, help="The least running time charged.")
+@click.option("--back-dated", is_flag=True, help="It may begin in the past: what was charged is corrected.")
 @common
-def set_price(session: Session, **fields: Any) -> None:
-    """Set what an hour of gpu:KIND, gpu:*, cpu (a core), memory or disk (a GiB) costs."""
-    row = session.client.set_price(**fields)
-    session.done(row, f"{row['meter']} costs {_money(row, row['per_hour_nano'])} an hour ({row['id']}).")
+def set_price(session: Session, tiers: tuple[str, ...], **fields: Any) -> None:
+    """Set what one of gpu:KIND, gpu:*, cpu, memory, disk, electricity or of a meter of events costs."""
+    row = session.client.set_price(tiers=[_tier(text) for text in tiers], **fields)
+    session.done(row, f"{row['meter']} costs {_money(row, row['unit_nano'])} per {row['unit']} ({row['id']}).")
 
 
-@command("headframe usage", "headframe usage --from 2026-11-01 --by project,member,meter")
-@click.option("--from", "start", metavar="MOMENT", help="From this date or moment; the month's first day when absent.")
-@click.option("--to", "end", metavar="MOMENT", help="To this date or moment.")
-@click.option("--by", default="project,meter", show_default=True, help="What to sum by.")
-@_ORGANIZATION
-@common
-def usage(session: Session, start: str | None, end: str | None, by: str, organization: str | None) -> None:
-    """Print use and what it cost."""
-    found = session.client.usage(start=start, end=end, by=by, organization=organization)
-    if session.json:
-        printing.as_json(found)
-        return
-    names = [name.strip() for name in by.split(",") if name.strip()]
-    known = Names(session, None if organization == "all" else organization)
-    columns = [Column(name.upper(), _named(known, name)) for name in names]
-    columns += [
-        Column("QUANTITY", _quantity, right=True),
-        Column("COST", lambda row: _money(found, row["amount_nano"]), whole=True, right=True),
-    ]
-    rows = [{**row["by"], **row} for row in found["items"]]
-    session.rows(rows, columns, "Nothing was charged in that time.", key=names[0])
-    if not session.quiet:
-        total = sum(row["amount_nano"] for row in found["items"])
-        printing.note(
-            f"In all {_money(found, total)}; running and not yet charged {_money(found, found['accrued_nano'])}."
-        )
-
-
-def _named(known: Names, column: str) -> Callable[[Mapping[str, Any]], object]:
-    return lambda row: known.of(row[column])
+def _tier(text: str) -> tuple[int | None, str]:
+    """`1000:3 USD` is up to a thousand; an amount alone is without end."""
+    bound, colon, amount = text.partition(":")
+    if not colon:
+        return None, text
+    if not bound.strip().isdecimal():
+        raise click.UsageError(f"--tier {text!r}: write UNITS:AMOUNT, such as '1000:3 USD'.")
+    return int(bound), amount
 
 
 @command("headframe charges train-7b", "headframe charges --json")
@@ -169,7 +175,8 @@ def list_budgets(session: Session, organization: str | None) -> None:
 @click.option("--member", metavar="NAME", help="Limit this member.")
 @click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=80, show_default=True,
               help="Warn at so many per cent.")  # fmt: skip
-@click.option("--stop/--go-on", "stops", default=True, show_default=True, help="Whether jobs are stopped at the limit.")
+@click.option("--at-limit", type=click.Choice(tuple(LIMITS)), default="stop", show_default=True,
+              help="Only tell it, start nothing new, or stop jobs, too.")  # fmt: skip
 @common
 def set_budget(
     session: Session, amount: str, organization: str | None, project: str | None, member: str | None, **fields: Any
@@ -222,61 +229,68 @@ def show_balance(session: Session, organization: str | None) -> None:
     )
 
 
-@part(credits, "add", "headframe credits add acme '1000 USD' --note 'order 17'")
+@part(credits, "list", "headframe credits list --org acme")
+@_ORGANIZATION
+@common
+def list_grants(session: Session, organization: str | None) -> None:
+    """List what was granted, and what is left of it."""
+    session.rows(session.client.grants(organization=organization), GRANTS, "No credit was granted.")
+
+
+@part(credits, "add", "headframe credits add acme '1000 USD' --note 'order 17'",
+      "headframe credits add acme '50 USD' --given --expires 2027-01-01 --meter 'gpu:*'")  # fmt: skip
 @click.argument("organization")
 @click.argument("amount")
 @click.option("--given", is_flag=True, help="A gift of the house, not paid in.")
 @click.option("--note", default="", help="What stands behind it, such as an order.")
+@click.option("--project", metavar="NAME", help="For one project only.")
+@click.option("--meter", default="*", help="For one meter only, such as gpu:H100 or gpu:*.")
+@click.option("--priority", type=click.IntRange(0, 100), default=50, show_default=True, help="The smaller goes first.")
+@click.option("--from", "starts", metavar="MOMENT", help="When it begins to count; now when absent.")
+@click.option("--expires", metavar="MOMENT", help="When what is left of it is taken back.")
 @common
-def add_credit(session: Session, organization: str, amount: str, given: bool, note: str) -> None:
+def add_credit(session: Session, organization: str, amount: str, note: str, **fields: Any) -> None:
     """Add credit to an organization."""
-    row = session.client.add_credit(organization, amount, note, given=given)
+    row = session.client.add_credit(organization, amount, note, **fields)
     session.done(row, f"Added {_money(row, row['amount_nano'])} ({row['id']}).")
 
 
-@command("headframe invoices", "headframe invoices --draft", "headframe invoices inv_1")
-@click.argument("invoice", required=False)
-@click.option("--draft", is_flag=True, help="The running month's invoice as it would be now.")
-@click.option("--month", metavar="YYYY-MM", help="With --draft: another month.")
+@part(credits, "holds", "headframe credits holds --org acme")
 @_ORGANIZATION
 @common
-def invoices(session: Session, invoice: str | None, draft: bool, month: str | None, organization: str | None) -> None:
-    """List invoices, or print one with its lines."""
-    if draft and invoice:
-        raise click.UsageError("Name an invoice, or ask for the --draft.")
-    if not draft and not invoice:
-        session.rows(session.client.invoices(organization=organization), INVOICES, "No month has been closed yet.")
-        return
-    client = session.client
-    row = client.draft_invoice(organization, month) if draft else client.invoice(str(invoice))
-    if session.json:
-        printing.as_json(row)
-    else:
-        known = Names(session, row["organization_id"])
-        _print_invoice(row, "Draft of" if draft else f"Invoice {row['number']},", known)
+def list_holds(session: Session, organization: str | None) -> None:
+    """List what is held back of the credit, and what became of it."""
+    session.rows(session.client.holds(organization=organization), HOLDS, "Nothing is held back.")
 
 
-def _print_invoice(row: Mapping[str, Any], title: str, known: Names) -> None:
-    columns = (
-        Column("PROJECT", lambda line: known.of(line["project_id"])),
-        Column("METER", lambda line: line["meter"], whole=True),
-        Column("KIND", lambda line: line["kind"]),
-        Column("QUANTITY", _quantity, whole=True, right=True),
-        Column("PER HOUR", lambda line: _money(row, line["unit_nano"]), right=True),
-        Column("AMOUNT", lambda line: _money(row, line["amount_nano"]), whole=True, right=True),
-    )
-    printing.say(f"{title} {row['month']}, {printing.safe(known.of(row['organization_id']))}")
-    if row["lines"]:
-        printing.table(columns, row["lines"])
-    if row.get("accrued"):
-        printing.heading("Running, not yet charged")
-        printing.table(columns, row["accrued"])
-    printing.say()
-    printing.facts(
-        [
-            ("total", _money(row, row["total_nano"])),
-            ("running", _money(row, row["accrued_nano"]) if row.get("accrued_nano") else ""),
-            ("from credit", _money(row, row["from_wallet_nano"]) if row["from_wallet_nano"] else ""),
-            ("to pay", _money(row, row["payable_nano"])),
-        ]
-    )
+@part(credits, "hold", "headframe credits hold default '20 USD' --source order-17 --for 2h")
+@click.argument("project")
+@click.argument("amount")
+@click.option("--source", required=True, help="What it is for.")
+@click.option("--for", "lasts", default="1h", show_default=True, help="When it is let go by itself.")
+@_ORGANIZATION
+@common
+def place_hold(session: Session, **fields: Any) -> None:
+    """Set credit aside, so that nobody else may use it."""
+    row = session.client.place_hold(**fields)
+    session.done(row, f"{_money(row, row['amount_nano'])} is set aside ({row['id']}).")
+
+
+@part(credits, "post", "headframe credits post hold_1 '12.50 USD' --meter tokens:output")
+@click.argument("hold")
+@click.argument("amount")
+@click.option("--meter", required=True, help="What it is charged for.")
+@common
+def post_hold(session: Session, hold: str, amount: str, meter: str) -> None:
+    """Charge up to what is held; the rest is free again."""
+    row = session.client.post_hold(hold, amount, meter)
+    session.done(row, f"{_money(row, row['posted_nano'])} was charged.")
+
+
+@part(credits, "void", "headframe credits void hold_1")
+@click.argument("hold")
+@common
+def void_hold(session: Session, hold: str) -> None:
+    """Let what is held go."""
+    row = session.client.void_hold(hold)
+    session.done(row, f"{_money(row, row['amount_nano'])} is free again.")

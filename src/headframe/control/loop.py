@@ -16,7 +16,7 @@ from typing import Any
 from headframe.base.changes import Changes, Event, gather
 from headframe.base.errors import CallerError, HeadframeError, OurError, StoreFailed, TooBusy
 from headframe.base.ports import Ids
-from headframe.base.quantities import HOUR_US
+from headframe.base.quantities import DAY_US, HOUR_US
 from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
@@ -29,11 +29,13 @@ from headframe.control.reservations import keep_reservations, next_reservation_u
 from headframe.control.spending import Spending, first_of
 from headframe.control.stage_invoices import invoice_due
 from headframe.control.stage_money import contracts_due, expire_credit, meter_rate_post
+from headframe.control.stage_usage import count_events, levels_due
 from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.chain import link
+from headframe.metering.records import UsageEvent
 from headframe.scheduling.order import RULES, Rules
 
 INBOX_LIMIT = 20_000
@@ -84,6 +86,8 @@ class Loop:
         self.announce: Callable[[Sequence[Event]], None] = lambda events: None
         self.complain: Callable[[BaseException], None] = lambda error: None
         self._grace_us, self._now_us = grace_us, now_us
+        self._told_of_use, self._more_use = True, False  # events of use came in; more of them wait to be counted
+        self._day_us = 0  # the day (UTC) over which what is kept has been carried on
         self._load(now_us)
 
     # What others hand in.
@@ -100,6 +104,14 @@ class Loop:
         """An engine says something."""
         self._heard.append((cluster_id, item))
         self.nudge()
+
+    def take_in(self, events: Sequence[UsageEvent]) -> int:
+        """Keep events of use, and count them in the next tick; how many are new."""
+        kept = self._store.take_in(events)
+        if kept:
+            self._told_of_use = True
+            self.nudge()
+        return kept
 
     def _queue(self, asked: Asked) -> Future[Any]:
         if len(self._asked) >= INBOX_LIMIT:
@@ -132,7 +144,7 @@ class Loop:
 
     def next_wake_us(self, now_us: int) -> int | None:
         """When the next tick is due though nobody nudges; None: never."""
-        if self._asked:
+        if self._asked or self._more_use:
             return now_us
         if self._retry_us is not None:
             return max(self._retry_us, now_us)
@@ -219,6 +231,7 @@ class Loop:
         metered = meter_rate_post(self.world, self.spending, now_us, self._heard_us)
         self._take(metered)
         self._take(fair_use(self.world, metered.rows))
+        self._count(now_us)
         self._take(contracts_due(self.world, self.spending, self._store, now_us))
         self._take(expire_credit(self.world, self.spending, now_us))
         changes, orders = limit_spending(self.world, self.spending, now_us)
@@ -229,6 +242,19 @@ class Loop:
         self._take(invoice_due(self.world, self.spending, self._store, now_us, self._grace_us))
         self._commit()
         self._tell(now_us)
+
+    def _count(self, now_us: int) -> None:
+        """Count events of use that came in; when there are none, carry on what is kept from day to day."""
+        if self._told_of_use:
+            self._told_of_use = False
+            changes, self._more_use = count_events(self.world, self.spending, self._store, now_us)
+            self._told_of_use = self._told_of_use or self._more_use
+            self._take(changes)
+            return
+        if now_us - now_us % DAY_US != self._day_us:
+            changes = levels_due(self.world, self.spending, self._store, now_us)
+            self._day_us = self._day_us if changes else now_us - now_us % DAY_US
+            self._take(changes)
 
     def _inquire(self, now_us: int) -> None:
         """Ask each engine for a full report once a minute, and when an hour has ended that is yet to be metered."""
@@ -365,6 +391,7 @@ class Loop:
         recall(self.world, store)
         self._written = Changes()
         self._retry_us = None
+        self._told_of_use, self._more_use, self._day_us = True, False, 0
 
     def _drop(self) -> None:
         self._pending.clear()

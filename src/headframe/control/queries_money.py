@@ -18,8 +18,8 @@ from headframe.base.quantities import SECOND_US
 from headframe.control.context import Context
 from headframe.control.ports import Reads
 from headframe.control.queries_tenancy import find_organization, nothing_here
-from headframe.control.stage_invoices import month_lines, month_prepaid_nano
 from headframe.control.spending import Spending
+from headframe.control.stage_invoices import month_lines, month_prepaid_nano
 from headframe.control.stage_money import currency_of, rating_of
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster

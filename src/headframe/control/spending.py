@@ -22,7 +22,7 @@ from headframe.ledger.post import wallet
 from headframe.ledger.records import Closing, Transfer
 from headframe.ledger.wallets import Grant, Hold, HoldStage
 from headframe.metering.meter import hour_start_us, quantities
-from headframe.metering.records import UsageRecord
+from headframe.metering.records import Intake, UsageRecord
 from headframe.pricing.book import ANY, Book, Buyer
 from headframe.pricing.cover import covers
 from headframe.pricing.rate import WHOLE, Tally, cost_between, least_nano, slope
@@ -32,6 +32,7 @@ from headframe.tenants.records import AtLimit, Budget, Organization
 # Who pays or is limited: ("organization" | "project" | "member", id) by the month; for good ("wallet", organization),
 # ("purse", project), which is what of the wallet the project may use, and ("job", id).
 Payer = tuple[str, str]
+KEPT = "kept"  # the `Intake` that tells up to which day what is kept is weighed
 LASTING = ("wallet", "purse", "job")
 
 
@@ -101,6 +102,7 @@ class Spending:
         self.hold_ends: dict[str, int] = {}  # when a pending hold is voided
         self.tallies: Counter[Tally] = Counter()  # what was charged this month of prices with tiers
         self.tiered: dict[str, None] = {}
+        self.kept_us: int | None = None  # the day up to which what is kept is weighed
         self._lines: dict[str, Line] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._set_prices(world)
@@ -119,6 +121,8 @@ class Spending:
         ):
             for column in ("organization", "project", "member"):
                 spending.spent[column, row[f"{column}_id"]] += row["amount_nano"]
+        kept: Intake | None = reads.get(Intake, KEPT)
+        spending.kept_us = None if kept is None else kept.arrival
         for job in world.all(Job).values():
             spending._know_job(job)
         started = [job_id for job_id in spending.job_budgets if world.all(Job)[job_id].attempt]
@@ -162,6 +166,8 @@ class Spending:
                 self._know_grant(row)
             elif isinstance(row, Hold):
                 self._know_hold(row)
+            elif isinstance(row, Intake) and row.id == KEPT:
+                self.kept_us = row.arrival
             elif isinstance(row, Price | Exchange):
                 anew = True
         if anew:

@@ -52,6 +52,7 @@ def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int, gra
             (spending.fresh_us or now_us + 1) - 1,
             *(step_us(one) - 1 for one in contracts),  # what a contract covers or asks for is charged up to there
             now_us - grace_us,
+            now_us if spending.kept_us is None else spending.kept_us,
         )
         month, grants = oldest, list(spending.grants.get(organization_id, {}).values())
         while month < this_month and month_span_us(month)[1] <= certain_us:

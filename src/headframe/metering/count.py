@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from headframe.base.errors import Invalid, NegativeDuration
-from headframe.base.quantities import DAY_US, HOUR_US, month_bounds_us, month_of
+from headframe.base.quantities import DAY_US, HOUR_US, SECOND_US, month_bounds_us, month_of
 from headframe.metering.records import Aggregation, Meter, Reading, UsageEvent, UsageRecord, Window
 
 GROWING = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.MAX})
-LARGEST = 1 << 53  # a number of an event beyond this would not be exact everywhere
+LARGEST = 1 << 40  # of an event: with it times seconds, and many of them, sums stay within 64 bits
+MOST = 1 << 62  # of a reading
 
 
 def window_us(meter: Meter, at_us: int) -> tuple[int, int]:
@@ -69,6 +70,15 @@ def check(event: UsageEvent, meters: Iterable[Meter]) -> None:
             number_of(meter, event)
 
 
+def can_count(meter: Meter, event: UsageEvent) -> bool:
+    """Whether a meter can count an event; one that was defined after it came in may not."""
+    try:
+        check(event, (meter,))
+    except Invalid:
+        return False
+    return True
+
+
 def group_of(meter: Meter, event: UsageEvent) -> dict[str, str]:
     """What the event is told apart by, as texts."""
     return {path: _text(at_path(event.data, path)) for path in meter.group_by}
@@ -100,7 +110,7 @@ def grown(meter: Meter, reading: Reading, events: Sequence[UsageEvent]) -> int:
     numbers = [number_of(meter, event) for event in events]
     if meter.aggregation is Aggregation.MAX:
         return max(reading.value, *numbers)
-    return reading.value + sum(numbers)
+    return min(MOST, reading.value + sum(numbers))
 
 
 def latest(meter: Meter, events: Sequence[UsageEvent]) -> int:
@@ -108,15 +118,18 @@ def latest(meter: Meter, events: Sequence[UsageEvent]) -> int:
     return number_of(meter, max(events, key=lambda one: (one.at_us, one.id)))
 
 
-def weighed(meter: Meter, reading: Reading, events: Sequence[UsageEvent], level: int, until_us: int) -> int:
-    """Level x microseconds of a window up to a moment, from all its events and the level before it."""
+def weighed(meter: Meter, reading: Reading, events: Iterable[UsageEvent], level: int) -> int:
+    """Level x seconds of a window (whole, rounded down), from all its events and the level at its beginning."""
     total, at_us = 0, reading.from_us
-    end_us = min(until_us, reading.to_us)
     for event in sorted(events, key=lambda one: (one.at_us, one.id)):
-        stop = min(max(event.at_us, at_us), end_us)
-        total += level * (stop - at_us)
-        at_us, level = stop, number_of(meter, event)
-    return total + level * max(0, end_us - at_us)
+        total += level * (event.at_us - at_us)
+        at_us, level = event.at_us, number_of(meter, event)
+    return (total + level * (reading.to_us - at_us)) // SECOND_US
+
+
+def level_after(meter: Meter, events: Sequence[UsageEvent], level: int) -> int:
+    """Where a level stands after some events, when it stood at `level` before."""
+    return latest(meter, events) if events else level
 
 
 def unlike(meter: Meter, events: Iterable[UsageEvent]) -> int:
@@ -166,7 +179,7 @@ def count(
         if meter.aggregation is Aggregation.TIME_WEIGHTED:
             continue
         for event in events:
-            if event.type == meter.event_type:
+            if event.type == meter.event_type and can_count(meter, event):
                 fresh = reading_of(meter, event)
                 touched.setdefault(fresh.id, (meter, known.get(fresh.id, fresh), []))[2].append(event)
     records: list[UsageRecord] = []

@@ -13,7 +13,8 @@ from typing import Any
 
 from headframe.base.errors import FutureEvent, Invalid, NegativeDuration, UnknownMeter
 from headframe.base.quantities import MINUTE_US, parse_moment_us
-from headframe.metering.records import UsageEvent
+from headframe.metering.count import check
+from headframe.metering.records import Meter, UsageEvent
 
 AHEAD_US = 5 * MINUTE_US  # how far the clocks of others may be before ours
 BATCH = 10_000  # events told at once
@@ -26,13 +27,15 @@ _KNOWN = ("specversion", "id", "source", "type")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What intake must know: who tells, now, and which types of event are counted."""
+    """What intake must know: for which projects one may tell, now, and by which meters events are counted.
 
-    organization_id: str
-    projects: Mapping[str, str]  # by id and by name: the id
-    types: frozenset[str]
+    `projects` are (project, organization) by whatever name the subject of an event may use; "" is the one that is meant
+    when there is none. `meters` are by type of event.
+    """
+
+    projects: Mapping[str, tuple[str, str]]
+    meters: Mapping[str, Sequence[Meter]]
     now_us: int
-    default_project_id: str = ""
 
 
 def read_events(told: Sequence[Mapping[str, Any]], desk: Desk) -> list[UsageEvent]:
@@ -65,11 +68,11 @@ def read_event(told: Mapping[str, Any], desk: Desk, place: str) -> UsageEvent:
         )  # fmt: skip
     if not _SOURCE.fullmatch(told["source"]):
         raise Invalid(f"{place}.source is no URI.", field=f"{place}.source", value=told["source"], allowed="a URI")
-    if told["type"] not in desk.types:
+    if told["type"] not in desk.meters:
         raise UnknownMeter(
             f"No meter counts events of type {told['type']!r} ({place}).",
             next_step="Define a meter for it, or correct the type.",
-            details={"field": f"{place}.type", "known": sorted(desk.types)},
+            details={"field": f"{place}.type", "known": sorted(desk.meters)},
         )
     data = told.get("data")
     data = {} if data is None else data
@@ -78,23 +81,24 @@ def read_event(told: Mapping[str, Any], desk: Desk, place: str) -> UsageEvent:
             f"{place}.data is not a small object.", field=f"{place}.data",
             allowed=f"an object of at most {_WIDEST} members and {_DEEPEST} levels",
         )  # fmt: skip
-    return UsageEvent(
-        id=f"{desk.organization_id} {told['source']} {told['id']}",
+    project_id, organization_id = _project(told.get("subject"), desk, place)
+    event = UsageEvent(
+        id=f"{organization_id} {told['source']} {told['id']}",
         arrival=0,
-        organization_id=desk.organization_id,
-        project_id=_project(told.get("subject"), desk, place),
+        organization_id=organization_id,
+        project_id=project_id,
         type=told["type"],
         at_us=_moment(told.get("time"), data, desk, place),
         received_us=desk.now_us,
         data=dict(data),
     )
+    check(event, desk.meters[event.type])
+    return event
 
 
-def _project(subject: object, desk: Desk, place: str) -> str:
-    """The subject of an event of use is a project, by id or name; absent, the one that the key is for."""
-    if subject is None and desk.default_project_id:
-        return desk.default_project_id
-    found = desk.projects.get(subject) if isinstance(subject, str) else None
+def _project(subject: object, desk: Desk, place: str) -> tuple[str, str]:
+    """The subject of an event of use is a project, by id or name."""
+    found = desk.projects.get("" if subject is None else subject) if isinstance(subject, str | None) else None
     if found is None:
         raise Invalid(
             f"{place}.subject is {str(subject)[:100]!r}, which is no project here.",

@@ -48,7 +48,7 @@ class Aggregation(StrEnum):
     MAX = "max"
     UNIQUE = "unique"
     LATEST = "latest"
-    TIME_WEIGHTED = "time_weighted"  # a level that holds until the next event; the quantity is level x microseconds
+    TIME_WEIGHTED = "time_weighted"  # a level that holds until the next event; the quantity is level x seconds
 
 
 class Window(StrEnum):

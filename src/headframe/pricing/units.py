@@ -1,13 +1,14 @@
 """Units of prices: how much of a meter's own quantity one of them is.
 
-What is held is metered in thousandths (gpu, cpu) or MiB (memory, disk, storage), times microseconds; events are metered
-as they are counted. A month, where a price is per month of holding, has 730 hours, as usual in the field.
+What is held is metered in thousandths (gpu, cpu) or MiB (memory, disk), times microseconds; levels told by events, such
+as what is stored, in their own unit (MiB) times seconds; other events as they are counted. A month, where a price is
+per month of holding, has 730 hours, as usual in the field.
 """
 
 from __future__ import annotations
 
 from headframe.base.errors import Invalid
-from headframe.base.quantities import HOUR_US
+from headframe.base.quantities import HOUR_US, SECOND_US
 
 UNITS: dict[str, int] = {
     "gpu-hour": 1000 * HOUR_US,
@@ -18,6 +19,8 @@ UNITS: dict[str, int] = {
     "one": 1,
     "thousand": 1000,
     "million": 1_000_000,
+    "level-hour": 3600,
+    "level-month": 3600 * 730,
 }
 ELECTRICITY = "electricity"  # the meter whose price is that of a site's electricity, for the shape "power"
 HELD = ("cpu", "memory", "disk")
@@ -44,6 +47,8 @@ def size_of(meter: str, unit: str = "") -> int:
     usual = default_unit(meter)
     unit = unit or usual
     size = UNITS.get(unit)
+    if size is not None and meter.startswith("storage:"):
+        size //= SECOND_US
     fitting = [name for name in UNITS if _family(name) == _family(usual)]
     if size is None or unit not in fitting:
         raise Invalid(
@@ -55,4 +60,4 @@ def size_of(meter: str, unit: str = "") -> int:
 
 def _family(unit: str) -> str:
     head, _, tail = unit.partition("-")
-    return head if tail else "kWh" if unit == "kWh" else "count"
+    return head if tail and head != "level" else "kWh" if unit == "kWh" else "count"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Mapping as Rows
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from headframe.base.errors import AlreadyRunning, Conflict, Invalid, StoreFailed
 from headframe.control.world import WARM
 from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice, Transfer
+from headframe.metering.records import UsageEvent
 from headframe.store import schema
 from headframe.store.database import LOCK_WAIT_MS, Database, explain
 from headframe.store.migrations import stored_revision, wrong_revision
@@ -121,6 +123,7 @@ class SqlStore(SqlReads):
 
     def __init__(self, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> None:
         super().__init__(Database(url, lock_wait_ms=lock_wait_ms))
+        self._taking_in = threading.Lock()
         self._statements = {kind: Statements(mapping_of(kind), self._database) for kind in schema.tables}
         try:
             if self._database.in_memory:
@@ -263,6 +266,31 @@ class SqlStore(SqlReads):
         with self._database.read() as connection:
             found = connection.execute(question).first()
         return Head(*found) if found is not None else Head()
+
+    def last_arrival(self) -> int:
+        return self._largest(UsageEvent, "arrival")
+
+    def take_in(self, events: Sequence[UsageEvent]) -> int:
+        """Keep the events that are not kept yet; each has a place behind all before it. Gives how many are new.
+
+        Only one thread at a time does so: whoever reads up to a place must have seen all before it.
+        """
+        mapping, statement = mapping_of(UsageEvent), self._statements[UsageEvent].insert
+        place = mapping.names.index("arrival")
+        arrival = mapping.table.c.arrival
+        try:
+            with self._taking_in, self._database.write() as connection:
+                last = int(connection.execute(select(func.max(arrival))).scalar() or 0)
+                rows = []
+                for number, event in enumerate(events, last + 1):
+                    values = mapping.encode(event)
+                    rows.append((*values[:place], number, *values[place + 1 :]))
+                if not rows:
+                    return 0
+                kept = connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING", rows).rowcount
+        except (exc.SQLAlchemyError, OSError) as error:
+            raise explain(error) from error
+        return int(kept)
 
     def _largest(self, kind: type[Any], column: str) -> int:
         with self._database.read() as connection:

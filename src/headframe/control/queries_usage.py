@@ -1,0 +1,84 @@
+"""What may be asked about events of use: who may tell of what, and how far a month will go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headframe.base.quantities import DAY_US
+from headframe.control.context import Context
+from headframe.control.ports import Reads
+from headframe.control.queries_money import accrued, spender
+from headframe.control.queries_tenancy import find_organization
+from headframe.control.world import World
+from headframe.ledger.close import month_of, month_span_us
+from headframe.metering.intake import Desk
+from headframe.metering.records import Meter
+from headframe.pricing.forecast import Forecast, forecast
+from headframe.pricing.records import Charge
+from headframe.pricing.registry import CONTRACTS
+from headframe.tenants.records import Project
+from headframe.tenants.roles import Caller, Permission
+
+
+def desk(world: World, context: Context, caller: Caller) -> Desk:
+    """For which projects the caller may tell of use, and how that is counted. Operators may for everybody's."""
+    caller.need(Permission.USAGE_WRITE, caller.organization_id, caller.project_id)
+    projects: dict[str, tuple[str, str]] = {}
+    for project in world.all(Project).values():
+        if caller.may(Permission.USAGE_WRITE, project.organization_id, project.id):
+            names = [project.id]
+            if project.organization_id == caller.organization_id:
+                names.append(project.name)
+                if project.id == caller.project_id or (caller.project_id is None and project.name == "default"):
+                    names.append("")
+            for name in names:
+                projects[name] = (project.id, project.organization_id)
+    meters: dict[str, list[Meter]] = {}
+    for _, meter in sorted(world.all(Meter).items()):
+        meters.setdefault(meter.event_type, []).append(meter)
+    return Desk(projects, meters, context.now_us)
+
+
+@dataclass(frozen=True, slots=True)
+class MonthAhead:
+    """What this month has cost so far, what runs besides, and what it will probably come to."""
+
+    organization_id: str
+    month: str
+    currency: str
+    accrued_nano: int
+    forecast: Forecast
+
+
+def month_ahead(
+    world: World, context: Context, caller: Caller, *, organization: str | None = None, project: str | None = None
+) -> Callable[[Reads], MonthAhead]:
+    """The forecast of a caller's own spend, their project's, or for finance the organization's, to the month's end."""
+    house = find_organization(world, context, caller, organization)
+    where = spender(world, caller, house.id, project)
+    now_us, month = context.now_us, month_of(context.now_us)
+    begin, end = month_span_us(month)
+    running = sum(charge.amount_nano for charge in accrued(world, context.spending, now_us, where, begin))
+    whole = set(where) == {"organization_id"}
+    fixed = 0
+    for contract in context.spending.contracts.get(house.id, {}).values() if whole else ():
+        terms = CONTRACTS[contract.shape]
+        if not contract.upfront and contract.shape != "once":
+            fixed += terms.worth_nano(contract, end) - terms.worth_nano(contract, max(begin, contract.from_us))
+
+    def read(reads: Reads) -> MonthAhead:
+        def spent(from_us: int, to_us: int) -> tuple[int, int]:
+            rows = reads.total(Charge, "amount_nano", ("kind",), at_us__ge=from_us + 1, at_us__lt=to_us + 1, **where)
+            fees = sum(row["amount_nano"] for row in rows if row["kind"] == "fee")
+            return sum(row["amount_nano"] for row in rows) - fees, fees
+
+        today = now_us - now_us % DAY_US
+        days = [spent(day, day + DAY_US)[0] for day in range(today - 14 * DAY_US, today, DAY_US)]
+        while days and not days[0]:
+            days.pop(0)  # before anything was used
+        used, fees = spent(begin, now_us)
+        told = forecast(days, used + fees + running, end - now_us, DAY_US, max(0, fixed - fees))
+        return MonthAhead(house.id, month, house.currency, running, told)
+
+    return read
