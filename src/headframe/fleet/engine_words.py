@@ -13,6 +13,18 @@ from typing import Any
 from headframe.fleet.records import Accelerator, Node, Slice
 
 
+# What an engine may tell of how busy a task was, summed over its looks, so that it stays small however long a job runs.
+# Never the basis of a bill. A look tells of the time since the one before: `sampled_us` is that time summed,
+# `cpu_idle_us` the part of it with less than 5 % of one core used for each task, `cpu_peak_milli` the most cores that
+# were used in one such stretch. The same for accelerators, each by its own time: `gpu_us`, `gpu_idle_us` (less than
+# 5 % busy), `gpu_busy_us` (time x how busy), `gpus_used` (how many were ever busy), `gpu_peak_mib` (most memory used on
+# one). `gpu_guessed_us` is the part of `gpu_us` that no driver told, taken from the use of CPU.
+SAMPLED = (
+    "sampled_us", "cpu_idle_us", "cpu_peak_milli", "gpu_us", "gpu_idle_us", "gpu_busy_us", "gpu_guessed_us",
+    "gpus_used", "gpu_peak_mib",
+)  # fmt: skip
+
+
 class Seen(StrEnum):
     """What an engine sees of an allocation."""
 
@@ -96,7 +108,7 @@ class Observation:
     resumed_from: str = ""
     checkpoint_us: int | None = None
     story: tuple[str, ...] = ()
-    use: dict[str, int] = field(default_factory=dict)  # cpu_us, memory_peak_mib
+    use: dict[str, int] = field(default_factory=dict)  # cpu_us, memory_peak_mib, SAMPLED
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ class Allocation:
     running_metered_us: int = 0
     settled: bool = False
     marks: tuple[tuple[int, str], ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)  # the job's: its cost is told apart by them
     version: int = 1
 
 

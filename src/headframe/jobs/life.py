@@ -11,7 +11,7 @@ from typing import Any
 
 from headframe.base.changes import NOTHING, Changes, Event
 from headframe.base.quantities import MINUTE_US, SECOND_US, format_mib, format_span
-from headframe.fleet.engine_words import Observation, Seen, Signal
+from headframe.fleet.engine_words import SAMPLED, Observation, Seen, Signal
 from headframe.fleet.records import Allocation, HoldState, Slice
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.jobs.states import event, move
@@ -50,7 +50,7 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
     allocation = Allocation(
         id=f"alc_{suffix}", organization_id=job.organization_id, project_id=job.project_id, member_id=job.member_id,
         job_id=job.id, cluster_id=cluster_id, generation=number, purchase=job.spec.purchase, slices=slices,
-        held_us=now_us, metered_us=now_us,
+        held_us=now_us, metered_us=now_us, labels=job.spec.labels,
     )  # fmt: skip
     attempt = Attempt(f"att_{suffix}", job.id, number, allocation.id, now_us)
     nodes = sorted({part.node_id for part in slices})
@@ -103,6 +103,7 @@ def _story(this: Try, seen: Observation, now_us: int) -> tuple[Changes, Try]:
         cpu_us=max(seen.use.get("cpu_us", 0), this.attempt.cpu_us),
         memory_peak_mib=max(seen.use.get("memory_peak_mib", 0), this.attempt.memory_peak_mib),
         checkpoint_us=seen.checkpoint_us or this.attempt.checkpoint_us,
+        sampled=_sampled(this.attempt, seen),
     )
     if attempt == this.attempt:
         return NOTHING, this
@@ -110,6 +111,12 @@ def _story(this: Try, seen: Observation, now_us: int) -> tuple[Changes, Try]:
     at_us = min(seen.at_us, now_us)
     events = [event(this.job, "engine_says", at_us, line, attempt=attempt.number) for line in fresh]
     return Changes((attempt,), tuple(events)), replace(this, attempt=attempt)
+
+
+def _sampled(attempt: Attempt, seen: Observation) -> dict[str, int]:
+    """How busy it was, from whichever looked longer: observations may come late."""
+    longer = seen.use.get("sampled_us", 0) > attempt.sampled.get("sampled_us", 0)
+    return {name: seen.use[name] for name in SAMPLED if name in seen.use} if longer else attempt.sampled
 
 
 def _run(this: Try, seen: Observation, started_us: int) -> tuple[Changes, Try]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from headframe.fleet.records import Slice
@@ -88,4 +88,5 @@ class Attempt:
     memory_peak_mib: int = 0
     story: int = 0  # how many sentences of the engine's story are on record
     checkpoint_us: int | None = None  # when its newest checkpoint was written
+    sampled: dict[str, int] = field(default_factory=dict)  # how busy it was: `fleet.engine_words.SAMPLED`
     version: int = 1

@@ -62,6 +62,7 @@ def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[
                 last=running and settled and to_us == end,
                 running_before_us=ran_us,
                 faulted=allocation.faulted,
+                labels=allocation.labels,
             )
         )
         ran_us += to_us - from_us if running else 0

@@ -107,6 +107,9 @@ FIELDS: tuple[Field, ...] = (
           readers.listed(readers.reference, most=100), _TEXTS, "none"),
     Field("clusters", "list", "Where it may run: names of clusters or regions, or labels.", "[any]",
           readers.listed(readers.cluster, most=100), _TEXTS, "[any]"),
+    Field("labels", "table", "Words that its cost is told apart by, in reports of use.", "{team: vision}",
+          readers.own_labels, {"type": "object", "maxProperties": readers.MAX_LABELS,
+                               "additionalProperties": {"type": ["string", "number", "boolean"]}}, "none"),
     Field("node_labels", "table", "Labels that each of its nodes must carry.", "{disk: nvme}", readers.labels,
           {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}, "none"),
     Field("node_names", "list", "The nodes that it may use, by name or id.", "[node-7]",
@@ -153,7 +156,7 @@ def build(values: Mapping[str, Any], env: Mapping[str, str], name: str) -> Spec:
             key: values[key]
             for key in (
                 "type", "topology", "image", "python", "packages", "files", "secrets", "datasets", "run", "warn_signal",
-                "priority", "reservation", "after", "node_labels", "node_names", "tolerations", "exclusive",
+                "priority", "reservation", "after", "labels", "node_labels", "node_names", "tolerations", "exclusive",
                 "isolation",
             )
             if key in values

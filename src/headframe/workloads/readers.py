@@ -20,6 +20,7 @@ MAX_CPU_MILLI = 100_000_000
 MAX_MEMORY_MIB = 1 << 30
 MAX_NODES = 10_000
 MAX_ARRAY = 100_000
+MAX_LABELS = 20
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 REFERENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")  # a name, or an id such as job_0cz3k5
 SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
@@ -275,6 +276,14 @@ def labels(value: object, field: str) -> dict[str, str]:
             raise refused(f"{field}.{key}", item, "is not a label", "letters, digits, '.', '_' and '-', up to 63")
         found[str(key)] = word
     return found
+
+
+def own_labels(value: object, field: str) -> dict[str, str]:
+    """A job's own labels, sorted, so that equal ones are written alike."""
+    found = labels(value, field)
+    if len(found) > MAX_LABELS:
+        raise refused(field, len(found), f"has {len(found)} labels", f"at most {MAX_LABELS}")
+    return dict(sorted(found.items()))
 
 
 def script(value: object, field: str) -> str:

@@ -100,6 +100,7 @@ class Spec:
     array: Array | None = None
     after: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ("any",)
+    labels: dict[str, str] = field(default_factory=dict)  # what its cost is told apart by; sorted
     node_labels: dict[str, str] = field(default_factory=dict)
     node_names: tuple[str, ...] = ()
     tolerations: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ _TABLES = {
         "id:text organization_id:text project_id:text member_id:text job_id:text cluster_id:text "
         "generation:number purchase:text slices:text held_us:number state:text running_us:number? "
         "released_us:number? reason:text faulted:truth metered_us:number records:number running_metered_us:number "
-        "settled:truth marks:text version:number"
+        "settled:truth marks:text labels:text version:number"
     ),
     "reservations": (
         "id:text organization_id:text name:text from_us:number to_us:number project_id:text? kind:text count:number "
@@ -70,7 +70,7 @@ _TABLES = {
     "attempts": (
         "id:text job_id:text number:number allocation_id:text started_us:number running_us:number? "
         "ended_us:number? exit_code:number? outcome:text detail:text pid:number? resumed_from:text cpu_us:number "
-        "memory_peak_mib:number story:number checkpoint_us:number? version:number"
+        "memory_peak_mib:number story:number checkpoint_us:number? sampled:text version:number"
     ),
     "usage_records": (
         "id:text allocation_id:text job_id:text organization_id:text project_id:text member_id:text purchase:text "
