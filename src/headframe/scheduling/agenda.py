@@ -71,6 +71,10 @@ class Agenda:
             return self._inside(bucket.reservation)
         return self.outlook.room(*self._horizon(bucket, job))
 
+    def beside_reservations(self, bucket: Bucket) -> Capacity:
+        """As `room` for jobs outside of reservations, if nobody waited before them."""
+        return self.outlook.room(self._horizon(bucket, None)[0], 0)
+
     def sort(self, bucket: Bucket, job: Job | None = None) -> object:
         """Equal for jobs that get the same room, so that what did not fit for one need not be tried for another."""
         if bucket.reservation is not None:

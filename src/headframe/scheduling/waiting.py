@@ -143,11 +143,7 @@ def _no_room(view: Snapshot, bucket: Bucket, answer: dict[str, Any], around: Aro
     if view.agenda is None or fit(view.capacity, bucket.want) is None:
         return f"No room: {lacks(bucket.want.resources, bucket.want, answer['free'])}."
     firm = [one for one in view.agenda.outlook.promises if one.firm and any(one.amounts.values())]
-    for one in list(view.agenda.outlook.promises):
-        if not one.firm:
-            view.agenda.outlook.withdraw(one.owner)
-    room = view.agenda.room(bucket)
-    if firm and not isinstance(room, str) and fit(room, bucket.want) is None:
+    if firm and fit(view.agenda.beside_reservations(bucket), bucket.want) is None:
         answer["kept_for"] = "reservation"
         whose = sorted({_whose(around.reservations.get(one.owner), bucket) for one in firm})
         return f"What is free and would do is reserved ({', '.join(whose)}), and the job need not have ended by then."
@@ -270,7 +266,7 @@ def would_start(view: Snapshot, bucket: Bucket, job: Job, verdict: Verdict, arou
         view.agenda.outlook.withdraw(job.id)
     for tries in (_shorter(view, bucket), _elsewhere(view, bucket), _smaller(bucket), _otherwise(bucket, around)):
         for hint in tries:
-            if "purchase" in hint.change:
+            if hint.change.get("purchase") == "spot":
                 _promise(view, job)  # it would come after all of them
             if judge(view, hint.bucket).slices is not None:
                 yield hint
@@ -320,7 +316,7 @@ def _otherwise(bucket: Bucket, around: Around) -> Iterator[Hint]:
         for name, one in sorted(around.reservations.items()):
             if one.organization_id == bucket.organization_id and one.project_id in (None, bucket.project_id):
                 inside = replace(bucket, rank=CLASS_RANK["reserved"], reservation=name)
-                yield Hint({"reservation": one.name}, f"in the reservation {one.name}", inside)
+                yield Hint({"reservation": one.name, "purchase": "reserved"}, f"in the reservation {one.name}", inside)
     if bucket.reservation is None and bucket.purchase not in STOPPABLE:
         text = "as a spot job, which may be stopped"
         yield Hint({"purchase": "spot"}, text, replace(bucket, rank=CLASS_RANK["spot"]))
