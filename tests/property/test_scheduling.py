@@ -13,11 +13,12 @@ from headframe.base.errors import Impossible
 from headframe.fleet.records import Accelerator, Cluster, Node, NodeState, Region, Slice
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.explain import refuse_impossible, waiting
+from headframe.scheduling.explain import refuse_impossible
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.place import Snapshot, judge, place
 from headframe.scheduling.queue import CLASS_RANK, Bucket, Queue
+from headframe.scheduling.waiting import Around, tell
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import TOPOLOGIES, Gpus, Resources, Spec
 
@@ -209,7 +210,7 @@ def test_what_waits_waits_for_a_reason_that_still_holds_and_can_be_told(
         assert bucket is not None
         verdict = judge(snapshot, bucket)
         assert verdict.slices is None, "nothing that fits is left waiting"
-        told = waiting(snapshot, bucket, snapshot.queue.ahead(job.id), {}, {})
+        told = tell(snapshot, bucket, job, verdict, snapshot.queue.ahead(job.id), Around())
         assert told["reason"] == verdict.reason
         assert told["text"].endswith(".")
 

@@ -121,7 +121,8 @@ def test_waiting_is_told_with_numbers(cloud: SmallCloud) -> None:
     told = cloud.story(job)["waiting"]
     assert (told["reason"], told["ahead"], told["free"]["gpus_free"]) == ("no_capacity", 0, 0)
     assert "0 of 2 such GPUs are free" in told["text"]
-    assert told["fits_us"] > cloud.now_us
+    assert told["starts_us"] > cloud.now_us
+    assert told["starts_from"] == "estimates"
     later = cloud.submit("run 5s", after=[job.id])
     told = cloud.story(later)["waiting"]
     assert (told["reason"], told["after"]) == ("dependencies", [job.id])

@@ -7,11 +7,12 @@ from typing import Any
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.explain import refuse_impossible, waiting, words
+from headframe.scheduling.explain import refuse_impossible, words
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings
 from headframe.scheduling.place import PASS_LIMIT, Snapshot, judge, place
 from headframe.scheduling.queue import Bucket, Queue
+from headframe.scheduling.waiting import Around, tell
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import Gpus, Resources, Spec
 
@@ -54,6 +55,11 @@ def snapshot(room: Capacity, jobs: list[Job], **fields: Any) -> Snapshot:
         **fields,
     }
     return Snapshot(room, queue, known, **made)
+
+
+def waiting(view: Snapshot, one: Job, ahead: int = 0, around: Around | None = None) -> dict[str, Any]:
+    bucket = Bucket.of(one, 0)
+    return tell(view, bucket, one, judge(view, bucket, one), ahead, around or Around())
 
 
 def test_a_fraction_goes_to_the_fullest_device_that_takes_it() -> None:
@@ -116,7 +122,7 @@ def test_an_empty_cloud_places_nothing_and_says_so() -> None:
     one = job(1)
     view = snapshot(room, [one])
     assert place(view).starts == ()
-    told = waiting(view, Bucket.of(one, 0), 0, {}, {})
+    told = waiting(view, one)
     assert told["reason"] == "no_capacity"
     assert "no node is ready" in told["text"]
 
@@ -125,7 +131,7 @@ def test_a_quota_binds_with_its_numbers() -> None:
     quota = Quota("qta", "org", Scope.PROJECT, "prj", gpu_milli=1000)
     view = snapshot(capacity(4), [job(1), job(2)], quotas={"prj": quota})
     assert [one.id for one, _ in place(view).starts] == ["job_0001"]
-    told = waiting(view, Bucket.of(job(2), 0), 0, {}, {})
+    told = waiting(view, job(2))
     assert told["quota"] == {
         "scope": "project", "scope_id": "prj", "meter": "gpu_milli", "limit": 1000, "held": 1000, "asked": 1000,
     }  # fmt: skip
@@ -139,19 +145,18 @@ def test_who_is_refused_does_not_hold_up_those_who_ask_for_less() -> None:
 def test_a_budget_that_blocks_is_the_reason() -> None:
     view = snapshot(capacity(2), [job(1)], blocked=lambda *owners: "budget_exhausted")
     assert place(view).starts == ()
-    told = waiting(view, Bucket.of(job(1), 0), 0, {}, {})
+    told = waiting(view, job(1))
     assert (told["reason"], "raise it" in told["text"]) == ("budget_exhausted", True)
 
 
-def test_waiting_says_by_when_there_is_room_at_the_latest() -> None:
+def test_waiting_says_who_holds_what_is_wanted_and_who_is_ahead() -> None:
     room = capacity(2)
     slices = fit(room, want(2))
     assert slices is not None
     room.hold(slices)
     held = Allocation("alc", "org", "prj", "mem", "job_0", "clu", 1, "on-demand", slices, 0)
     view = snapshot(room, [job(1)])
-    told = waiting(view, Bucket.of(job(1), 0), 3, {"alc": held}, {"alc": 60_000_000})
-    assert told["fits_us"] == 60_000_000
+    told = waiting(view, job(1), 3, Around((held,)))
     assert "3 waiting jobs come before it" in told["text"]
     assert told["holders"] == [{"job": "job_0", "gpu_milli": 2000}]
 
