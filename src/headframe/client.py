@@ -338,6 +338,10 @@ class Client(InvoiceCalls, MoneyCalls):
     def resume(self, node: str) -> Row:
         return self._post(f"/v1/nodes/{_part(node)}/resume", {})
 
+    def mark(self, node: str, labels: Sequence[str] = (), taints: Sequence[str] = ()) -> Row:
+        """Set labels (`key=value`) and taints (`key` or `key=value`) of a node; `key-` takes one away."""
+        return self._post(f"/v1/nodes/{_part(node)}/marks", {"labels": [*labels], "taints": [*taints]})
+
     def reservations(self, **query: Any) -> list[Row]:
         return self.all("/v1/reservations", **query)
 

@@ -77,6 +77,7 @@ TABLE = {
     "GET /v1/invoices/draft": "++--0+--",
     "GET /v1/invoices/{invoice_id}": "++--0+--",
     "POST /v1/nodes/{node_id}/drain": "-----+--",
+    "POST /v1/nodes/{node_id}/marks": "-----+--",
     "POST /v1/nodes/{node_id}/resume": "-----+--",
 }
 ROUTES = sorted(TABLE)
@@ -129,6 +130,7 @@ class Town:
             "POST /v1/credits": lambda: {"json": {"organization": home, "amount": "5 USD"}},
             "PUT /v1/budgets": lambda: {"json": {"scope": "project", "scope_id": project, "amount": "900 USD"}},
             "POST /v1/nodes/{node_id}/drain": lambda: {"json": {"reason": "test"}},
+            "POST /v1/nodes/{node_id}/marks": lambda: {"json": {"labels": ["disk=nvme"]}},
         }
         more = special[route]() if route in special else (in_house if method == "GET" and "{" not in path else {})
         if "{member_id}" in path:

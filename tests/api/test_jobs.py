@@ -76,6 +76,30 @@ def test_a_drained_node_takes_nothing_new(house: House, owner: str):
     assert house.ok("GET", "/v1/accelerators", owner, params={"node": "nod_1"})["items"][0]["fake"]
 
 
+def test_labels_and_taints_say_who_may_use_a_node(house: House, owner: str):
+    """A job that asks for what no node has is refused with what there is; one that bears the taint starts."""
+    marked = house.ok("POST", "/v1/nodes/nod_1/marks", json={"labels": ["disk=nvme"], "taints": ["team=red", "slow"]})
+    assert (marked["labels"]["disk"], marked["taints"]) == ("nvme", ["slow", "team=red"])
+    refused = house.call("POST", "/v1/jobs", owner, json={"spec": {"run": "true"}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "impossible_request")
+    assert "taints" in refused.text
+    spec = {"node_labels": {"disk": "nvme"}, "node_names": ["nod_1"], "tolerations": ["team=red", "slow"]}
+    job = house.submit(owner, spec=spec)
+    wait_for(lambda: _state(house, job, owner) == "running", "the job's start")
+    assert house.ok("GET", f"/v1/jobs/{job['id']}", owner)["spec"]["tolerations"] == ["team=red", "slow"]
+    for wrong in (
+        {"labels": ["disk"]},
+        {"taints": ["-"]},
+        {"taints": ["a b"]},
+        {"labels": [f"k{n}=1" for n in range(101)]},
+    ):
+        assert house.call("POST", "/v1/nodes/nod_1/marks", json=wrong).status_code == 422
+    assert (
+        house.ok("POST", "/v1/nodes/nod_1/marks", json={"labels": ["disk-"], "taints": ["team-", "slow-"]})["taints"]
+        == []
+    )
+
+
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[House]:
     """A cloud in which nothing runs."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from headframe.api.documents import Page, document, page_shape, shape
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, answer
-from headframe.control.commands_fleet import drain_node, resume_node
+from headframe.control.commands_fleet import drain_node, mark_node, resume_node
 from headframe.control.queries_fleet import Held, Holder, held_of_nodes, holders
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.tenants.roles import Permission
@@ -37,6 +37,13 @@ class AcceleratorInUse(shape(Accelerator)):  # type: ignore[misc]
 
 class DrainOrder(Body):
     reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class Marks(Body):
+    """Labels as `key=value`, taints as `key` or `key=value`; `key-` takes one away."""
+
+    labels: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] = []
+    taints: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] = []
 
 
 @router.get("/regions", response_model=page_shape(Region))
@@ -77,6 +84,12 @@ def drain(call: Authenticated, node_id: NodeId, body: DrainOrder | None = None) 
 def resume(call: Authenticated, node_id: NodeId) -> Response:
     """Let a node take work again (operator only)."""
     return call.run(resume_node, node_id)
+
+
+@router.post("/nodes/{node_id}/marks", response_model=shape(Node))
+def mark(call: Authenticated, node_id: NodeId, body: Marks) -> Response:
+    """Set or take away labels and taints of a node (operator only)."""
+    return call.run(mark_node, node_id, labels=body.labels, taints=body.taints)
 
 
 def _page(call: Call, kind: type[Any], limit: int, cursor: str | None) -> Response:

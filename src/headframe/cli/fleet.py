@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -106,6 +106,36 @@ def resume(session: Session, node: str) -> None:
     """Let a drained node take work again."""
     row = session.client.resume(_node_id(session, node))
     session.done(row, f"{row['id']} is {row['state']}.")
+
+
+@command("headframe label node_1 disk=nvme", "headframe label node_1 disk-")
+@click.argument("node")
+@click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
+@common
+def label(session: Session, node: str, labels: tuple[str, ...]) -> None:
+    """Set labels of a node, or take them away.
+
+    Jobs ask for them with node_labels or clusters.
+    """
+    row = session.client.mark(_node_id(session, node), labels=labels)
+    session.done(row, f"{row['id']} has the labels {_listed(f'{k}={v}' for k, v in row['labels'].items())}.")
+
+
+@command("headframe taint node_1 dedicated=research", "headframe taint node_1 dedicated-")
+@click.argument("node")
+@click.argument("taints", nargs=-1, required=True, metavar="KEY[=VALUE]|KEY-...")
+@common
+def taint(session: Session, node: str, taints: tuple[str, ...]) -> None:
+    """Keep jobs away from a node that do not tolerate it.
+
+    Jobs name what they tolerate in tolerations. What runs there goes on.
+    """
+    row = session.client.mark(_node_id(session, node), taints=taints)
+    session.done(row, f"{row['id']} has the taints {_listed(row['taints'])}.")
+
+
+def _listed(marks: Iterable[str]) -> str:
+    return ", ".join(sorted(marks)) or "none"
 
 
 def _node_id(session: Session, node: str) -> str:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "wait": "jobs", "events": "logs", "metrics": "logs", "outputs": "files", "datasets": "files",
     },
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet",
+              "label": "fleet", "taint": "fleet",
               "reservations": "reservations"},
     "Money": {"prices": "money", "usage": "metering", "meters": "metering", "contracts": "contracts",
               "rates": "contracts", "charges": "money", "budget": "money", "credits": "money",

@@ -60,9 +60,9 @@ def refuse_impossible(capacity: Capacity, want: Want) -> None:
 
 def nearest(empty: Capacity, want: Want) -> str:
     """The largest task and gang of the wanted kind that an empty cloud could hold, in words."""
-    ready = empty.allowed(want.clusters)
+    ready = empty.allowed(want.clusters, want.where)
     if not ready.any():
-        return "nothing, as no node is ready in the clusters asked for"
+        return "nothing, as no node has the cluster, labels, names and taints asked for"
     best = want.alternatives[0]
     suits = suitable(empty, best) & ready[:, None] if best is not None else None
     if best is not None and suits is not None and int(suits.sum()) == 0:
@@ -79,7 +79,7 @@ def nearest(empty: Capacity, want: Want) -> str:
 
 def free(capacity: Capacity, want: Want) -> dict[str, Any]:
     """What is free for a want: devices, and the most of each thing on any one node."""
-    ready = capacity.allowed(want.clusters)
+    ready = capacity.allowed(want.clusters, want.where)
     best = want.alternatives[0]
     answer: dict[str, Any] = {
         "nodes_ready": int(ready.sum()),

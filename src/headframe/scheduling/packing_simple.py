@@ -132,7 +132,7 @@ class GpuPacking(Plain):
 
 
 class GpuClustering(Plain):
-    """As published: nodes that run only tasks of the same size first."""
+    """After a published idea: nodes that run only tasks of the same size first. Sizes are parts, and whole devices."""
 
     name = "gpu-clustering"
     meaning = "Nodes that run tasks of the same size first, then mixed, then empty ones, the fuller the better."
