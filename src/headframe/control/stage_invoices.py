@@ -25,7 +25,10 @@ from headframe.pricing.units import default_unit
 from headframe.tenants.records import Organization, Project
 
 # What the charges of one invoice line have in common.
-LINE = ("project_id", "meter", "kind", "purchase", "contract_id", "unit", "unit_nano", "fx_base", "tax")
+LINE = (
+    "project_id", "meter", "kind", "purchase", "contract_id", "unit", "unit_nano", "fx_base", "fx_rate_pico",
+    "fx_source", "fx_us", "tax",
+)  # fmt: skip
 
 
 def invoice_due(world: World, spending: Spending, reads: Reads, now_us: int, grace_us: int = 0) -> Changes:

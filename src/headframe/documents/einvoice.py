@@ -168,7 +168,7 @@ def _settlement(made: Any, document: Invoice, untaxed: bool) -> None:
             tax.rate_applicable_percent = Decimal(each.percent_milli) / 1000
         made.trade_tax.add(tax)
     if document.corrects:
-        made.invoice_referenced_document.issuer_assigned_id = document.corrects
+        made.invoice_referenced_document.issuer_assigned_id = f"{document.corrects_number:06d}"
     terms: Any = PaymentTerms()
     terms.description = f"{document.buyer.terms_days} days"
     terms.due = _date(document.due_us)

@@ -1,8 +1,9 @@
 """A closed month as FOCUS rows: charges, what invoices add to them, contracts, invoice lines, the period.
 
 Every charge stays what it is; what an invoice adds (the rounding of each line, tax, notes) becomes rows of their own
-that name the same line. So the BilledCost of all rows with one InvoiceDetailId is that line of the invoice, to the
-nano-unit, and that of one InvoiceId its total. `reconcile` holds them against each other.
+that name the same document. So the BilledCost of all rows with one InvoiceId is its total, to the nano-unit; that of
+one InvoiceDetailId is its line but for the line's rounding, which is a row of its own. `reconcile` holds them against
+each other.
 
 Rows are by day and resource (allocation): pieces of one day, price and contract are summed.
 """
@@ -134,7 +135,7 @@ def cost_and_usage(month: Month, pieces: Mapping[Key, Sums]) -> Iterator[Row]:
 def _line_key(project_id: str, line: Any, late: bool) -> tuple[Any, ...]:
     return (
         project_id, line.meter, line.kind, line.purchase, line.contract_id, line.unit, line.unit_nano, line.fx_base,
-        line.tax, late,
+        line.fx_rate_pico, line.fx_source, line.fx_us, line.tax, late,
     )  # fmt: skip
 
 
@@ -252,7 +253,7 @@ def _committed(key: Key, row: Row, contract: Contract) -> Row:
             {
                 "Elements": [
                     {
-                        "ContractID": contract.id, "ContractCommitmentID": contract.id,
+                        "ContractId": contract.id, "ContractCommitmentId": contract.id,
                         "ContractCommitmentAppliedCost": float(row["EffectiveCost"] or 0),
                     }
                 ]
@@ -269,14 +270,16 @@ def _committed(key: Key, row: Row, contract: Contract) -> Row:
 def _document_rows(month: Month, document: Invoice, billed: Mapping[str, int]) -> Iterator[Row]:
     """What a document adds to the charges: the rounding of its lines, its tax, or all of it when none is behind it."""
     sign, number = sign_of(document), number_of(document)
+    rounding = 0
     for place, line in enumerate(document.lines, 1):
         detail = f"{document.id}.{place}"
         rest = sign * line.net_nano - billed.get(detail, 0)
-        if rest:
-            rounds = detail in billed
-            category = "Credit" if sign < 0 and not rounds else "Adjustment"
-            text = f"Rounding of {words.describe(line, 0)}" if rounds else words.describe(line, 0)
-            yield _added(month, document, category, text, rest, number, detail)
+        if detail in billed or not rest:
+            rounding += rest
+        else:
+            yield _added(month, document, "Credit", words.describe(line, 0), rest, number, detail)
+    if rounding:
+        yield _added(month, document, "Adjustment", "Rounding of lines to what can be paid", rounding, number, None)
     for each in document.taxes:
         if each.tax_nano:
             text = f"Tax {each.category} {Decimal(each.percent_milli) / 1000} %"
@@ -286,7 +289,7 @@ def _document_rows(month: Month, document: Invoice, billed: Mapping[str, int]) -
 
 
 def _added(
-    month: Month, document: Invoice, category: str, text: str, nano: int, number: str, detail: str
+    month: Month, document: Invoice, category: str, text: str, nano: int, number: str, detail: str | None
 ) -> Row:  # fmt: skip
     begin_us, end_us = month_span_us(document.month)
     return _frame(month, document.organization_id, billing_month(document), document.currency) | {
@@ -337,22 +340,19 @@ def invoice_detail(month: Month) -> Iterator[Row]:
             yield frame | {
                 "BilledCost": money(sign * nano), "ChargeCategory": category, "InvoiceDetailCreated":
                 moment(document.closed_us), "InvoiceDetailDescription": text,
-                "InvoiceDetailGrain": json.dumps({"BillingAccountId": document.organization_id}),
+                "InvoiceDetailGrain": None,
                 "InvoiceDetailId": detail, "InvoiceDetailLastUpdated": moment(document.closed_us),
                 "InvoiceId": number_of(document), "InvoiceIssueDate": moment(document.closed_us),
                 "InvoiceIssueStatus": "Voided" if document.id in voided else "Issued",
                 "PaymentDueDate": moment(document.due_us), "PaymentTerms": f"Net {document.buyer.terms_days}",
                 "PurchaseOrderNumber": document.buyer.reference or None,
-                "ReferenceInvoiceId": _reference(month, document),
+                "ReferenceInvoiceId": _reference(document),
             }  # fmt: skip
 
 
-def _reference(month: Month, document: Invoice) -> str:
-    """The invoice that a note corrects, by number where it is of this month's; an invoice refers to itself."""
-    if not document.corrects:
-        return number_of(document)
-    known = {each.id: number_of(each) for each in month.invoices}
-    return known.get(document.corrects, document.corrects)
+def _reference(document: Invoice) -> str:
+    """The invoice that a note corrects; an invoice refers to itself."""
+    return f"{document.corrects_number:06d}" if document.corrects else number_of(document)
 
 
 def contract_commitment(month: Month) -> Iterator[Row]:
@@ -369,7 +369,7 @@ def contract_commitment(month: Month) -> Iterator[Row]:
         cost = round(price * quantity, 9) if each.shape == "reserved" and quantity is not None else price
         yield _frame(month, each.organization_id, month.month, each.currency) | {
             "BillingCurrency": each.currency,
-            "ContractCommitmentApplicability": json.dumps({}),
+            "ContractCommitmentApplicability": json.dumps(_applies_to(each)),
             "ContractCommitmentBenefitCategory": "Availability" if each.quantity else "Other",
             "ContractCommitmentCategory": "Usage" if each.quantity else "Spend",
             "ContractCommitmentCost": cost,
@@ -388,6 +388,16 @@ def contract_commitment(month: Month) -> Iterator[Row]:
             "ContractCommitmentUnit": _UNITS.get(each.unit or default_unit(each.meter), "Units") if quantity else None,
             "ContractId": each.id, "ContractPeriodEnd": moment(each.to_us), "ContractPeriodStart": moment(each.from_us),
         }  # fmt: skip
+
+
+def _applies_to(contract: Contract) -> dict[str, Any]:
+    """Which charges a contract is for: those of its meter (and region), or anything of the customer."""
+    if not contract.quantity:
+        return {"IsComplexScope": True}
+    rules = [{"Dimension": "SkuMeter", "Operator": "In", "Values": [contract.meter]}]
+    if contract.region_id != "*":
+        rules.append({"Dimension": "RegionId", "Operator": "In", "Values": [contract.region_id]})
+    return {"InclusionOperator": "And", "Inclusions": rules}
 
 
 def billing_period(month: Month) -> Iterator[Row]:

@@ -123,7 +123,9 @@ def focus_files(books: Books, version: str = "1.4", form: str = "parquet") -> It
             ("BillingPeriod", columns.BILLING_PERIOD, billing_period(books.month)),
         )
     write = focus_parquet if form == "parquet" else focus_csv
-    for name, names, found in tables:
+    for name, names, found in ((name, names, list(found)) for name, names, found in tables):
+        if not found:  # a dataset without rows is none
+            continue
         yield f"{name}.{form}", lambda names=names, found=found: write(names, found)  # type: ignore[misc]
 
 

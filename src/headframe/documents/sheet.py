@@ -34,7 +34,7 @@ def sheet(document: Invoice, *, draft: bool = False) -> dict[str, Any]:
         "date": words.day(document.closed_us, language),
         "due": words.day(document.due_us, language) if left > 0 and document.kind != "credit_note" else "",
         "period": f"{words.day(begin_us, language)} \u2013 {words.day(end_us - DAY_US, language)}",
-        "corrects": document.corrects.rpartition(".")[2] if document.corrects else "",
+        "corrects": f"{document.corrects_number:06d}" if document.corrects else "",
         "reason": document.reason,
         "seller": _party(document.seller),
         "buyer": _party(document.buyer),
@@ -55,6 +55,7 @@ def sheet(document: Invoice, *, draft: bool = False) -> dict[str, Any]:
         "payable": words.amount(left, document.currency),
         "credit": document.kind == "credit_note",
         "nothing_due": left == 0,
+        "rates": _rates(document, language),
         "at": _moment(document.closed_us),
     }
 
@@ -64,7 +65,7 @@ def _groups(document: Invoice, language: int) -> list[dict[str, Any]]:
     groups: dict[str, list[dict[str, str]]] = {}
     sums: dict[str, int] = {}
     for line in sorted(document.lines, key=lambda line: (line.project or line.project_id, _rank(line))):
-        name = line.project or line.project_id
+        name = line.project or line.project_id or (words.LABELS["contracts"][language] if line.contract_id else "")
         groups.setdefault(name, []).append(_line(line, document.currency, language))
         sums[name] = sums.get(name, 0) + line.net_nano
     return [
@@ -88,9 +89,23 @@ def _line(line: InvoiceLine, currency: str, language: int) -> dict[str, str]:
         "text": words.describe(line, language),
         "quantity": "" if flat else words.number(words.units_of(line), 0, 3),
         "unit": "" if flat else words.unit_words(line, language),
-        "price": "" if flat or line.kind == "covered" else price,
+        "price": "" if flat or line.kind in ("covered", "unused") else price,
         "amount": words.amount(line.net_nano, currency),
     }
+
+
+def _rates(document: Invoice, language: int) -> list[str]:
+    """`1 EUR = 8.25 CNY (1 November 2026, source)` for each exchange rate that stands behind a line."""
+    found = {
+        (line.fx_us, line.fx_base, line.fx_rate_pico, line.fx_source)
+        for line in document.lines
+        if line.fx_base and line.fx_base != document.currency and line.fx_rate_pico
+    }
+    return [
+        f"1 {base} = {words.number(Decimal(pico).scaleb(-12), 0, 12)} {document.currency}"
+        f" ({words.day(us, language)}, {source})"
+        for us, base, pico, source in sorted(found)
+    ]
 
 
 def _tax_name(category: str, reason: str, language: int) -> str:

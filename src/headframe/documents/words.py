@@ -33,6 +33,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "unit_price": ("Unit price", "单价"),
     "amount": ("Amount", "金额"),
     "project": ("Project", "项目组"),
+    "contracts": ("Contracts", "合约"),
+    "exchange": ("Exchange rates", "汇率"),
     "net": ("Total without tax", "不含税合计"),
     "tax": ("Tax", "税额"),
     "total": ("Total", "合计"),
@@ -63,6 +65,7 @@ _METERS = {
     "electricity": ("Electricity", "电力"),
 }
 _FAMILIES = {"storage": ("Storage", "存储"), "tokens": ("Tokens", "词元")}
+_HELD = ("gpu", "cpu", "memory", "disk")
 _KINDS = {
     "minimum": ("least running time", "最短计费时长"),
     "covered": ("covered by contract", "合约覆盖"),
@@ -165,7 +168,7 @@ def describe(line: InvoiceLine, language: int) -> str:
     comma = "，" if language else ", "
     if line.contract_id or (line.note and line.kind in ("fee", "credit", "goodwill")):
         text = line.note or text
-    elif line.purchase in _PURCHASES and line.kind in ("usage", "minimum"):
+    elif line.purchase in _PURCHASES and line.kind in ("usage", "minimum") and family in _HELD:
         text += comma + _PURCHASES[line.purchase][language]
     if line.kind in _KINDS and not (line.note and line.kind in ("credit", "goodwill")):
         text += comma + _KINDS[line.kind][language]

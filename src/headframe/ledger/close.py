@@ -56,7 +56,8 @@ def rounded(lines: Iterable[InvoiceLine], currency: str) -> tuple[InvoiceLine, .
 
 def _place(line: InvoiceLine) -> tuple[object, ...]:
     about = (line.project_id, line.meter, line.kind, line.purchase, line.contract_id)
-    return (*about, line.unit_nano, line.unit, line.fx_base, line.tax, line.note)
+    price = (line.unit_nano, line.unit, line.fx_base, line.fx_us, line.fx_rate_pico, line.fx_source)
+    return (*about, *price, line.tax, line.note)
 
 
 def closing(organization_id: str, month: str, closed_us: int, invoice_id: str = "") -> Closing:

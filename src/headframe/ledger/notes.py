@@ -82,7 +82,8 @@ def void(
     if invoice.kind != INVOICE:
         raise Conflict("Only an invoice can be voided, not a note.", next_step="Void the invoice that it corrects.")
     note = replace(
-        invoice, id=note_id, number=number, closed_us=now_us, kind=CREDIT, corrects=invoice.id, reason=reason,
+        invoice, id=note_id, number=number, closed_us=now_us, kind=CREDIT, corrects=invoice.id,
+        corrects_number=invoice.number, reason=reason,
         due_us=now_us,
     )  # fmt: skip
     owed = receivable(invoice.organization_id)
@@ -132,5 +133,6 @@ def _note(
     return replace(
         invoice, id=note_id, number=number, lines=ordered, net_nano=net, tax_nano=tax, taxes=taxes,
         total_nano=net + tax, from_wallet_nano=paid_nano, payable_nano=net + tax - paid_nano, closed_us=now_us,
-        kind=kind, corrects=invoice.id, reason=reason, due_us=now_us + invoice.buyer.terms_days * DAY_US,
+        kind=kind, corrects=invoice.id, corrects_number=invoice.number, reason=reason,
+        due_us=now_us + invoice.buyer.terms_days * DAY_US,
     )  # fmt: skip

@@ -104,11 +104,12 @@ class TaxRate:
 class InvoiceLine:
     """The charges of one project, meter, purchase, contract and price, summed.
 
-    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
-    of events counts: for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
-    currency. `project` is the project's name and `note` the contract's title, as they were when the line was made.
-    `amount_nano` is the exact sum of the charges' amounts; `net_nano` is that rounded, once and half to even,
-    to what the currency can be paid in: what the invoice adds up. `tax` is the charges' category of tax.
+        `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
+        of events counts: for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
+    currency; `fx_rate_pico` / 10^12 of ours were paid for one of it, by `fx_source` from `fx_us` on. `project` is the
+        project's name and `note` the contract's title, as they were when the line was made. `amount_nano` is the exact sum
+        of the charges' amounts; `net_nano` is that rounded, once and half to even, to what the currency can be paid in:
+        what the invoice adds up. `tax` is the charges' category of tax.
     """
 
     project_id: str
@@ -122,6 +123,9 @@ class InvoiceLine:
     purchase: str = ""
     contract_id: str = ""
     fx_base: str = ""
+    fx_rate_pico: int = 0
+    fx_source: str = ""
+    fx_us: int = 0
     tax: str = "S"
     project: str = ""
     note: str = ""
@@ -143,8 +147,8 @@ class Invoice:
     """A month of one organization closed, or a note that corrects one. A fact: written once; never changed.
 
     `number` counts 1, 2, 3 ... without gaps over the whole cloud and over all kinds. `kind` is "invoice", "credit_note"
-    (less is owed) or "debit_note" (more is owed); notes name the invoice in `corrects` and say why in `reason`; all
-    their amounts are positive. `net_nano` is the sum of the lines, `total_nano` that with `tax_nano`,
+    (less is owed) or "debit_note" (more is owed); notes name the invoice in `corrects` and
+    `corrects_number` and say why in `reason`; all their amounts are positive. `net_nano` is the sum of the lines, `total_nano` that with `tax_nano`,
     `from_wallet_nano` what was paid in advance, `payable_nano` what is left to pay. Seller and buyer are as
     they were at that moment.
     """
@@ -161,6 +165,7 @@ class Invoice:
     closed_us: int
     kind: str = "invoice"
     corrects: str = ""
+    corrects_number: int = 0
     reason: str = ""
     net_nano: int = 0
     tax_nano: int = 0

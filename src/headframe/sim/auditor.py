@@ -408,13 +408,13 @@ def _lines(charges: list[Charge], currency: str) -> tuple[InvoiceLine, ...]:
     for charge in charges:
         line = sums[
             charge.project_id, charge.meter, charge.kind, charge.purchase, charge.contract_id, charge.unit_nano,
-            charge.unit, charge.fx_base, charge.tax,
+            charge.unit, charge.fx_base, charge.fx_rate_pico, charge.fx_source, charge.fx_us, charge.tax,
         ]  # fmt: skip
         line[0] += charge.quantity
         line[1] += charge.amount_nano
     step = 10 ** (9 - _DIGITS.get(currency, 2))
     made = []
-    for (project, meter, kind, purchase, contract, unit_nano, unit, fx, tax), (quantity, amount) in sorted(
+    for (project, meter, kind, purchase, contract, unit_nano, unit, *fx, tax), (quantity, amount) in sorted(
         sums.items()
     ):
         held = unit.endswith(("-hour", "-month"))
@@ -422,7 +422,7 @@ def _lines(charges: list[Charge], currency: str) -> tuple[InvoiceLine, ...]:
             InvoiceLine(
                 project, meter, kind, unit_nano,
                 round(Fraction(quantity, 1_000_000)) if held else quantity,  # thousandths or MiB, times seconds
-                amount, round(Fraction(amount, step)) * step, unit, purchase, contract, fx, tax,
+                amount, round(Fraction(amount, step)) * step, unit, purchase, contract, *fx, tax,
             )
         )  # fmt: skip
     return tuple(made)
