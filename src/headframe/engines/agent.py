@@ -35,6 +35,7 @@ from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, ke
 from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
 from headframe.engines.agent_trash import QUIET_SECONDS, Trash
+from headframe.engines.agent_use import LOOK_SECONDS, Looks
 from headframe.engines.joblog import LogWriter
 from headframe.engines.sandbox_etc import Etc
 from headframe.fleet.engine_words import Launch, Observation, Seen, Signal, Stop
@@ -123,6 +124,7 @@ class Agent:
         self._threads = 0
         self._trash = Trash(self.folders.agent / "trash")
         self._sweeping = False
+        self._looks = Looks(lambda: list(self.held.values()), self._in_thread, self.loop.post)
         self._unwanted = unwanted  # seconds
         self._wanted = time.monotonic()  # the last moment at which somebody needed us
 
@@ -176,6 +178,10 @@ class Agent:
             if held.record.keep and held.active and not held.preparing:
                 self._in_thread(partial(self._prune, held.record, settled_us))
         self.loop.later(PRUNE_SECONDS, self._prune_running)
+
+    def _look(self) -> None:
+        self._looks.look()
+        self.loop.later(LOOK_SECONDS, self._look)
 
     # What servers say
 
@@ -268,6 +274,7 @@ class Agent:
                 self.sandbox.kind != "none" or bool(launch.work.get("image")),
                 bool(launch.work.get("image")),
                 keeps_checkpoints(launch.work),
+                gpus=_gpus(launch, devices),
             ),
         )
         self.held[launch.allocation_id] = held
@@ -407,6 +414,7 @@ class Agent:
         server = agent_wire.listen(self.folders.agent)
         self.loop.watch(server.fileno(), lambda: self._accept(server))
         self._touch_alive()
+        self.loop.later(LOOK_SECONDS, self._look)
         self._leave_when_unwanted()
         self._prune_running()
         self.loop.run()
@@ -417,6 +425,13 @@ class Agent:
         with contextlib.suppress(BlockingIOError):
             wire, _address = server.accept()
             self.connections.append(Connection(self, wire))
+
+
+def _gpus(launch: Launch, devices: dict[str, Device]) -> list[list[Any]]:
+    """The accelerators of a launch: what CUDA is told, thousandths held, whether pretended."""
+    shares = [share for piece in launch.slices for share in piece.shares if share.accelerator_id in devices]
+    known = [(devices[share.accelerator_id], share.milli) for share in shares]
+    return [[device.cuda, milli, device.fake] for device, milli in known]
 
 
 def _explain(problem: Exception) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from headframe.engines.agent_spawn import Start
 from headframe.engines.agent_state import Record, now_us
 from headframe.engines.agent_tasks import End, Host, Task
+from headframe.engines.agent_use import Reading, Watch
 from headframe.engines.cgroups import Use
 from headframe.fleet.engine_words import Observation, Seen
 
@@ -25,6 +26,7 @@ class Held:
     at_us: int = 0
     tasks: list[Task] = field(default_factory=list)
     cancelled: bool = False
+    watch: Watch = field(default_factory=Watch)
 
     def __post_init__(self) -> None:
         self.at_us = self.at_us or now_us()
@@ -140,6 +142,7 @@ class Held:
     def finish(self, seen: Seen, code: int | None, detail: str, fault: str) -> None:
         """The end, on disk before anybody hears of it."""
         self.preparing = False
+        self.look(None)
         use = self.used()
         self.record.end = {
             "seen": seen.value, "at_us": self.at_us, "exit_code": code, "detail": detail, "fault": fault, "use": use,
@@ -149,11 +152,17 @@ class Held:
         self.host.ended(self)
         self.host.push(self)
 
+    def look(self, readings: dict[str, Reading] | None) -> None:
+        """Take down how busy it was since the last look; None at its end, when no driver is asked."""
+        if self.tasks and (self.record.sampled or readings is not None):
+            self.watch.look(self.record, sum(task.use().cpu_us for task in self.tasks), readings)
+
     def used(self) -> dict[str, int]:
         uses = [task.use() for task in self.tasks]
         if not uses:
             return {}
-        return {"cpu_us": sum(use.cpu_us for use in uses), "memory_peak_mib": max(use.memory_peak_mib for use in uses)}
+        whole = {"cpu_us": sum(use.cpu_us for use in uses), "memory_peak_mib": max(use.memory_peak_mib for use in uses)}
+        return whole | self.record.sampled
 
     def pid(self) -> int | None:
         first = self.tasks[0].who if self.tasks else None

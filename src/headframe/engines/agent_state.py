@@ -81,6 +81,9 @@ class Record:
     story: list[str] = field(default_factory=list)
     resumed_from: str = ""
     running_us: int = 0
+    gpus: list[list[Any]] = field(default_factory=list)  # [what CUDA is told, thousandths held, whether pretended]
+    sampled: dict[str, int] = field(default_factory=dict)  # how busy it was: `engine_words.SAMPLED`
+    busy: list[str] = field(default_factory=list)  # those of `gpus` that were ever busy
     stop: dict[str, Any] | None = None  # {"signal", "deadline_us", "why"}
     end: dict[str, Any] | None = None
 

@@ -34,6 +34,12 @@ int nvmlDeviceGetUUID(void *device, char *name, unsigned size) {
   snprintf(name, size, "GPU-%ld", (long)device); return 0; }
 int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
   memory->total = 81559ULL << 20; memory->free = memory->total; memory->used = 0; return 0; }
+/* GPU-1 is 90 % busy, all others idle. */
+typedef struct { unsigned gpu, memory; } use_t;
+int nvmlDeviceGetHandleByUUID(const char *name, void **device) {
+  *device = (void *)atol(name + 4); return lost(*device) ? 15 : 0; }
+int nvmlDeviceGetUtilizationRates(void *device, use_t *use) {
+  use->gpu = (long)device == 1 ? 90 : 0; use->memory = 0; return 0; }
 int nvmlDeviceGetMinorNumber(void *device, unsigned *number) { *number = 7 + (unsigned)(long)device; return 0; }
 
 /* STUB_WIRING: "switch" (all GPUs on four switches), "switches without address", "islands" (two times four GPUs, each
@@ -116,6 +122,13 @@ def discovered(driver: Path, shown: str, **stub: str) -> list[str]:
     run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()
+
+
+def test_how_busy_devices_are_is_read_from_the_driver(driver: Path) -> None:
+    script = "from headframe.engines.agent_use import read_devices; print(read_devices(['GPU-1', '1', 'GPU-3']))"
+    env = {**os.environ, "LD_LIBRARY_PATH": str(driver), "STUB_LOST": "2"}
+    run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert run.stdout.strip() == "{'GPU-1': (900, 0), '1': (0, 0)}", run.stderr
 
 
 @pytest.mark.parametrize("lost", ["", "1"])
