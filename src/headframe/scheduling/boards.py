@@ -23,16 +23,18 @@ NEVER = -1
 class Board:
     """Arrays of shape [nodes]: `counts`, `scores` (MISFIT where it does not fit), `slots` (-1: the tightest).
 
-    `near` says where one task's devices can sit on one fast link; None where that makes no difference.
+    `near` says where one task's devices can sit on one fast link; None where that makes no difference. `total` is the
+    sum of the counts.
     """
 
-    __slots__ = ("counted", "counts", "judged", "near", "scored", "scores", "slots")
+    __slots__ = ("counted", "counts", "judged", "near", "scored", "scores", "slots", "total")
 
     def __init__(self, nodes: int, near: bool) -> None:
         self.near = np.zeros(nodes, bool) if near else None
         self.counts = np.zeros(nodes, np.int32)
         self.scores = np.full(nodes, MISFIT, np.int64)
         self.slots = np.full(nodes, -1, np.int8)
+        self.total = 0
         self.counted = self.scored = NEVER  # the clock up to which it has looked
         self.judged: object = None  # what the scores were made with
 
@@ -40,7 +42,7 @@ class Board:
         other = object.__new__(Board)
         other.counts, other.scores, other.slots = self.counts.copy(), self.scores.copy(), self.slots.copy()
         other.near = self.near.copy() if self.near is not None else None
-        other.counted, other.scored, other.judged = self.counted, self.scored, self.judged
+        other.counted, other.scored, other.judged, other.total = self.counted, self.scored, self.judged, self.total
         return other
 
 
@@ -70,7 +72,9 @@ class Boards:
         board = self._of(capacity, task, scored=False)
         if board.counted < capacity.clock:
             rows = _stale(capacity, board.counted)
-            board.counts[rows] = tasks_on(capacity, task, rows)
+            fresh = tasks_on(capacity, task, rows)
+            board.total += int(fresh.sum()) - int(board.counts[rows].sum())
+            board.counts[rows] = fresh
             if board.near is not None:
                 board.near[rows] = tasks_on(capacity, task, rows, linked=True) > 0
             board.counted = capacity.clock

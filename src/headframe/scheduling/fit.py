@@ -81,6 +81,8 @@ def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
             if slices is not None:
                 return slices
             continue
+        if not capacity.boards.counted(capacity, one).total:
+            continue
         row, slot = best(capacity, one)
         if row >= 0:
             return tuple(_slices(capacity, one, row, 1, 0, slot))
@@ -97,9 +99,7 @@ def fit_on(capacity: Capacity, want: Want, row: int) -> tuple[Slice, ...] | None
 
 def may_fit(capacity: Capacity, want: Want) -> bool:
     """Whether there is room for the tasks of a gang anywhere, together or apart: if not, it cannot fit."""
-    return any(
-        int(capacity.boards.counted(capacity, one).counts.sum()) >= want.nodes_min for one in tasks_of(capacity, want)
-    )
+    return any(capacity.boards.counted(capacity, one).total >= want.nodes_min for one in tasks_of(capacity, want))
 
 
 def tasks_of(capacity: Capacity, want: Want) -> tuple[Task, ...]:
@@ -135,10 +135,11 @@ def _gang(capacity: Capacity, want: Want, one: Task) -> tuple[Slice, ...] | None
     as one engine starts it. Among domains of a level, the one with the least room that suffices wins; ties end on the
     name. A gang without a fixed size takes one node whole-sized only, unless nothing wider is asked for.
     """
-    counts = capacity.boards.counted(capacity, one).counts
-    able = np.flatnonzero(counts)
-    if int(counts[able].sum()) < want.nodes_min:
+    board = capacity.boards.counted(capacity, one)
+    if board.total < want.nodes_min:
         return None
+    counts = board.counts
+    able = np.flatnonzero(counts)
     places, widest = capacity.places, capacity.places.level(want.topology)
     for level in range(places.node_level, widest - 1, -1):
         codes = places.codes[level][able]
