@@ -10,7 +10,7 @@ from typing import Any
 from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, NodeState, Region, Slice
 from headframe.jobs.life import deadline_us
 from headframe.jobs.records import Attempt, Job, JobState
-from headframe.scheduling.backfill import Shadow
+from headframe.scheduling.backfill import Endings, Shadow
 from headframe.scheduling.borrowing import Borrowing, Tree
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
@@ -70,6 +70,7 @@ class Derived:
         self.fleet_changes = 0
         self.settled_fleet, self.settled_us = 0, 0  # as of when reservations were last held against the fleet
         self.shadows: Mapping[str, Shadow] = {}  # the places that the last pass kept for waiting jobs
+        self.endings = Endings()
 
     @property
     def capacity(self) -> Capacity:
@@ -153,7 +154,11 @@ class Derived:
             self.unsettled.pop(record.id, None)
 
     def _whereabouts(self, allocation: Allocation, held: bool) -> None:
-        """Keep in mind on which nodes an allocation is, and whether it is in a reservation."""
+        """Keep in mind on which nodes an allocation is, whether it is in a reservation, and that its end may differ."""
+        if held:
+            self.endings.changed(allocation.id)
+        else:
+            self.endings.gone(allocation.id)
         for part in allocation.slices:
             if held:
                 self.on_node[part.node_id][allocation.id] = allocation
