@@ -29,18 +29,27 @@ def timetable(world: World, now_us: int) -> Timetable:
         reservations=world.all(Reservation),
         held=lambda name: [part for held in held_in(world, name) for part in held.slices],
         on_node=on_node,
-        endings=lambda: (ending(world, held, now_us) for held in derived.held.values()),
+        endings=lambda: endings(world, now_us),
         expect=world.durations.expect,
         shadows=derived.shadows,
     )
+
+
+def endings(world: World, now_us: int) -> Iterator[Ending]:
+    """All that runs, in order of likely end."""
+
+    def look(allocation_id: str) -> Ending | None:
+        held: Allocation | None = world.get(Allocation, allocation_id)
+        return ending(world, held, now_us) if held is not None else None
+
+    return world.derived.endings.soonest(now_us, look)
 
 
 def around(world: World, now_us: int) -> Around:
     """What a question about waiting may look at besides the pass."""
     held = world.derived.held
     return Around(
-        tuple(held.values()), {job_id: ending(world, one, now_us) for job_id, one in held.items()},
-        world.all(Reservation),
+        tuple(held.values()), {one.job_id: one for one in endings(world, now_us)}, world.all(Reservation)
     )  # fmt: skip
 
 

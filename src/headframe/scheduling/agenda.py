@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import merge
 
 from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.fleet.records import Reservation, ReservationState, Slice
@@ -31,7 +32,8 @@ class Timetable:
     """What is on record about the time to come, as control hands it in.
 
     `reservations` are the open ones; `held` gives what a reservation's jobs hold; `on_node` what runs on a node,
-    `endings` all that runs; `expect` how long a job runs; `shadows` the places found in earlier passes, by job.
+    `endings` all that runs, in order of
+    likely end; `expect` how long a job runs; `shadows` the places found in earlier passes, by job.
     """
 
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
@@ -43,13 +45,16 @@ class Timetable:
     heads: int = HEADS
 
 
+def _by_end(one: Ending) -> tuple[int, str]:
+    return one.likely_us, one.job_id
+
+
 class Agenda:
     """The time to come, as one pass sees and fills it. `shadows` are the places kept for waiting jobs by this pass."""
 
     def __init__(self, now_us: int, capacity: Capacity, table: Timetable) -> None:
         self._now_us, self._capacity, self._table = now_us, capacity, table
         self._rooms: dict[str, Capacity] = {}
-        self._endings: list[Ending] | None = None
         self._started: list[Ending] = []
         self.shadows: dict[str, Shadow] = {}
         self._far_us: list[int] = []
@@ -112,10 +117,9 @@ class Agenda:
 
     def search(self, bucket: Bucket, job: Job) -> Shadow | None:
         """When and where a job that finds no room now is expected to start."""
-        if self._endings is None:
-            self._endings = list(self._table.endings())
         lasts_us = self._table.expect(job).long_us or NEVER_US
-        return shadow(self.outlook, bucket.want, job.id, lasts_us, (*self._endings, *self._started))
+        started = sorted(self._started, key=_by_end)
+        return shadow(self.outlook, bucket.want, job.id, lasts_us, merge(self._table.endings(), started, key=_by_end))
 
     def _inside(self, reservation_id: str) -> Capacity | str:
         """What a reservation has left for its own jobs."""

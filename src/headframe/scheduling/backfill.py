@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from headframe.fleet.records import Slice
 from headframe.scheduling.calendar import NODE_CELLS, Cell, cells, slices_of
@@ -32,6 +33,40 @@ class Ending:
     slices: tuple[Slice, ...]
     job_id: str = ""
     source: str = ""
+
+
+class Endings:
+    """All that runs, in the order in which it is likely to end. Kept up to date row by row, worked out when asked."""
+
+    def __init__(self) -> None:
+        self._order: list[tuple[int, str]] = []
+        self._known: dict[str, Ending] = {}
+        self._stale: dict[str, None] = {}
+
+    def changed(self, name: str) -> None:
+        """Something about this one is other than it was."""
+        self._stale[name] = None
+
+    def gone(self, name: str) -> None:
+        self._stale.pop(name, None)
+        self._forget(name)
+
+    def soonest(self, now_us: int, look: Callable[[str], Ending | None]) -> Iterator[Ending]:
+        """In order of likely end; `look` says of one when it ends. Those who are overdue are asked again."""
+        late = bisect_left(self._order, (now_us + 1, ""))
+        for name in [*self._stale, *(name for _, name in self._order[:late])]:
+            self._forget(name)
+            found = look(name)
+            if found is not None:
+                self._known[name] = found
+                insort(self._order, (found.likely_us, name))
+        self._stale.clear()
+        return (self._known[name] for _, name in self._order)
+
+    def _forget(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known is not None:
+            del self._order[bisect_left(self._order, (known.likely_us, name))]
 
 
 @dataclass(slots=True)
@@ -61,10 +96,13 @@ class Shadow:
 
 @dataclass(slots=True)
 class _Layer:
-    """What may be taken by those who end between two promises: a capacity less what promises need beyond it."""
+    """What may be taken by those who end between two promises: a capacity less what promises need beyond it.
+
+    `moments` are the beginnings of promises that it minds.
+    """
 
     capacity: Capacity
-    moments: tuple[int, ...]
+    moments: tuple[int, ...] = ()
     applied: Counter[Cell] = field(default_factory=Counter)
 
 
@@ -102,7 +140,9 @@ class Outlook:
         moments = self._firm if promise.firm else self._soft
         if promise.from_us not in moments:
             insort(moments, promise.from_us)
-        self._layers.clear()
+        for key, layer in self._layers.items():
+            layer.moments = self._minded(key)
+            self._refresh(layer, promise.amounts)
 
     def withdraw(self, owner: str) -> None:
         """Keep nothing for this owner any more."""
@@ -121,19 +161,28 @@ class Outlook:
         A capacity to look at and to fit on; not to be altered.
         """
         key = self.key(sure_us, likely_us)
-        if key == (0, 0):
+        if key == (0, 0) or not self._promises:
             return self.capacity
         layer = self._layers.get(key)
         if layer is None:
-            layer = _Layer(self.capacity.scratch(), (*self._firm[: key[0]], *self._soft[: key[1]]))
-            self._layers[key] = layer
+            layer = self._layers[key] = _Layer(self.capacity.scratch(), self._minded(key))
             for promise in self._promises:
                 self._refresh(layer, promise.amounts)
         return layer.capacity
 
     def key(self, sure_us: int, likely_us: int) -> tuple[int, int]:
-        """Equal for horizons that have the same room until the next promise is made."""
-        return bisect_left(self._firm, sure_us), bisect_left(self._soft, likely_us)
+        """The last beginnings of promises that a horizon minds; equal for those who have the same room.
+
+        Beyond the last of all it is `NEVER_US`, so that such a room minds what is promised later, too.
+        """
+        return _last(self._firm, sure_us), _last(self._soft, likely_us)
+
+    def _minded(self, key: tuple[int, int]) -> tuple[int, ...]:
+        """The beginnings of promises up to a key."""
+        return (
+            *(moment for moment in self._firm if moment <= key[0]),
+            *(moment for moment in self._soft if moment <= key[1]),
+        )
 
     def take(self, slices: tuple[Slice, ...], sure_us: int, likely_us: int, owner: str = "") -> None:
         """A job starts there now. Its own promise (`owner`) shrinks by as much; the base is the caller's to alter."""
@@ -207,17 +256,16 @@ class Outlook:
 def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: Iterable[Ending]) -> Shadow | None:
     """The place that a waiting job is expected to get: found by giving back what runs, in order of expected end.
 
-    `lasts_us` is how long the job would run, `endings` all that runs. None when it does not fit even then, within
-    the first `SEARCH_LIMIT` ends. The moment is never too early if the estimates are true; it may be too late, as
+    `lasts_us` is how long the job would run, `endings` all that runs, in order of likely end. None when it does not
+    fit even then, within the first `SEARCH_LIMIT` ends. The moment is never too early if the estimates are true; it may be too late, as
     ends are looked at in steps.
     """
     now_us = outlook.now_us
-    order = sorted(endings, key=lambda one: (one.likely_us, one.job_id))[:SEARCH_LIMIT]
+    order = islice(endings, SEARCH_LIMIT)
     trial = outlook.capacity.scratch()
-    place, step, guessed = 0, FIRST_STEP, False
-    while place < len(order):
-        some = order[place : place + step]
-        place, step = place + step, step * 2
+    step, guessed = FIRST_STEP, False
+    while some := list(islice(order, step)):
+        step *= 2
         for one in some:
             trial.release(one.slices)
             guessed = guessed or one.source == "guess"
