@@ -253,12 +253,18 @@ class Outlook:
         return found
 
 
+def _last(moments: list[int], before_us: int) -> int:
+    """The last of the moments before another one: 0 for none of them, `NEVER_US` for all."""
+    place = bisect_left(moments, before_us)
+    return NEVER_US if place == len(moments) else moments[place - 1] if place else 0
+
+
 def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: Iterable[Ending]) -> Shadow | None:
     """The place that a waiting job is expected to get: found by giving back what runs, in order of expected end.
 
     `lasts_us` is how long the job would run, `endings` all that runs, in order of likely end. None when it does not
-    fit even then, within the first `SEARCH_LIMIT` ends. The moment is never too early if the estimates are true; it may be too late, as
-    ends are looked at in steps.
+    fit even then, within the first `SEARCH_LIMIT` ends. The moment is never too early if the estimates are true; it may
+    be too late, as ends are looked at in steps.
     """
     now_us = outlook.now_us
     order = islice(endings, SEARCH_LIMIT)
