@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headframe.scheduling.packing_simple import MISFIT
 from headframe.scheduling.task import Task, tasks_on
@@ -16,12 +17,15 @@ from headframe.scheduling.task import Task, tasks_on
 if TYPE_CHECKING:
     from headframe.scheduling.capacity import Capacity
 
+Ints = NDArray[np.int64]
 CELLS = 8_000_000  # numbers that all boards of a capacity may hold together
 NEVER = -1
+NOTHING: Ints = np.zeros(0, np.int64)  # not scored yet
 
 
 class Board:
-    """Arrays of shape [nodes]: `counts`, `scores` (MISFIT where it does not fit), `slots` (-1: the tightest).
+    """Arrays of shape [nodes]: `counts`; once scored also `scores` (MISFIT where it does not fit) and `slots` (-1: the
+    tightest).
 
     `near` says where one task's devices can sit on one fast link; None where that makes no difference. `total` is the
     sum of the counts.
@@ -32,17 +36,18 @@ class Board:
     def __init__(self, nodes: int, near: bool) -> None:
         self.near = np.zeros(nodes, bool) if near else None
         self.counts = np.zeros(nodes, np.int32)
-        self.scores = np.full(nodes, MISFIT, np.int64)
-        self.slots = np.full(nodes, -1, np.int8)
+        self.scores: Ints = NOTHING
+        self.slots: Ints = NOTHING
         self.total = 0
         self.counted = self.scored = NEVER  # the clock up to which it has looked
         self.judged: object = None  # what the scores were made with
 
     def copy(self) -> Board:
+        """One with the same counts, not scored."""
         other = object.__new__(Board)
-        other.counts, other.scores, other.slots = self.counts.copy(), self.scores.copy(), self.slots.copy()
+        other.counts, other.counted, other.total = self.counts.copy(), self.counted, self.total
         other.near = self.near.copy() if self.near is not None else None
-        other.counted, other.scored, other.judged, other.total = self.counted, self.scored, self.judged, self.total
+        other.scores, other.slots, other.scored, other.judged = NOTHING, NOTHING, NEVER, None
         return other
 
 
@@ -69,7 +74,7 @@ class Boards:
 
     def counted(self, capacity: Capacity, task: Task) -> Board:
         """The board with its counts up to date."""
-        board = self._of(capacity, task, scored=False)
+        board = self._of(capacity, task)
         if board.counted < capacity.clock:
             rows = _stale(capacity, board.counted)
             fresh = tasks_on(capacity, task, rows)
@@ -82,34 +87,36 @@ class Boards:
 
     def scored(self, capacity: Capacity, task: Task) -> Board:
         """The board with counts and scores up to date."""
-        board = self._of(capacity, task, scored=True)
-        stale, counted_to = board.scored, board.counted
         board = self.counted(capacity, task)
-        judges = capacity.judges
-        judged = tuple(packing.basis(capacity) for packing, _ in judges)
+        parent = self.parent()
+        if parent is not None and board.scored < self._since:
+            above = parent.boards.scored(parent, task)
+            board.scores, board.slots = above.scores.copy(), above.slots.copy()
+            board.scored, board.judged = self._since, above.judged
+        judged = tuple(packing.basis(capacity) for packing, _ in capacity.judges)
         if board.judged != judged:
-            board.judged, stale = judged, NEVER
-        if stale < capacity.clock:
-            assert stale <= counted_to, "scores are never ahead of counts"
-            rows = _stale(capacity, stale)
+            board.judged, board.scored = judged, NEVER
+        if board.scored < capacity.clock:
+            rows = _stale(capacity, board.scored)
             if isinstance(rows, slice):
                 rows = np.arange(len(board.counts))
+                board.scores, board.slots = np.zeros(len(rows), np.int64), np.full(len(rows), -1, np.int8)
             board.scores[rows] = MISFIT
             able = rows[board.counts[rows] > 0]
-            for packing, mask in judges:
+            for packing, mask in capacity.judges:
                 mine = able if mask is None else able[mask[able]]
                 if len(mine):
                     board.scores[mine], board.slots[mine] = packing.score(capacity, task, mine)
             board.scored = capacity.clock
         return board
 
-    def _of(self, capacity: Capacity, task: Task, *, scored: bool) -> Board:
+    def _of(self, capacity: Capacity, task: Task) -> Board:
+        """The board as it is; a new one begins with the counts of the parent's."""
         board = self._boards.pop(task, None)
         if board is None:
             parent = self.parent()
             if parent is not None:
-                above = parent.boards.scored(parent, task) if scored else parent.boards.counted(parent, task)
-                board = above.copy()
+                board = parent.boards.counted(parent, task).copy()
             else:
                 near = capacity.linked and task.gpus is not None and task.gpus.count > 1
                 board = Board(len(capacity.nodes), near)
