@@ -104,12 +104,12 @@ class TaxRate:
 class InvoiceLine:
     """The charges of one project, meter, purchase, contract and price, summed.
 
-        `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
-        of events counts: for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
+    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
+    of events counts: for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
     currency; `fx_rate_pico` / 10^12 of ours were paid for one of it, by `fx_source` from `fx_us` on. `project` is the
-        project's name and `note` the contract's title, as they were when the line was made. `amount_nano` is the exact sum
-        of the charges' amounts; `net_nano` is that rounded, once and half to even, to what the currency can be paid in:
-        what the invoice adds up. `tax` is the charges' category of tax.
+    project's name and `note` the contract's title, as they were when the line was made. `amount_nano` is the exact
+    sum of the charges' amounts; `net_nano` is that rounded, once and half to even, to what the currency can be paid
+    in: what the invoice adds up. `tax` is the charges' category of tax.
     """
 
     project_id: str
@@ -147,10 +147,10 @@ class Invoice:
     """A month of one organization closed, or a note that corrects one. A fact: written once; never changed.
 
     `number` counts 1, 2, 3 ... without gaps over the whole cloud and over all kinds. `kind` is "invoice", "credit_note"
-    (less is owed) or "debit_note" (more is owed); notes name the invoice in `corrects` and
-    `corrects_number` and say why in `reason`; all their amounts are positive. `net_nano` is the sum of the lines, `total_nano` that with `tax_nano`,
-    `from_wallet_nano` what was paid in advance, `payable_nano` what is left to pay. Seller and buyer are as
-    they were at that moment.
+    (less is owed) or "debit_note" (more is owed); notes name the invoice in `corrects` and `corrects_number` and say
+    why in `reason`; all their amounts are positive. `net_nano` is the sum of the lines, `total_nano` that with
+    `tax_nano`, `from_wallet_nano` what was paid in advance, `payable_nano` what is left to pay. Seller and buyer are
+    as they were at that moment.
     """
 
     id: str
