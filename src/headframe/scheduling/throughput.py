@@ -1,6 +1,6 @@
 """Which kind of accelerator each job gets, when kinds differ in what they are worth to it.
 
-Every kind has a price: the least at which no more of it is wanted than there is. A job takes the kind that is worth the
+Every kind has a price at which no more of it is wanted than there is. A job takes the kind that is worth the
 most to it above its price, so that those who gain the most from what is scarce get it, and who gains little leaves it.
 What a place is worth to a job is its speed there times its weight; the weight says who comes first:
 
@@ -8,8 +8,8 @@ What a place is worth to a job is its speed there times its weight; the weight s
 - shortest: 1 / sqrt(what it has left), when durations are known.
 - longest: what it has left, so that the last job ends early (a batch that is waited for as a whole).
 
-With one kind this is an order and no more. The square root lies half-way between the greatest sum of speeds (no root of
-it at all) and proportional fairness (the thing itself); both ends are worse than the middle in what users feel.
+With one kind this is an order and no more. The square root lies half-way between the greatest sum of speeds (no weight
+at all: whoever is slow everywhere starves) and proportional fairness (no root: what is scarce is spread thin).
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def prices(worth: Floats, gpus: Ints, free: Ints) -> Floats:
     """The price of one device of each kind. Shape [kinds].
 
     `worth` [jobs, kinds] is what one device of its gang is worth to a job (0: it cannot run there), `gpus` [jobs] the
-    size of the gang, `free` [kinds] how many devices there are. Prices rise from nothing, kind by kind, to where what
-    is wanted fits; as a device of one kind stands in for one of another, they only rise, and settle.
+    size of the gang, `free` [kinds] how many devices there are. Kind by kind, what a job would give for it rather than
+    take its next best is its bid; the price lies half-way between the last bid that gets one and the first that does
+    not, and is nothing where there is enough. As one kind stands in for another, this goes on until prices settle.
     """
     found = np.zeros(len(free))
     if not len(gpus):
@@ -68,7 +69,9 @@ def prices(worth: Floats, gpus: Ints, free: Ints) -> Floats:
             bids = worth[:, kind] - np.maximum(surplus.max(axis=1), 0.0)
             order = np.argsort(-bids, kind="stable")
             over = int(np.searchsorted(np.cumsum(gpus[order]), free[kind], side="right"))
-            found[kind] = max(0.0, float(bids[order[over]])) if over < len(order) else 0.0
+            first_out = float(bids[order[over]]) if over < len(order) else 0.0
+            last_in = float(bids[order[over - 1]]) if over else first_out
+            found[kind] = (last_in + first_out) / 2 if first_out > 0 else 0.0
         if np.allclose(found, before, rtol=CLOSE, atol=0.0):
             break
     return found
@@ -77,22 +80,31 @@ def prices(worth: Floats, gpus: Ints, free: Ints) -> Floats:
 def choose(worth: Floats, gpus: Ints, free: Ints) -> Ints:
     """The kind that each job gets, -1 for none. Shape [jobs]; arguments as for `prices`.
 
-    Whoever gains the most above the price chooses first; ties end on the place in the list. What is left over goes to
-    whoever can use it at all, so that nothing stands idle that is worth something to somebody.
+    First everybody chooses among what is worth its price, whoever would lose the most with the next best before others.
+    Then what is left over goes to whoever it is worth something to, the least above its worth first, so that nothing
+    stands idle that somebody could use. Ties end on the place in the list.
     """
     left = [int(number) for number in free]
     chosen = np.full(len(gpus), -1, np.int64)
     if not len(gpus):
         return chosen
-    surplus = worth - prices(worth, gpus, free)
-    ranked = np.argsort(-surplus, axis=1, kind="stable")
-    for place in np.argsort(-surplus.max(axis=1), kind="stable"):
-        size = int(gpus[place])
-        for kind in ranked[place]:
-            if worth[place, kind] > 0 and left[kind] >= size:
-                chosen[place] = kind
-                left[kind] -= size
-                break
-        if not any(left):
-            break
+    worth = np.where(free > 0, worth, 0.0)
+    asked = prices(worth, gpus, free)
+    surplus = worth - asked
+    ranked = np.argsort(-surplus - CLOSE * asked, axis=1, kind="stable")  # among equals the dearer: it must not idle
+    best = np.take_along_axis(surplus, ranked, axis=1)
+    loss = best[:, 0] - (np.maximum(best[:, 1], 0.0) if len(free) > 1 else 0.0)
+    for least, order in (
+        (-CLOSE * asked, np.lexsort((-best[:, 0], -loss))),
+        (np.full(len(free), -np.inf), np.argsort(-best[:, 0], kind="stable")),
+    ):
+        for place in order:
+            if not any(left):
+                return chosen
+            size = int(gpus[place])
+            for kind in ranked[place] if chosen[place] < 0 else ():
+                if worth[place, kind] > 0 and left[kind] >= size and surplus[place, kind] >= least[kind]:
+                    chosen[place] = kind
+                    left[kind] -= size
+                    break
     return chosen

@@ -69,7 +69,7 @@ def drawn(runs: Sequence[Run], width: int = 80) -> str:
     lines += [_bar(name, each.used, 1.0, f"{mean_until(each.used):4.0%}") for name, each in curves.items()]
     lines += ["", f"Jobs waiting, at most {most:,.0f} at once"]
     lines += [_bar(name, each.waiting, most, f"{max(each.waiting):,.0f}") for name, each in curves.items()]
-    lines += ["", "Fairness: part of the jobs that took at most so many times as long as with an equal share"]
+    lines += ["", "Fairness: jobs that took at most so many times as long as with an equal share"]
     lines.append(" " * LABEL_WIDTH + "".join(f"{limit:>7g}x" for limit in FAIRNESS_LIMITS))
     for one in runs:
         parts = shares([ended.fairness for ended in one.outcome.ended], FAIRNESS_LIMITS)
