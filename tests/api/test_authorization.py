@@ -18,6 +18,7 @@ from house import House
 
 from headframe.api.app import all_routes
 from headframe.base.changes import Changes
+from headframe.base.quantities import DAY_US, format_moment
 from headframe.ledger.records import Invoice
 
 PUBLIC = ["GET /healthz", "GET /readyz", "GET /metrics"]
@@ -69,7 +70,22 @@ TABLE = {
     "GET /v1/usage": "++++0+-+",
     "GET /v1/charges": "++++0+-+",
     "GET /v1/balance": "++--0+--",
+    "GET /v1/usage/events": "++--0+--",
+    "POST /v1/usage/events": "++--++-+",  # none in the batch: the right alone counts
+    "GET /v1/usage/forecast": "++++0+-+",
+    "GET /v1/meters": "++++++-+",
+    "POST /v1/meters": "-----+--",
+    "GET /v1/exchange-rates": "++++++-+",
+    "POST /v1/exchange-rates": "-----+--",
+    "GET /v1/contracts": "++--0+--",
+    "POST /v1/contracts": "----0+--",
+    "POST /v1/contracts/{contract_id}/end": "----0+--",
+    "GET /v1/credits": "++--0+--",
     "POST /v1/credits": "----0+--",
+    "GET /v1/holds": "++--0+--",
+    "POST /v1/holds": "----0+--",
+    "POST /v1/holds/{hold_id}/post": "----0+--",
+    "POST /v1/holds/{hold_id}/void": "----0+--",
     "GET /v1/budgets": "++++0+-+",
     "PUT /v1/budgets": "++--0+-0",
     "DELETE /v1/budgets": "++--0+-0",
@@ -103,6 +119,18 @@ class Town:
         fields = {"name": self.fresh("member"), "role": "member", "organization": self.organization["id"]}
         return dict(self.house.ok("POST", "/v1/members", json=fields))
 
+    def contract(self) -> dict[str, Any]:
+        return {
+            "organization": self.organization["id"], "shape": "monthly", "title": "t", "amount": "1 USD",
+            "ends": format_moment(self.house.clock.now_us() + 400 * DAY_US),
+        }  # fmt: skip
+
+    def hold(self) -> dict[str, Any]:
+        """Something to hold back, with credit for it."""
+        home = self.organization["id"]
+        self.house.ok("POST", "/v1/credits", json={"organization": home, "amount": "0.02 USD"})
+        return {"organization": home, "project": self.project["id"], "amount": "0.01 USD", "source": "s"}
+
     def request(self, route: str) -> tuple[str, dict[str, Any]]:
         """An address in that organization, and what goes with it, for a fresh target where the call uses it up."""
         method, _, path = route.partition(" ")
@@ -128,6 +156,13 @@ class Town:
             "POST /v1/plan": lambda: {"json": spec},
             "POST /v1/prices": lambda: {"json": {"meter": "cpu", "amount": "0.05 USD"}},
             "POST /v1/credits": lambda: {"json": {"organization": home, "amount": "5 USD"}},
+            "POST /v1/usage/events": lambda: {"json": []},
+            "POST /v1/meters": lambda: {"json": {"name": self.fresh("m"), "event_type": "x", "path": "n"}},
+            "POST /v1/exchange-rates": lambda: {"json": {"base": "USD", "quote": "CHF", "rate": "1", "source": "s"}},
+            "POST /v1/contracts": lambda: {"json": self.contract()},
+            "POST /v1/contracts/{contract_id}/end": lambda: {"json": {}},
+            "POST /v1/holds": lambda: {"json": self.hold()},
+            "POST /v1/holds/{hold_id}/post": lambda: {"json": {"amount": "0.01 USD", "meter": "cpu"}},
             "PUT /v1/budgets": lambda: {"json": {"scope": "project", "scope_id": project, "amount": "900 USD"}},
             "POST /v1/nodes/{node_id}/drain": lambda: {"json": {"reason": "test"}},
             "POST /v1/nodes/{node_id}/marks": lambda: {"json": {"labels": ["disk=nvme"]}},
@@ -138,6 +173,10 @@ class Town:
         if "{key_id}" in path:
             made = house.ok("POST", "/v1/keys", json={"name": "k", "member": self.member()["id"]})
             path = path.replace("{key_id}", made["id"])
+        if "{contract_id}" in path:
+            path = path.replace("{contract_id}", house.ok("POST", "/v1/contracts", json=self.contract())["id"])
+        if "{hold_id}" in path:
+            path = path.replace("{hold_id}", house.ok("POST", "/v1/holds", json=self.hold())["id"])
         if method == "DELETE" and "{name}" in path:
             name = self.fresh("gone")
             house.ok("PUT", f"/v1/secrets/{name}", json={"value": "v"}, **in_project)

@@ -23,29 +23,8 @@ from headframe.tenants.roles import Caller, Permission
 
 LONGEST_US = 3660 * DAY_US
 _METER = re.compile(r"[a-z][a-z0-9_-]{0,40}(?::[a-z0-9][a-z0-9._-]{0,60})?")
-_OURS = re.compile(r"cpu|memory|disk|electricity|gpu:.*")
+_OURS = re.compile(r"cpu|memory|disk|electricity|storage:datasets|gpu:.*")
 _PATH = re.compile(r"[A-Za-z0-9_-]{1,60}(?:\.[A-Za-z0-9_-]{1,60}){0,5}")
-_BUILT_IN = (
-    ("tokens:input", "headframe.tokens", "input"),
-    ("tokens:cached", "headframe.tokens", "cached"),
-    ("tokens:output", "headframe.tokens", "output"),
-)
-STORED = "headframe.stored"  # the type of event that tells how much of something is kept
-
-
-def default_meters(now_us: int) -> tuple[Meter, ...]:
-    """The meters of events of a new cloud: tokens by model, and what is kept by name."""
-    tokens = (
-        Meter(name, event_type, Aggregation.SUM, "token", path, ("model",), created_us=now_us)
-        for name, event_type, path in _BUILT_IN
-    )
-    stored = (
-        Meter(
-            f"storage:{what}", f"{STORED}.{what}", Aggregation.TIME_WEIGHTED, "MiB", "mib", ("name",), created_us=now_us
-        )
-        for what in ("checkpoints", "datasets", "outputs")
-    )
-    return (*tokens, *stored)
 
 
 def define_meter(
@@ -81,9 +60,9 @@ def define_meter(
         raise Invalid("group_by cannot be that.", field="group_by", value=list(group_by), allowed="up to 5 paths")
     usual = Window.HOUR if aggregation in (Aggregation.SUM, Aggregation.COUNT) else Window.MONTH
     if aggregation is Aggregation.TIME_WEIGHTED:
-        usual = Window.HOUR
-        if window not in (None, Window.HOUR):
-            raise Invalid("A level is weighed by the hour.", field="window", value=window, allowed="hour")
+        usual = Window.DAY
+        if window not in (None, Window.DAY):
+            raise Invalid("A level is weighed by the day.", field="window", value=window, allowed="day")
     meter = Meter(name, event_type, aggregation, unit, path, tuple(group_by), window or usual, context.now_us)
     old: Meter | None = world.get(Meter, name)
     if old is not None:

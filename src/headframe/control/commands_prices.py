@@ -23,6 +23,7 @@ from headframe.control.queries_tenancy import find_organization
 from headframe.control.stage_money import booked, closed_month, every
 from headframe.control.world import World
 from headframe.fleet.records import Region
+from headframe.metering.defaults import default_meters
 from headframe.metering.records import Meter
 from headframe.pricing.book import ANY, PICO, Book, Buyer, default_prices
 from headframe.pricing.records import Charge, Exchange, Price, Tier
@@ -35,13 +36,14 @@ from headframe.tenants.roles import Caller, Permission
 from headframe.workloads.spec import PURCHASES
 
 RERATED_AT_ONCE = 500_000  # charges that one back-dated price may look at again
-_METER = re.compile(r"cpu|memory|disk|electricity|gpu:(?:\*|[A-Za-z0-9][A-Za-z0-9 ._+-]{0,60})")
+_METER = re.compile(r"cpu|memory|disk|electricity|storage:datasets|gpu:(?:\*|[A-Za-z0-9][A-Za-z0-9 ._+-]{0,60})")
 
 
 def default_price_changes(now_us: int, organization_id: str = "") -> Changes:
-    """The price list of a new cloud, with an event for each price."""
+    """The price list and the meters of a new cloud, with an event for each price."""
     prices = default_prices(now_us)
-    return Changes(prices, tuple(_price_set(price, now_us, organization_id) for price in prices))
+    told = tuple(_price_set(price, now_us, organization_id) for price in prices)
+    return Changes((*prices, *default_meters(now_us)), told)
 
 
 def set_price(
@@ -114,6 +116,8 @@ def set_price(
     if any(each.currency != money.currency for _, each in steps):
         raise Invalid("tiers are in several currencies.", field="tiers", allowed=f"all in {money.currency}")
     SHAPES[shape].check(price)
+    if steps and from_us < context.now_us:
+        raise Invalid("A price with tiers cannot be back-dated.", field="tiers", allowed="none, or a start from now on")
     revision = revise(world.all(Price).values(), price, context.ids.new("price"))
     told = [_price_set(one, context.now_us, caller.organization_id) for one in revision.rows]
     told += [_price_gap(price, gap, context.now_us, caller.organization_id) for gap in revision.gaps]

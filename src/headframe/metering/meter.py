@@ -33,9 +33,9 @@ def quantities(slices: tuple[Slice, ...]) -> dict[str, int]:
 def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[UsageRecord, ...], Allocation]:
     """The records of [metered so far, `until_us` or the release if earlier), and the allocation that remembers them.
 
-    Cuts are made where the allocation began to run and at each UTC hour, hence also between days and months. Time
-    before `running_us` is "provisioning", all later time "running". An allocation that never ran is all provisioning. A
-    moment that is told too late (a release dated before `metered_us`) changes no record.
+    Cuts are made where the state changes and at each UTC hour, hence also between days and months. Time before
+    `running_us` is "provisioning", later time "running" or as `marks` say. An allocation that never ran is all
+    provisioning, or all repair. A moment that is told too late (a release dated before `metered_us`) changes no record.
     """
     start = allocation.metered_us if allocation.records else allocation.held_us
     released = allocation.released_us
@@ -44,7 +44,7 @@ def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[
     held = quantities(allocation.slices)
     records: list[UsageRecord] = []
     ran_us = allocation.running_metered_us
-    for from_us, to_us, running in _pieces(start, end, allocation.running_us):
+    for from_us, to_us, state in _pieces(start, end, _states(allocation)):
         records.append(
             UsageRecord(
                 id=f"{allocation.id}.{allocation.records + len(records)}",
@@ -55,17 +55,17 @@ def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[
                 member_id=allocation.member_id,
                 purchase=allocation.purchase,
                 region_id=region_id,
-                state="running" if running else "provisioning",
+                state=state,
                 from_us=from_us,
                 to_us=to_us,
                 quantities=held,
-                last=running and settled and to_us == end,
+                last=state == "running" and settled and to_us == end,
                 running_before_us=ran_us,
                 faulted=allocation.faulted,
                 labels=allocation.labels,
             )
         )
-        ran_us += to_us - from_us if running else 0
+        ran_us += to_us - from_us if state == "running" else 0
     after = replace(
         allocation,
         metered_us=end,
@@ -77,12 +77,28 @@ def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[
     return tuple(records), after
 
 
-def _pieces(start: int, end: int, running_us: int | None) -> Iterator[tuple[int, int, bool]]:
-    """[start, end) cut at the start of running and at each hour: (from, to, whether it runs)."""
+def _states(allocation: Allocation) -> list[tuple[int, str]]:
+    """The states of an allocation and the moments from which they hold, in order of time; the first from all time on.
+
+    A mark at the very beginning says what kind of time it is until it runs; later marks count from when it runs.
+    """
+    marks, running_us = allocation.marks, allocation.running_us
+    first = marks[0][1] if marks and marks[0][0] <= allocation.held_us else "provisioning"
+    states = [(-(1 << 62), first)]
+    if running_us is not None:
+        states.append((running_us, "running"))
+        states += [(at_us, state) for at_us, state in marks if at_us >= running_us and at_us > allocation.held_us]
+    return states
+
+
+def _pieces(start: int, end: int, states: list[tuple[int, str]]) -> Iterator[tuple[int, int, str]]:
+    """[start, end) cut where the state changes and at each hour: (from, to, state)."""
+    place = 0
     while start < end:
-        running = running_us is not None and start >= running_us
+        while place + 1 < len(states) and states[place + 1][0] <= start:
+            place += 1
         stop = min(end, hour_start_us(start) + HOUR_US)
-        if running_us is not None and start < running_us:
-            stop = min(stop, running_us)
-        yield start, stop, running
+        if place + 1 < len(states):
+            stop = min(stop, states[place + 1][0])
+        yield start, stop, states[place][1]
         start = stop

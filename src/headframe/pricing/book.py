@@ -82,6 +82,10 @@ class Book:
             yield from_us, stop, answers[place]
             from_us, place = stop, place + 1
 
+    def first(self, meter: str, buyer: Buyer, from_us: int, to_us: int) -> Offer | None:
+        """The price that answers for a window as one: that of its beginning, or else the first one in it."""
+        return next((offer for _, _, offer in self.pieces(meter, buyer, from_us, to_us) if offer is not None), None)
+
     def next_change_us(self, after_us: int) -> int | None:
         """The first moment after `after_us` at which a price begins or ends, or a rate begins; None without one."""
         moments = [moment for price in self.prices for moment in (price.from_us, price.to_us)]

@@ -75,10 +75,10 @@ class Rating:
                 yield self._charge(record, meter, f"{name}minimum", offer, part, end, end)
 
     def _pieces(self, meter: str, buyer: Buyer, from_us: int, to_us: int) -> Iterable[tuple[int, int, Offer | None]]:
-        """What is held is cut where its price changes; what was counted has the price of its window's beginning."""
+        """What is held is cut where its price changes; what was counted has one price for its whole window."""
         if is_held(meter):
             return self.book.pieces(meter, buyer, from_us, to_us)
-        return ((from_us, to_us, self.book.find(meter, buyer, from_us)),)
+        return ((from_us, to_us, self.book.first(meter, buyer, from_us, to_us)),)
 
     def _parts(self, record: UsageRecord, offer: Offer, quantity: int) -> tuple[Part, ...]:
         if not offer.price.tiers:
@@ -92,7 +92,7 @@ class Rating:
         """What the list would ask for a quantity that spreads evenly over a stretch; without tiers."""
         listed = Buyer(ANY, buyer.currency, buyer.region_id, buyer.purchase)
         if to_us <= from_us or not is_held(meter):
-            offer = self.book.find(meter, listed, from_us)
+            offer = self.book.first(meter, listed, from_us, max(to_us, from_us + 1))
             return offer.amount_nano(quantity) if offer is not None else 0
         return sum(
             offer.amount_nano(quantity * (stop - start) // (to_us - from_us))

@@ -15,19 +15,25 @@ RATED = ("usage", "minimum")
 def rerate(charges: Iterable[Charge], book: Book, at_us: int, word: str) -> Iterator[Charge]:
     """A correction for each charge that the new book makes dearer or cheaper, dated `at_us`.
 
-    Only use is priced anew, without tiers: what contracts ask for stays. A charge is held against what it and all
-    corrections of it (told with it) come to, so that a repeat with the same book finds nothing. `word` tells this
-    re-rating from others: it ends the ids.
+    Only use is priced anew: what contracts ask for, and what has a price with tiers, stays. A charge is held against
+    what it and all corrections of it (told with it) come to, so that a repeat with the same book finds nothing. `word`
+    tells this re-rating from others: it ends the ids.
     """
     told = list(charges)
     so_far: dict[str, int] = {}
     for charge in told:
         if charge.kind == "correction":
             so_far[charge.corrects] = so_far.get(charge.corrects, 0) + charge.amount_nano
+    buyers: dict[tuple[str, str, str, str], Buyer] = {}
+    tiered = {price.id for price in book.prices if price.tiers}
     for charge in told:
-        if charge.kind not in RATED or not charge.quantity:
+        if charge.kind not in RATED or not charge.quantity or charge.price_id in tiered:
             continue
-        amount, price_id, unit_nano = _anew(charge, book)
+        where = (charge.organization_id, charge.currency, charge.region_id, charge.purchase)
+        buyer = buyers.get(where) or buyers.setdefault(where, Buyer(*where))
+        amount, price_id, unit_nano = _anew(charge, buyer, book)
+        if price_id in tiered:
+            continue
         difference = amount - charge.amount_nano - so_far.get(charge.id, 0)
         if difference:
             yield replace(
@@ -37,12 +43,11 @@ def rerate(charges: Iterable[Charge], book: Book, at_us: int, word: str) -> Iter
             )  # fmt: skip
 
 
-def _anew(charge: Charge, book: Book) -> tuple[int, str, int]:
+def _anew(charge: Charge, buyer: Buyer, book: Book) -> tuple[int, str, int]:
     """(amount, price, what a unit costs) of a charge's quantity by a book."""
-    buyer = Buyer(charge.organization_id, charge.currency, charge.region_id, charge.purchase)
     if charge.kind == "minimum" or not is_held(charge.meter):
         at_us = charge.from_us - 1 if charge.kind == "minimum" else charge.from_us
-        offer = book.find(charge.meter, buyer, at_us)
+        offer = book.first(charge.meter, buyer, at_us, max(charge.to_us, at_us + 1))
         return (0, "", 0) if offer is None else (offer.amount_nano(charge.quantity), offer.price.id, offer.unit_nano)
     total, price_id, unit_nano = 0, "", 0
     held = charge.quantity // (charge.to_us - charge.from_us)
