@@ -158,7 +158,8 @@ def plan(
         if error.status in (401, 403, 404) and error.code != "quota_exceeded":
             raise
         return {"would": "be_refused", "code": error.code, "text": error.message, "next_step": error.next_step}
-    draft = Job("job_plan", home.organization_id, home.id, caller.member_id, spec.name, spec, context.now_us)
+    name = spec.name if document.get("name") else f"{spec.type}-b_plan"  # as submit names it: after the end of its id
+    draft = Job("job_plan", home.organization_id, home.id, caller.member_id, name, spec, context.now_us)
     if spec.cron or after:
         begins_us = next_fire_us(spec.cron, context.now_us) if spec.cron else 0
         draft = replace(draft, state=JobState.PENDING, after=after, parent=bool(spec.cron), not_before_us=begins_us)
