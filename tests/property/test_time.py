@@ -172,7 +172,7 @@ def test_nobody_who_starts_behind_a_waiting_job_delays_it(fleet: Fleet, data: so
         want = data.draw(wants())
         if fit(outlook.room(NEVER_US, NEVER_US), want) is not None:
             continue
-        endings = [Ending(one.end, one.end, one.slices, one.job_id) for one in running]
+        endings = [Ending(one.end, one.end, one.slices, one.job_id) for one in sorted(running, key=lambda one: one.end)]
         found = shadow(outlook, want, f"head_{number}", 30, endings)
         if found is not None:
             heads.append(found)
