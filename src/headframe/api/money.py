@@ -13,7 +13,7 @@ from headframe.api.documents import page_shape, shape
 from headframe.api.wire import Authenticated, Body, Cursor, Limit, Named, Text, answer
 from headframe.base.quantities import parse_moment_us
 from headframe.control import commands_money as commands
-from headframe.control import commands_prices
+from headframe.control import commands_prices, queries_spend
 from headframe.control import queries_money as queries
 from headframe.control.queries_tenancy import find_organization
 from headframe.ledger.records import Invoice
@@ -100,21 +100,25 @@ def set_price(call: Authenticated, body: NewPrice) -> Response:
     return call.run(commands_prices.set_price, status=201, **dict(body))
 
 
-@router.get("/usage", response_model=queries.Usage)
+@router.get("/usage", response_model=queries_spend.Usage)
 def usage(
     call: Authenticated,
     from_: Annotated[Moment, Query(alias="from")] = None,
     to: Moment = None,
-    by: Annotated[str, Query(max_length=200, description="Dimensions, with commas.")] = "project,meter",
+    by: Annotated[
+        str, Query(max_length=400, description="Dimensions, with commas; label:KEY is one for each label.")
+    ] = "project,meter",
     organization: Named = None,
+    project: Named = None,
 ) -> Response:
     """Use and its cost by dimensions; this month unless told otherwise. The operator may ask for organization=all."""
     found = call.ask(
-        queries.usage,
+        queries_spend.usage,
         by=tuple(name.strip() for name in by.split(",") if name.strip()),
         from_us=None if from_ is None else parse_moment_us(from_, field="from"),
         to_us=None if to is None else parse_moment_us(to, field="to"),
         organization=organization,
+        project=project,
     )
     return answer(found(call.control.reads))
 

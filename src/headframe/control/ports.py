@@ -37,7 +37,11 @@ class Reads(Protocol):
     def count(self, kind: type[Any], **where: object) -> int: ...
 
     def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
-        """Sum `column`, grouped by the columns `by`."""
+        """Sum `column`, grouped by the columns `by`.
+
+        `labels` are grouped by their JSON text. `<column>__day` is the day (UTC) that a moment closes or
+        lies in, counted from 1970-01-01: midnight belongs to the day before, as the end of what was used in it.
+        """
         ...
 
     def events(

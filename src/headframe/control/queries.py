@@ -14,7 +14,7 @@ from headframe.control.advance import snapshot
 from headframe.control.context import Context
 from headframe.control.ports import Reads
 from headframe.control.purse import Purse
-from headframe.control.queries_money import job_cost
+from headframe.control.queries_money import job_cost, sees_cost
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.control.requests import Asked, dependencies, prepare
 from headframe.control.timetable import around
@@ -69,7 +69,8 @@ def story(world: World, context: Context, caller: Caller, ref: str) -> Callable[
     The question, on the loop's thread, gathers what the warm world knows; what it returns reads the store.
     """
     job = find_job(world, context, caller, ref)
-    waiting, cost = why_waiting(world, context, job), job_cost(world, context, job)
+    waiting = why_waiting(world, context, job)
+    cost = job_cost(world, context, job) if sees_cost(caller, job) else None
 
     def read(reads: Reads) -> dict[str, Any]:
         return {
@@ -78,7 +79,7 @@ def story(world: World, context: Context, caller: Caller, ref: str) -> Callable[
             "allocations": sorted(reads.find(Allocation, job_id=job.id, limit=500), key=lambda one: one.generation),
             "events": reads.find(Event, subject=job.id, newest=True, limit=STORY_EVENTS)[::-1],
             "waiting": waiting,
-            "cost": cost(reads),
+            "cost": None if cost is None else cost(reads),
             "children": _children(reads, job, waiting) if job.parent else None,
         }
 

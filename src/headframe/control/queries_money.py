@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from headframe.base.errors import Invalid
 from headframe.base.money import divide_half_even, payable
 from headframe.base.quantities import SECOND_US
 from headframe.control.context import Context
@@ -29,41 +28,10 @@ from headframe.ledger.post import credit_left, receivable
 from headframe.ledger.records import Invoice, InvoiceLine
 from headframe.metering.meter import meter, quantities
 from headframe.pricing.book import Buyer
-from headframe.pricing.rate import rate_nano_per_hour
+from headframe.pricing.rate import WHOLE, cost_between, rate_nano_per_hour
 from headframe.pricing.records import Charge
 from headframe.tenants.records import Budget
 from headframe.tenants.roles import Caller, Permission
-
-DIMENSIONS = {
-    "organization": "organization_id", "project": "project_id", "member": "member_id", "job": "job_id",
-    "meter": "meter", "kind": "kind",
-}  # fmt: skip
-ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Charged use, summed. `by` holds the dimensions asked for.
-
-    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, None over several meters.
-    """
-
-    by: dict[str, str]
-    quantity: int | None
-    amount_nano: int
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Use that was charged in [from_us, to_us), and what runs now has cost since its last charge."""
-
-    organization_id: str
-    from_us: int
-    to_us: int
-    items: tuple[Use, ...]
-    accrued_nano: int
-    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +39,8 @@ class Cost:
     """What a job has cost so far: charged, and accrued by what it holds now since the last charge.
 
     `per_hour_nano` is what it costs an hour as it runs now; `unpriced` are the meters it holds that have no price.
+    Where what it holds has a max_duration, `expected_nano` is what it comes to in all when that is reached, at
+    `ends_us`; None otherwise.
     """
 
     charged_nano: int
@@ -79,6 +49,19 @@ class Cost:
     per_hour_nano: int
     currency: str
     budget_nano: int | None
+    unpriced: tuple[str, ...]
+    ends_us: int | None = None
+    expected_nano: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one allocation costs now: since its last charge, an hour, and until its job's max_duration."""
+
+    accrued_nano: int
+    per_hour_nano: int
+    ends_us: int | None
+    to_come_nano: int | None
     unpriced: tuple[str, ...]
 
 
@@ -137,56 +120,6 @@ def spender(world: World, caller: Caller, organization_id: str, project_id: str 
     return where
 
 
-def usage(
-    world: World,
-    context: Context,
-    caller: Caller,
-    *,
-    by: Iterable[str] = ("project", "meter"),
-    from_us: int | None = None,
-    to_us: int | None = None,
-    organization: str | None = None,
-) -> Callable[[Reads], Usage]:
-    """Use and its cost, by dimensions; from the beginning of the month until now unless told otherwise."""
-    names = tuple(by)
-    for name in names:
-        if name not in DIMENSIONS or names.count(name) > 1:
-            raise Invalid(
-                f"by names {name!r}, which is not a dimension, or twice.",
-                field="by", value=name, allowed=", ".join(DIMENSIONS),
-            )  # fmt: skip
-    if organization == ALL:
-        caller.need(Permission.CREDITS_WRITE, caller.organization_id)
-        where: dict[str, object] = {}
-        organization_id, names = ALL, tuple(dict.fromkeys(("organization", *names)))
-    else:
-        organization_id = find_organization(world, context, caller, organization).id
-        where = spender(world, caller, organization_id)
-    begin = month_span_us(month_of(context.now_us))[0] if from_us is None else from_us
-    end = context.now_us if to_us is None else to_us
-    # Currencies do not add up: over all organizations nothing is said of what still runs.
-    running = 0 if organization_id == ALL else _sum(accrued(world, context.spending, context.now_us, where))
-    currency = "" if organization_id == ALL else currency_of(world, organization_id)
-
-    def read(reads: Reads) -> Usage:
-        columns = [*(DIMENSIONS[name] for name in names), "currency"]
-        span = {**where, "at_us__ge": begin + 1, "at_us__lt": end + 1}
-        amounts = reads.total(Charge, "amount_nano", columns, **span)
-        totals = reads.total(Charge, "quantity", columns, **span) if "meter" in names else [None] * len(amounts)
-        items = tuple(
-            Use(
-                by={name: row[DIMENSIONS[name]] for name in names},
-                quantity=None if total is None else divide_half_even(total["quantity"], SECOND_US),
-                amount_nano=row["amount_nano"],
-                currency=row["currency"],
-            )
-            for row, total in zip(amounts, totals, strict=False)
-        )
-        return Usage(organization_id, begin, end, items, running, currency)
-
-    return read
-
-
 def charges_filter(
     world: World, context: Context, caller: Caller, job_id: str | None, organization: str | None
 ) -> dict[str, object]:
@@ -201,25 +134,50 @@ def charges_filter(
 def job_cost(world: World, context: Context, job: Job) -> Callable[[Reads], Cost]:
     """What a job, or all jobs of an array or a schedule, have cost so far. Whoever may see the job may see its cost."""
     currency = currency_of(world, job.organization_id)
-    now_us, spending = context.now_us, context.spending
     ids = world.derived.children.get(job.id, ()) if job.parent else (job.id,)
-    running, per_hour = 0, 0
-    unpriced: dict[str, None] = {}
-    for held in (world.derived.held[one] for one in ids if one in world.derived.held):
-        region_id, holds = _region_of(world, held), quantities(held.slices)
-        running += _sum(_unwritten(world, spending, held, now_us))
-        buyer = Buyer(job.organization_id, currency, region_id, held.purchase)
-        per_hour += rate_nano_per_hour(spending.charged_at_once(held, region_id), buyer, spending.book, now_us)
-        lacking = (name for name in holds if spending.book.find(name, buyer, now_us) is None)
-        unpriced |= dict.fromkeys(lacking)
+    rates = [job_rate(world, context, world.derived.held[one]) for one in ids if one in world.derived.held]
+    unpriced = tuple(dict.fromkeys(name for rate in rates for name in rate.unpriced))
+    running, per_hour = sum(rate.accrued_nano for rate in rates), sum(rate.per_hour_nano for rate in rates)
+    ends = [rate.ends_us for rate in rates if rate.ends_us is not None]
+    to_come = [rate.to_come_nano for rate in rates if rate.to_come_nano is not None]
+    known = bool(rates) and len(to_come) == len(rates)
     budget_nano = job.spec.budget_nano
 
     def read(reads: Reads) -> Cost:
         where = {"job_id__child_of" if job.parent else "job_id": job.id}
         charged = sum(row["amount_nano"] for row in reads.total(Charge, "amount_nano", [], **where))
-        return Cost(charged, running, charged + running, per_hour, currency, budget_nano, tuple(unpriced))
+        total = charged + running
+        return Cost(
+            charged, running, total, per_hour, currency, budget_nano, unpriced,
+            max(ends) if known else None, total + sum(to_come) if known else None,
+        )  # fmt: skip
 
     return read
+
+
+def job_rate(world: World, context: Context, held: Allocation) -> Rate:
+    """What an allocation costs now, without what was charged before."""
+    now_us, spending = context.now_us, context.spending
+    region_id, holds = _region_of(world, held), quantities(held.slices)
+    buyer = Buyer(held.organization_id, currency_of(world, held.organization_id), region_id, held.purchase)
+    priced = spending.charged_at_once(held, region_id)
+    job: Job | None = world.get(Job, held.job_id)
+    longest_us = None if job is None else job.spec.max_duration_us
+    ends_us = None if longest_us is None else max((held.running_us or now_us) + longest_us, now_us)
+    to_come = None if ends_us is None else -(-cost_between(priced, buyer, spending.book, now_us, ends_us) // WHOLE)
+    return Rate(
+        accrued_nano=_sum(_unwritten(world, spending, held, now_us)),
+        per_hour_nano=rate_nano_per_hour(priced, buyer, spending.book, now_us),
+        ends_us=ends_us,
+        to_come_nano=to_come,
+        unpriced=tuple(name for name in holds if spending.book.find(name, buyer, now_us) is None),
+    )
+
+
+def sees_cost(caller: Caller, job: Job) -> bool:
+    """Whether a job's cost is for the caller's eyes: its own, or those of all."""
+    mine = job.member_id == caller.member_id and caller.may(Permission.USAGE_READ, job.organization_id, job.project_id)
+    return mine or caller.may(Permission.INVOICES_READ, job.organization_id, job.project_id)
 
 
 def balance(

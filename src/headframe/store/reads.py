@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, Select, and_, false, func, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Select, and_, false, func, literal_column, select
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from headframe.base.changes import Event
 from headframe.base.errors import Invalid
+from headframe.base.quantities import DAY_US
 from headframe.jobs.records import Job
 from headframe.store.database import Database, explained
 from headframe.store.rows import Mapping, kept_text, mapping_of
@@ -61,6 +62,14 @@ def condition(mapping: Mapping, key: str, value: object) -> ColumnExpressionArgu
     return column == _value(value)
 
 
+def group_of(mapping: Mapping, name: str) -> ColumnElement[Any]:
+    """What to group by: a column, `labels` by their JSON text, or `<column>__day`."""
+    plain, _, part = name.partition("__")
+    if part == "day":  # numbers stand in the words: PostgreSQL must see the same ones where it selects and groups
+        return (column_of(mapping, plain) - literal_column("1")) // literal_column(str(DAY_US))
+    return mapping.table.c[name] if name == "labels" and name in mapping.names else column_of(mapping, name)
+
+
 def exact_sum(column: ColumnElement[int]) -> tuple[ColumnElement[int], ColumnElement[int]]:
     """Two sums, of the upper and of the lower part of a number: SQLite's own sum ends at 64 bits."""
     return func.sum(column // _PART), func.sum(column % _PART)
@@ -108,7 +117,7 @@ class SqlReads:
     def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
         """Exact sums, ordered by the groups; the sum stands under the column's own name. No group: one row."""
         mapping = mapping_of(kind)
-        groups = [column_of(mapping, name) for name in by]
+        groups = [group_of(mapping, name) for name in by]
         question: Select[Any] = select(*groups, *exact_sum(column_of(mapping, column)))
         question = self._filtered(mapping, question, where).group_by(*groups).order_by(*groups)
         with self._database.read() as connection:
