@@ -342,6 +342,10 @@ class Client(InvoiceCalls, MoneyCalls):
         """Set labels (`key=value`) and taints (`key` or `key=value`) of a node; `key-` takes one away."""
         return self._post(f"/v1/nodes/{_part(node)}/marks", {"labels": [*labels], "taints": [*taints]})
 
+    def mark_cluster(self, cluster: str, labels: Sequence[str] = ()) -> Row:
+        """Set labels (`key=value`) of a cluster; `key-` takes one away."""
+        return self._post(f"/v1/clusters/{_part(cluster)}/marks", {"labels": [*labels]})
+
     def reservations(self, **query: Any) -> list[Row]:
         return self.all("/v1/reservations", **query)
 

@@ -92,6 +92,7 @@ TABLE = {
     "GET /v1/invoices": "++--0+--",
     "GET /v1/invoices/draft": "++--0+--",
     "GET /v1/invoices/{invoice_id}": "++--0+--",
+    "POST /v1/clusters/{cluster_id}/marks": "-----+--",
     "POST /v1/nodes/{node_id}/drain": "-----+--",
     "POST /v1/nodes/{node_id}/marks": "-----+--",
     "POST /v1/nodes/{node_id}/resume": "-----+--",
@@ -164,6 +165,7 @@ class Town:
             "POST /v1/holds": lambda: {"json": self.hold()},
             "POST /v1/holds/{hold_id}/post": lambda: {"json": {"amount": "0.01 USD", "meter": "cpu"}},
             "PUT /v1/budgets": lambda: {"json": {"scope": "project", "scope_id": project, "amount": "900 USD"}},
+            "POST /v1/clusters/{cluster_id}/marks": lambda: {"json": {"labels": ["packing=fgd"]}},
             "POST /v1/nodes/{node_id}/drain": lambda: {"json": {"reason": "test"}},
             "POST /v1/nodes/{node_id}/marks": lambda: {"json": {"labels": ["disk=nvme"]}},
         }
@@ -190,6 +192,7 @@ class Town:
         places = {
             "{organization_id}": home, "{project_id}": project, "{name}": "token", "{job}": self.job["id"],
             "{sha256}": hashlib.sha256(b"x").hexdigest(), "{path:path}": "result.txt", "{node_id}": "nod_1",
+            "{cluster_id}": "cls_1",
             "{invoice_id}": "inv_mill",
         }  # fmt: skip
         for place, value in places.items():

@@ -100,6 +100,15 @@ def test_labels_and_taints_say_who_may_use_a_node(house: House, owner: str):
     )
 
 
+def test_an_operator_chooses_how_a_cluster_is_filled(house: House):
+    cluster = house.ok("GET", "/v1/clusters")["items"][0]
+    path = f"/v1/clusters/{cluster['name']}/marks"
+    assert house.ok("POST", path, json={"labels": ["packing=best-fit"]})["labels"]["packing"] == "best-fit"
+    assert "fgd" in house.call("POST", path, json={"labels": ["packing=tetris"]}).json()["allowed"]
+    assert house.ok("POST", path, json={"labels": ["packing-"]})["labels"] == cluster["labels"]
+    assert house.call("POST", "/v1/clusters/nowhere/marks", json={"labels": ["a=b"]}).status_code == 404
+
+
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[House]:
     """A cloud in which nothing runs."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from headframe.api.documents import Page, document, page_shape, shape
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, answer
-from headframe.control.commands_fleet import drain_node, mark_node, resume_node
+from headframe.control.commands_fleet import drain_node, mark_cluster, mark_node, resume_node
 from headframe.control.queries_fleet import Held, Holder, held_of_nodes, holders
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.tenants.roles import Permission
@@ -39,11 +39,19 @@ class DrainOrder(Body):
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
-class Marks(Body):
+Written = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)]
+
+
+class ClusterMarks(Body):
+    """Labels as `key=value`; `key-` takes one away."""
+
+    labels: Written = []
+
+
+class Marks(ClusterMarks):
     """Labels as `key=value`, taints as `key` or `key=value`; `key-` takes one away."""
 
-    labels: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] = []
-    taints: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] = []
+    taints: Written = []
 
 
 @router.get("/regions", response_model=page_shape(Region))
@@ -56,6 +64,12 @@ def regions(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> R
 def clusters(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """The clusters, each under one engine."""
     return _page(call, Cluster, limit, cursor)
+
+
+@router.post("/clusters/{cluster_id}/marks", response_model=shape(Cluster))
+def mark_a_cluster(call: Authenticated, cluster_id: NodeId, body: ClusterMarks) -> Response:
+    """Set or take away labels of a cluster (operator only). `packing` chooses how its nodes are filled."""
+    return call.run(mark_cluster, cluster_id, labels=body.labels)
 
 
 @router.get("/nodes", response_model=page_shape(NodeInUse))

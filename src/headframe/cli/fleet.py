@@ -108,16 +108,21 @@ def resume(session: Session, node: str) -> None:
     session.done(row, f"{row['id']} is {row['state']}.")
 
 
-@command("headframe label node_1 disk=nvme", "headframe label node_1 disk-")
-@click.argument("node")
+@command("headframe label node_1 disk=nvme", "headframe label node_1 disk-",
+         "headframe label --cluster main packing=best-fit")  # fmt: skip
+@click.argument("name")
 @click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
+@click.option("--cluster", is_flag=True, help="NAME is a cluster's.")
 @common
-def label(session: Session, node: str, labels: tuple[str, ...]) -> None:
-    """Set labels of a node, or take them away.
+def label(session: Session, name: str, labels: tuple[str, ...], cluster: bool) -> None:
+    """Set labels of a node or a cluster, or take them away.
 
-    Jobs ask for them with node_labels or clusters.
+    Jobs ask for a node's with node_labels or clusters. A cluster's label packing says how its nodes are filled.
     """
-    row = session.client.mark(_node_id(session, node), labels=labels)
+    if cluster:
+        row = session.client.mark_cluster(name, labels=labels)
+    else:
+        row = session.client.mark(_node_id(session, name), labels=labels)
     session.done(row, f"{row['id']} has the labels {_listed(f'{k}={v}' for k, v in row['labels'].items())}.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from headframe.base.changes import Changes, Event
@@ -10,6 +10,7 @@ from headframe.base.errors import Conflict, Invalid, NotFound
 from headframe.control.context import Context
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node, NodeState, Region
+from headframe.scheduling.packing import DEFAULT, LABEL, packing_named
 from headframe.tenants.roles import Caller, Permission
 from headframe.workloads.readers import taint
 
@@ -49,8 +50,46 @@ def mark_node(
     A taint keeps away jobs that do not tolerate it; what runs there goes on.
     """
     node = _node(world, caller, node_id)
-    kept, held = dict(node.labels), {_key(taint): taint for taint in node.taints}
-    for written in labels:
+    held = {_key(taint): taint for taint in node.taints}
+    for written in taints:
+        key, value = _written(written, "taints")
+        held.pop(key, None)
+        if value is not None:
+            held[key] = value
+    changed = replace(node, labels=_labelled(node.labels, labels), taints=tuple(sorted(held.values())))
+    if len(changed.taints) > MARKS:
+        raise Invalid(f"A node has at most {MARKS} taints.", field="taints", allowed=f"at most {MARKS}")
+    if changed == node:
+        return Changes(), node
+    changed = replace(changed, version=node.version + 1)
+    taints = changed.taints
+    text = f"Node {node.name} is marked: labels: {_said(changed.labels)}; taints: {', '.join(taints) or 'none'}."
+    return Changes((changed,), (_marked(context, caller, node.id, "node", text),)), changed
+
+
+def mark_cluster(
+    world: World, context: Context, caller: Caller, cluster_id: str, *, labels: Sequence[str] = ()
+) -> tuple[Changes, Cluster]:
+    """Set labels (`key=value`) of a cluster; `key-` takes one away. The label `packing` names a packing policy."""
+    caller.need(Permission.FLEET_WRITE, caller.organization_id)
+    clusters = world.all(Cluster)
+    found: Cluster | None = clusters.get(cluster_id)
+    found = found or next((one for _, one in sorted(clusters.items()) if one.name == cluster_id), None)
+    if found is None:
+        raise NotFound(f"There is no cluster {cluster_id!r}.", next_step="See `headframe clusters`.")
+    kept = _labelled(found.labels, labels)
+    packing_named(kept.get(LABEL, DEFAULT))
+    if kept == found.labels:
+        return Changes(), found
+    changed = replace(found, labels=kept, version=found.version + 1)
+    text = f"Cluster {found.name} has the labels: {_said(kept)}."
+    return Changes((changed,), (_marked(context, caller, found.id, "cluster", text),)), changed
+
+
+def _labelled(known: Mapping[str, str], changes: Sequence[str]) -> dict[str, str]:
+    """Labels after these changes, in the order of their names."""
+    kept = dict(known)
+    for written in changes:
         key, value = _written(written, "labels")
         if value is None:
             kept.pop(key, None)
@@ -63,25 +102,17 @@ def mark_node(
             )
         else:
             kept[key] = value.partition("=")[2]
-    for written in taints:
-        key, value = _written(written, "taints")
-        held.pop(key, None)
-        if value is not None:
-            held[key] = value
-    changed = replace(node, labels=dict(sorted(kept.items())), taints=tuple(sorted(held.values())))
-    if max(len(changed.labels), len(changed.taints)) > MARKS:
-        raise Invalid(f"A node has at most {MARKS} labels and taints.", field="labels", allowed=f"at most {MARKS}")
-    if changed == node:
-        return Changes(), node
-    changed = replace(changed, version=node.version + 1)
-    names = [f"{name}={value}" for name, value in changed.labels.items()]
-    said = "; ".join(
-        f"{word}: {', '.join(marks) or 'none'}" for word, marks in (("labels", names), ("taints", changed.taints))
-    )
-    text = f"Node {node.name} is marked: {said}."
-    return Changes(
-        (changed,), (Event(context.now_us, "node_marked", node.id, text, detail={"by": caller.member_id}),)
-    ), changed
+    if len(kept) > MARKS:
+        raise Invalid(f"There are at most {MARKS} labels.", field="labels", allowed=f"at most {MARKS}")
+    return dict(sorted(kept.items()))
+
+
+def _said(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in labels.items()) or "none"
+
+
+def _marked(context: Context, caller: Caller, subject: str, kind: str, text: str) -> Event:
+    return Event(context.now_us, f"{kind}_marked", subject, text, detail={"by": caller.member_id})
 
 
 def _key(mark: str) -> str:
