@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from headframe.scheduling.limits import METERS
@@ -41,7 +42,7 @@ class Shortage:
         return f"{whose}, {self.used / unit:g} are in use and {self.asked / unit:g} are asked for"
 
 
-@dataclass(slots=True)
+@dataclass
 class Tree:
     """The quotas as a tree: what follows from the records alone. `kept` is what a branch never lends."""
 
@@ -54,6 +55,7 @@ class Tree:
     member_bounds: dict[str, dict[str, int]] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
     paths: dict[Owners, Path] = field(default_factory=dict)
+    _steps: dict[Owners, tuple[tuple[str, str, int, int], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, quotas: Mapping[str, Quota], total: Amounts) -> Tree:
@@ -78,6 +80,15 @@ class Tree:
                 tree.bounds[scope_id, meter] = bound
         return tree
 
+    @cached_property
+    def meters(self) -> tuple[str, ...]:
+        """The meters of which anything is said."""
+        keys = (*self.guaranteed, *self.bounds)
+        said = {meter for _, meter in keys}
+        for one in (*self.members.values(), *self.member_bounds.values()):
+            said.update(one)
+        return tuple(meter for meter in METERS if meter in said)
+
     def __bool__(self) -> bool:
         return bool(self.guaranteed or self.bounds or self.members or self.member_bounds)
 
@@ -96,6 +107,19 @@ class Tree:
             while self.parents.get(steps[-1]):
                 steps.append(self.parents[steps[-1]])
             found = self.paths[owners] = (*steps, CLOUD)
+        return found
+
+    def steps(self, owners: Owners) -> tuple[tuple[str, str, int, int], ...]:
+        """(meter, branch, 1 inside the organization or 2 beyond, its guarantee) of all that is contested on a path."""
+        found = self._steps.get(owners)
+        if found is None:
+            path = self.path(owners)
+            found = self._steps[owners] = tuple(
+                (meter, branch, 1 if place < 2 else 2, self.guaranteed.get((branch, meter), 0))
+                for meter in METERS
+                for place, (branch, above) in enumerate(pairwise(path))
+                if (above, meter) in self.contested
+            )
         return found
 
     def parent(self, branch: str, projects: Mapping[str, str]) -> str:
@@ -140,34 +164,40 @@ class Borrowing:
         """Count a holding in (`sign` 1) or out (-1)."""
         if not self.tree:
             return
-        path = self.tree.path(owners)
-        for meter, amount in amounts.items():
-            more = sign * amount
+        path, used, kept = self.tree.path(owners), self._used, self.tree.kept
+        for meter in self.tree.meters:
+            more = sign * amounts.get(meter, 0)
             for branch in path:
                 if not more:
                     break
-                more = self._add(branch, meter, more)
+                key = branch, meter
+                before = used.get(key, 0)
+                used[key] = before + more
+                if kept:
+                    own = kept.get(key, 0)
+                    more = max(before + more, own) - max(before, own)
 
     def short(self, owners: Owners, asked: Amounts) -> Shortage | None:
         """The first bound, from the member up, that `asked` more would break."""
         tree = self.tree
         if not tree:
             return None
-        path = tree.path(owners)
-        for meter, amount in asked.items():
-            more = amount
+        path, kept = tree.path(owners), tree.kept
+        for meter in tree.meters:
+            more = asked.get(meter, 0)
             for branch in path:
                 if more <= 0:
                     break
                 key = branch, meter
                 used = self._used.get(key, 0)
                 bound = tree.bounds.get(key)
-                if branch == CLOUD and tree.kept:
+                if kept and branch == CLOUD:
                     bound = tree.total.get(meter)
                 if bound is not None and used + more > bound:
                     return Shortage(branch, meter, bound, used, more)
-                kept = tree.kept.get(key, 0)
-                more = max(used + more, kept) - max(used, kept)
+                if kept:
+                    own = kept.get(key, 0)
+                    more = max(used + more, own) - max(used, own)
         return None
 
     def still(self, one: Shortage) -> bool:
@@ -176,15 +206,11 @@ class Borrowing:
 
     def borrows(self, owners: Owners, asked: Amounts) -> int:
         """0: within what is guaranteed on every level; 1: only inside its organization beyond it; 2: beyond that."""
-        tree = self.tree
-        if not tree.contested:
-            return 0
-        path, worst = tree.path(owners), 0
-        for place in range(len(path) - 1):
-            if place >= 2:
-                worst = max(worst, 2 * self._over(path[place], path[place + 1], asked))
-            else:
-                worst = max(worst, self._over(path[place], path[place + 1], asked))
+        worst = 0
+        for meter, branch, level, own in self.tree.steps(owners):
+            amount = asked[meter]
+            if level > worst and amount and self._used.get((branch, meter), 0) + amount > own:
+                worst = level
         return worst
 
     def _over(self, branch: str, above: str, asked: Amounts) -> bool:

@@ -60,12 +60,12 @@ class Snapshot:
     remaining: Callable[[Job], int | None] = lambda job: job.spec.max_duration_us
     runners: Callable[[], Sequence[Runner]] = tuple
 
-    def key(self, bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
-        """Where a waiting job stands in the order."""
+    def key(self, bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]:
+        """Where a waiting job stands in the order; `inside`: among those of its own organization only."""
         if self.order.key is fair:  # asked for thousands of times in a pass: straight, without `facts`
             overdue = self.now_us - one[0] >= self.rules.patience_us
             level = TOP_PRIORITY if overdue else bucket.priority
-            return fair_key(bucket.rank, self._borrows(bucket), level, self._share(bucket), one)
+            return fair_key(bucket.rank, self._borrows(bucket), level, self._share(bucket, inside), one)
         return self.order.key(self.facts(bucket, one, self.jobs[one[1]] if self.order.by_job else None))
 
     def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0) -> Facts:
@@ -83,9 +83,11 @@ class Snapshot:
             return 0
         return self.borrowing.borrows(bucket.owners, least(bucket.want))
 
-    def _share(self, bucket: Bucket) -> tuple[int, ...]:
+    def _share(self, bucket: Bucket, inside: bool = False) -> tuple[int, ...]:
         if self.shares is None or not self.order.by_share:
             return ()
+        if inside:
+            return (self.shares.of(bucket.project_id),)
         return self.shares.of(bucket.organization_id), self.shares.of(bucket.project_id)
 
     def take(self, bucket: Bucket, slices: Slices) -> None:
@@ -139,7 +141,8 @@ def barred(snapshot: Snapshot, bucket: Bucket) -> str:
 
 def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
     """A place within quotas, or what is lacking; money is not asked for."""
-    quick = within(snapshot, bucket, least(bucket.want))
+    asked = least(bucket.want)
+    quick = within(snapshot, bucket, asked)
     if quick is not None:
         return quick
     room = snapshot.capacity if snapshot.agenda is None else snapshot.agenda.room(bucket, job)
@@ -148,7 +151,8 @@ def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
     slices = fit(room, bucket.want)
     if slices is None:
         return Verdict(None, "no_capacity")
-    beyond = within(snapshot, bucket, needs(slices))
+    amounts = needs(slices)
+    beyond = within(snapshot, bucket, amounts) if amounts != asked else None
     if beyond is None:
         return Verdict(slices)
     for want in _narrower(bucket.want):

@@ -42,11 +42,11 @@ class Made:
 
 
 class Room:
-    """Making room, over one pass. `turn_us` is when the next running job's turn is over, where turns are taken."""
+    """Making room, over one pass. `wake_us` is when it may come out otherwise though nothing happens."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.turn_us: int | None = None
+        self.wake_us: int | None = None
         self._tries, self._work = TRIES, WORK
         self._by_rank: dict[int, list[Victim]] = {}
         self._gone: dict[str, None] = {}  # allocations that make way by this pass
@@ -54,6 +54,10 @@ class Room:
         self._runners: Sequence[Runner] | None = None
         self._away: dict[str, None] = {}  # jobs that come back smaller, or elsewhere
         self._rearrangements = REARRANGEMENTS
+
+    def look_again(self, at_us: int) -> None:
+        """At this moment a pass may decide otherwise."""
+        self.wake_us = at_us if self.wake_us is None else min(self.wake_us, at_us)
 
     @property
     def owing(self) -> Borrowing | None:
@@ -148,7 +152,14 @@ class _Law:
         self._snapshot = room.snapshot
         self._asked = least(bucket.want)
         owing = room.owing
-        self.reclaims = owing is not None and owing.own(bucket.owners, self._asked)
+        self.reclaims = owing is not None and owing.own(bucket.owners, self._asked) and self._has_waited()
+
+    def _has_waited(self) -> bool:
+        """Whether an owner has waited for long enough to take back what is its own: short gaps fill by themselves."""
+        ready_us = max(self._job.submitted_us, self._job.not_before_us) + self._snapshot.rules.reclaim_after_us
+        if ready_us > self._snapshot.now_us:
+            self._room.look_again(ready_us)
+        return ready_us <= self._snapshot.now_us
 
     def same(self) -> object:
         """Equal for jobs that may stop the same jobs for the same place."""
@@ -196,8 +207,7 @@ class _Law:
             return False
         over_us = allocation.running_us + quantum_us
         if over_us > snapshot.now_us:
-            due = self._room.turn_us
-            self._room.turn_us = over_us if due is None else min(due, over_us)
+            self._room.look_again(over_us)
             return False
         theirs = Bucket.of(job, 0)
         ran_us = snapshot.now_us - allocation.running_us

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headframe.base.errors import Invalid
-from headframe.base.quantities import DAY_US, HOUR_US
+from headframe.base.quantities import DAY_US, HOUR_US, SECOND_US
 
 Key = tuple[int | str, ...]
 UNKNOWN_US = 1 << 62  # a job of which nobody knows how long it runs comes after all that are known
@@ -76,7 +76,7 @@ class Order:
 
 def fair_key(rank: int, borrows: int, level: int, share: tuple[int, ...], one: tuple[int, str]) -> Key:
     """The key of the policy `fair`; `one` is the moment of submission and the job's id."""
-    return rank, borrows, -level, *share, *one
+    return rank, -level, borrows, *share, *one
 
 
 def fair(facts: Facts) -> Key:
@@ -102,7 +102,7 @@ def _least_attained(facts: Facts) -> Key:
 ORDERS: dict[str, Order] = {
     order.name: order
     for order in (
-        Order("fair", "By class, what is guaranteed before what is borrowed, priority, fair share, then age.", fair,
+        Order("fair", "By class, priority, what is guaranteed before what is borrowed, fair share, then age.", fair,
               by_share=True),
         Order("fifo", "Strictly by age: what cannot start holds up everything behind it.", _fifo, strict=True),
         Order(
@@ -126,7 +126,8 @@ class Rules:
     """How a cloud chooses. `order` names a policy.
 
     What was used is half forgotten after `half_life_us`. After `patience_us` a waiting job counts as of the highest
-    priority. A running job makes way for another one's turn after `quantum_us` at the earliest. `by_priority`: a
+    priority. A running job makes way for another one's turn after `quantum_us` at the earliest. An owner
+    that has waited for `reclaim_after_us` takes back what is guaranteed to it. `by_priority`: a
     higher priority may stop a lower one of its own class. `moves`: jobs with checkpoints are moved to make one place of
     what is free but scattered.
     """
@@ -135,6 +136,7 @@ class Rules:
     half_life_us: int = 7 * DAY_US
     patience_us: int = DAY_US
     quantum_us: int = HOUR_US
+    reclaim_after_us: int = 30 * SECOND_US
     by_priority: bool = False
     moves: bool = False
 

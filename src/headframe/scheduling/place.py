@@ -58,7 +58,7 @@ class _Pass:
             queue.fresh.clear()
             if not quick:
                 queue.looked(snapshot.now_us, self.first)
-        wake_us = self.room.turn_us if snapshot.refused else None
+        wake_us = self.room.wake_us if snapshot.refused else None
         return Plan(
             tuple(self.starts), tuple(self.stops), tuple(self.claims), tuple(self.dropped), snapshot.refused, wake_us
         )

@@ -9,6 +9,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from headframe.jobs.records import Job
 from headframe.scheduling.fit import Want
@@ -63,10 +64,15 @@ class Bucket:
 
 
 Line = tuple[Bucket, list[Waiting]]
-Key = Callable[[Bucket, Waiting], tuple[int | str, ...]]
 
 
-def plain(bucket: Bucket, one: Waiting) -> tuple[int | str, ...]:
+class Key(Protocol):
+    """Where a waiting job stands; `inside`: among those of its own organization only."""
+
+    def __call__(self, bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]: ...
+
+
+def plain(bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]:
     """Class, priority, age: the order among owners who have all had the same."""
     return bucket.rank, -bucket.priority, *one
 
@@ -171,29 +177,33 @@ class Queue:
         With `useless`, buckets of wants that are, and those that are `asleep`, are left out without even a key, unless
         they are fresh or among the first; both may become so while others are visited.
         """
-        groups = [_Group(want, lines, key, by_job) for want, lines in self._worth(useless, asleep)]
-        heap = [(group.heap[0][0], number) for number, group in enumerate(groups)]
+        worth = self._worth(useless, asleep)
+        groups = [_Group(want, lines, key, by_job) for want, some in worth for lines in _by_organization(some)]
+        heap = [(key(*group.top), number, 0) for number, group in enumerate(groups)]
         heapq.heapify(heap)
-        turn = 0  # how many visits have gone well: keys of before may have grown since
+        starts: dict[str, int] = {}  # visits that went well, by organization and by project: their keys may have grown
         while heap:
-            number = heap[0][1]
+            was, number, made = heap[0]
             group = groups[number]
-            if useless is not None and group.want is not None and useless(group.want):
+            bucket, one = group.top
+            turn = starts.get(bucket.organization_id, 0)
+            if group.want is not None and useless is not None and useless(group.want):
                 heapq.heappop(heap)
                 continue
-            was, line, at, made = group.heap[0]
-            bucket, jobs = group.lines[line]
             if group.want is not None and asleep is not None and asleep(bucket):
                 group.close()
-            elif made != turn and (now := key(bucket, jobs[at])) > was:
-                heapq.heapreplace(group.heap, (now, line, at, turn))
-            elif not visit(bucket, jobs[at][1]):
-                group.close()
-            else:
-                turn += 1
-                group.advance(key, turn)
+            elif group.stale(starts.get(bucket.project_id, 0), key):
+                pass
+            elif made == turn or key(bucket, one) == was:
+                if visit(bucket, one[1]):
+                    for owner in (bucket.organization_id, bucket.project_id):
+                        starts[owner] = starts.get(owner, 0) + 1
+                    turn += 1
+                    group.advance(starts[bucket.project_id], key)
+                else:
+                    group.close()
             if group.heap:
-                heapq.heapreplace(heap, (group.heap[0][0], number))
+                heapq.heapreplace(heap, (key(*group.top), number, turn))
             else:
                 heapq.heappop(heap)
 
@@ -206,32 +216,52 @@ class Queue:
             return
         some = [bucket for bucket in dict.fromkeys((*self.first, *self.fresh)) if bucket in self._buckets]
         always = set(some)  # only asked
-        if some:
-            yield None, [(bucket, self._buckets[bucket]) for bucket in some]
+        yield None, [(bucket, self._buckets[bucket]) for bucket in some]
         for want, alike in self._by_want.items():
             if useless(want):
                 continue
             lines = [each for each in alike.items() if each[0] not in always]
             if asleep is not None:
                 lines = [each for each in lines if not asleep(each[0])]
-            if lines:
-                yield want, lines
+            yield want, lines
+
+
+def _by_organization(lines: list[Line]) -> Iterable[list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line[0].organization_id, []).append(line)
+    return found.values()
 
 
 class _Group:
-    """Lines that are left out together. `heap` holds (key, line, place in the line, turn at which the key was made)."""
+    """Lines of one organization that are left out together, in an order of their own: what the organization as a whole
+    has does not count among them. `heap` holds (key, line, place in the line, starts of the project until then).
+    """
 
     def __init__(self, want: Want | None, lines: list[Line], key: Key, by_job: bool) -> None:
         self.want, self.lines, self._by_job = want, lines, by_job
-        if by_job:
-            self.heap = [
-                (key(bucket, one), number, at, 0)
-                for number, (bucket, line) in enumerate(lines)
-                for at, one in enumerate(line)
-            ]
-        else:
-            self.heap = [(key(bucket, line[0]), number, 0, 0) for number, (bucket, line) in enumerate(lines)]
+        self.heap = [
+            (key(bucket, one, inside=True), number, at, 0)
+            for number, (bucket, line) in enumerate(lines)
+            for at, one in enumerate(line if by_job else line[:1])
+        ]
         heapq.heapify(self.heap)
+
+    @property
+    def top(self) -> tuple[Bucket, Waiting]:
+        """Whose turn it is."""
+        _, number, at, _ = self.heap[0]
+        bucket, line = self.lines[number]
+        return bucket, line[at]
+
+    def stale(self, starts: int, key: Key) -> bool:
+        """Whether the foremost one's key was too old, and has been made anew."""
+        _, number, at, made = self.heap[0]
+        if made == starts:
+            return False
+        bucket, line = self.lines[number]
+        heapq.heapreplace(self.heap, (key(bucket, line[at], inside=True), number, at, starts))
+        return True
 
     def close(self) -> None:
         """Leave the rest of the foremost line out."""
@@ -240,11 +270,11 @@ class _Group:
             self.heap = [entry for entry in self.heap if entry[1] != closed]
             heapq.heapify(self.heap)
 
-    def advance(self, key: Key, turn: int) -> None:
+    def advance(self, starts: int, key: Key) -> None:
         """On to the next job."""
         _, number, at, _ = self.heap[0]
         bucket, line = self.lines[number]
         if self._by_job or at + 1 == len(line):
             heapq.heappop(self.heap)
         else:
-            heapq.heapreplace(self.heap, (key(bucket, line[at + 1]), number, at + 1, turn))
+            heapq.heapreplace(self.heap, (key(bucket, line[at + 1], inside=True), number, at + 1, starts))
