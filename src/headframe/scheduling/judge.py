@@ -13,7 +13,7 @@ from headframe.scheduling.agenda import Agenda
 from headframe.scheduling.borrowing import Borrowing, Shortage
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import Runner
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import Want, fit, may_fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
 from headframe.scheduling.order import DEFAULT, ORDERS, RULES, TOP_PRIORITY, Facts, Order, Rules, fair, fair_key
 from headframe.scheduling.preempt import Holders
@@ -145,6 +145,8 @@ def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
     quick = within(snapshot, bucket, asked)
     if quick is not None:
         return quick
+    if bucket.reservation is None and not may_fit(snapshot.capacity, bucket.want):
+        return Verdict(None, "no_capacity")
     room = snapshot.capacity if snapshot.agenda is None else snapshot.agenda.room(bucket, job)
     if isinstance(room, str):
         return Verdict(None, room)
