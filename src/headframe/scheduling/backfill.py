@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+from headframe.base.quantities import DAY_US
 from headframe.fleet.records import Slice
 from headframe.scheduling.calendar import NODE_CELLS, Cell, cells, slices_of
 from headframe.scheduling.capacity import Capacity
@@ -21,7 +22,8 @@ from headframe.scheduling.fit import Want, fit
 NEVER_US = 1 << 62
 HEADS = 4  # waiting jobs whose places are promised: each costs one search
 SEARCH_LIMIT = 4096  # ends of running jobs that one search looks at
-FIRST_STEP = 8  # how many ends it takes together at first; twice as many each time
+FAR_US = DAY_US  # promises that begin so long after a search's own job would have ended are not in its way
+FIRST_STEP = 16  # how many ends it takes together at first; twice as many each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,41 +269,20 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
     be too late, as ends are looked at in steps.
     """
     now_us = outlook.now_us
-    order = islice(endings, SEARCH_LIMIT)
+    minded = [one for one in outlook.promises if one.from_us < now_us + lasts_us + FAR_US]
     trial = outlook.capacity.scratch()
-    step, guessed = FIRST_STEP, False
+    trial.hold(slices_of(sum((one.amounts for one in minded), Counter())))
+    order, step, guessed = islice(endings, SEARCH_LIMIT), FIRST_STEP, False
     while some := list(islice(order, step)):
         step *= 2
         for one in some:
             trial.release(one.slices)
             guessed = guessed or one.source == "guess"
+        found = fit(trial, want)
+        if found is None:
+            continue
         start_us = max(some[-1].likely_us, now_us + 1)
-        found = fit(_beside(trial, outlook, start_us, start_us + lasts_us), want)
-        if found is not None:
-            return Shadow(job_id, start_us, found, now_us, "guess" if guessed else "estimates")
+        if any(one.from_us < start_us + lasts_us for one in outlook.promises if one not in minded):
+            return None
+        return Shadow(job_id, start_us, found, now_us, "guess" if guessed else "estimates")
     return None
-
-
-def _beside(trial: Capacity, outlook: Outlook, from_us: int, to_us: int) -> Capacity:
-    """A capacity less what is promised to others at any time of a span; nothing below zero."""
-    need: Counter[Cell] = Counter()
-    for promise in outlook.promises:
-        if promise.from_us < to_us and from_us < promise.to_us:
-            need.update(promise.amounts)
-    if not need:
-        return trial
-    beside = trial.scratch()
-    beside.hold(slices_of({cell: min(amount, free(trial, cell)) for cell, amount in need.items()}))
-    return beside
-
-
-def free(capacity: Capacity, cell: Cell) -> int:
-    """What is free of a cell; 0 for what is not there."""
-    node_id, name = cell
-    row = capacity.row.get(node_id)
-    if row is None:
-        return 0
-    if name in NODE_CELLS:
-        return max(int(getattr(capacity, name)[row]), 0)
-    place = capacity.slot.get(name)
-    return max(int(capacity.gpu[place]), 0) if place is not None else 0
