@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headframe.base.quantities import MINUTE_US
 from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_jobs import submit_job
 from headframe.control.commands_prices import set_price
@@ -17,6 +19,9 @@ from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.jobs.records import Job, JobState
 from headframe.sim.clock import CountedIds, SeededRng, VirtualClock
 from headframe.sim.run import NoBlobs, PlainVault
+from headframe.sim.trace_jobs import TraceJob, parse_fleet
+from headframe.sim.trace_policies import policy_named
+from headframe.sim.trace_replay import Replay
 from headframe.store.migrations import migrate
 from headframe.store.sql_store import SqlStore
 from headframe.tenants.records import Role
@@ -108,3 +113,25 @@ def both() -> dict[str, dict[str, int]]:
             found["placements_per_second"][name] = round(starts)
             found["lives_per_second"][name] = round(lives)
     return found
+
+
+def trace_seconds(count: int) -> float:
+    """Seconds to replay a trace of so many jobs, made up: 1 to 64 GPUs, a minute to a day, on 2,000 GPUs at 90 % load.
+
+    Who comes first is fair share; everything is placed by the product's queue and `fit`.
+    """
+    rng, fleet = SeededRng(1, "trace"), parse_fleet("250xH100:8")
+    sizes = (1, 1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 64)
+    jobs, now_us, shares = [], 0, []
+    for number in range(count):
+        gpus, work_us = sizes[rng.below(len(sizes))], MINUTE_US * 2 ** rng.below(10) + rng.below(MINUTE_US)
+        shares.append((gpus, work_us))
+        jobs.append(TraceJob(f"job_{number:06}", 0, gpus, work_us, owner=f"owner-{rng.below(50)}"))
+    mean_us = sum(gpus * work_us for gpus, work_us in shares) // count * 10 // (9 * fleet.gpus)
+    for number, job in enumerate(jobs):
+        now_us += rng.below(2 * mean_us)
+        jobs[number] = replace(job, submitted_us=now_us)
+    began = time.perf_counter()
+    outcome = Replay(jobs, fleet, policy_named("fair").make(None), fleet.capacity()).run()
+    assert len(outcome.ended) == count, "every job ends"
+    return time.perf_counter() - began
