@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from headframe.base.changes import Changes
 from headframe.base.ports import Ids
 from headframe.control.limits import GRACE_US, StopOrder
 from headframe.control.purse import Purse
 from headframe.control.rearrange import grow_elastic, growth_due, runners
-from headframe.control.spending import Spending
+from headframe.control.regimes import Regime, regimes
+from headframe.control.spending import Spending, first_of
 from headframe.control.timetable import timetable
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
@@ -19,6 +21,7 @@ from headframe.jobs.life import begin, claim, deadline_us, make_way, stay, stop,
 from headframe.jobs.records import Job, JobState
 from headframe.metering.meter import quantities
 from headframe.scheduling.agenda import Agenda
+from headframe.scheduling.backfill import Shadow
 from headframe.scheduling.order import ORDERS
 from headframe.scheduling.place import Snapshot, place
 from headframe.scheduling.plan import Plan
@@ -83,10 +86,12 @@ def stop_family(world: World, job: Job, reason: str, now_us: int, text: str, gra
             yield stop(child, world.derived.held.get(child_id), why, now_us, text, grace_us)
 
 
-def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
-    """All that placing may look at, as it is now."""
+def snapshot(world: World, purse: Purse, now_us: int, regime: Regime | None = None) -> Snapshot:
+    """All that placing may look at, as it is now; `regime` narrows it to some clusters and their rules."""
     derived = world.derived
+    regime = regime or replace(regimes(world)[0], clusters=None)
     capacity, holdings = derived.capacity.scratch(), derived.holdings.copy()
+    regime.narrow(world, capacity)
     return Snapshot(
         capacity=capacity,
         queue=derived.queue,
@@ -99,15 +104,13 @@ def snapshot(world: World, purse: Purse, now_us: int) -> Snapshot:
         short=purse.short,
         now_us=now_us,
         agenda=Agenda(now_us, capacity, timetable(world, now_us)),
-        order=ORDERS[world.rules.order],
-        rules=world.rules,
+        order=ORDERS[regime.rules.order],
+        rules=regime.rules,
         borrowing=derived.borrowing.copy(),
-        shares=Shares(
-            world.tables[FairUse], holdings, derived.quotas, derived.total, now_us, world.rules.half_life_us
-        ),
+        shares=Shares(world.tables[FairUse], holdings, derived.quotas, derived.total, now_us, world.rules.half_life_us),
         holders=derived.holders,
         attempts=derived.attempt,
-        claims=derived.claims,
+        claims=regime.claims(world),
         leaving=derived.leaving,
         remaining=lambda job: _remaining_us(world, job),
         runners=lambda: runners(world, derived.returning if world.rules.moves else derived.elastic, now_us),
@@ -161,11 +164,23 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
     world.wake_us = None
     if not len(world.derived.queue) and not growth_due(world, now_us):
         return
-    view = snapshot(world, Purse(world, spending, now_us), now_us)
+    found = regimes(world)
+    world.derived.shadows, shadows = {}, world.derived.shadows
+    for regime in found:
+        world.derived.queue.looked_us = None if len(found) > 1 else world.derived.queue.looked_us
+        yield from _pass(world, spending, regime, shadows, now_us)
+    yield from _stay(world, now_us)
+
+
+def _pass(
+    world: World, spending: Spending, regime: Regime, shadows: Mapping[str, Shadow], now_us: int
+) -> Iterator[Changes]:
+    """One pass over the queue, for the clusters of one regime. `shadows` are the places found by earlier passes."""
+    kept, world.derived.shadows = world.derived.shadows, shadows
+    view = snapshot(world, Purse(world, spending, now_us), now_us, regime)
     plan = place(view)
-    if view.agenda is not None:
-        world.derived.shadows = view.agenda.shadows
-    world.wake_us = plan.wake_us
+    world.derived.shadows = {**kept, **(view.agenda.shadows if view.agenda is not None else {})}
+    world.wake_us = first_of((world.wake_us, plan.wake_us))
     yield from _make_way(world, plan, now_us)
     for job, slices in plan.starts:
         node: Node = world.all(Node)[slices[0].node_id]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import Conflict, Invalid, NotFound
 from headframe.control.context import Context
+from headframe.control.regimes import check_labels
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node, NodeState, Region
 from headframe.scheduling.packing import DEFAULT, LABEL, packing_named
@@ -70,7 +71,7 @@ def mark_node(
 def mark_cluster(
     world: World, context: Context, caller: Caller, cluster_id: str, *, labels: Sequence[str] = ()
 ) -> tuple[Changes, Cluster]:
-    """Set labels (`key=value`) of a cluster; `key-` takes one away. The label `packing` names a packing policy."""
+    """Set labels (`key=value`) of a cluster; `key-` takes one away. Some choose policies: `packing`, `order`, `preempt`."""
     caller.need(Permission.FLEET_WRITE, caller.organization_id)
     clusters = world.all(Cluster)
     found: Cluster | None = clusters.get(cluster_id)
@@ -79,6 +80,7 @@ def mark_cluster(
         raise NotFound(f"There is no cluster {cluster_id!r}.", next_step="See `headframe clusters`.")
     kept = _labelled(found.labels, labels)
     packing_named(kept.get(LABEL, DEFAULT))
+    check_labels(kept)
     if kept == found.labels:
         return Changes(), found
     changed = replace(found, labels=kept, version=found.version + 1)
