@@ -73,6 +73,7 @@ class Capacity:
         self.demand = demand if demand is not None else Demand()
         self.possible: dict[object, None] = {}  # wants known to fit when nothing is held
         self.wants: dict[Any, Any] = {}  # the tasks of a want here, see `fit.tasks_of`
+        self.prices: dict[str, float] = {}  # of kinds, in this pass, see `kinds.asked`
         self.clock = 0
         self.boards = Boards()
         self._empty: Capacity | None = None

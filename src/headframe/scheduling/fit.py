@@ -12,6 +12,7 @@ from headframe.fleet.records import Accelerator, Share, Slice
 from headframe.scheduling import task as tasks
 from headframe.scheduling.boards import best
 from headframe.scheduling.capacity import WHOLE, Capacity
+from headframe.scheduling.kinds import by_gain
 from headframe.scheduling.task import Task, suitable
 from headframe.scheduling.where import Where
 from headframe.workloads.spec import Gpus, Resources, Spec
@@ -74,8 +75,9 @@ class Want:
 
 
 def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
-    """Slices for a whole gang, or None. Alternatives are tried in the order of preference that the job gave."""
-    for one in tasks_of(capacity, want):
+    """Slices for a whole gang, or None. Alternatives are tried in the order of preference that the job gave, or, when
+    it says how fast it is on each kind, by what it gains above their prices."""
+    for one in by_gain(want, tasks_of(capacity, want), capacity.prices):
         if want.nodes_max > 1:
             slices = _gang(capacity, want, one)
             if slices is not None:

@@ -9,6 +9,7 @@ from headframe.scheduling.backfill import HEADS
 from headframe.scheduling.borrowing import Shortage
 from headframe.scheduling.fit import Want, may_fit
 from headframe.scheduling.judge import Snapshot, Verdict, barred, judge, least, within
+from headframe.scheduling.kinds import asked
 from headframe.scheduling.limits import needs
 from headframe.scheduling.make_room import Room, stands, takes
 from headframe.scheduling.plan import Claim, MakeWay, Plan, Start
@@ -46,6 +47,7 @@ class _Pass:
 
     def run(self) -> Plan:
         snapshot, queue = self.snapshot, self.snapshot.queue
+        snapshot.capacity.prices = asked(snapshot.capacity, queue.bidders())
         for job_id, slices in sorted(snapshot.claims.items()):
             self._earlier(job_id, slices)
         recently = queue.looked_us is not None and 0 <= snapshot.now_us - queue.looked_us < LOOK_US

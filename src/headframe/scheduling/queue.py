@@ -89,6 +89,7 @@ class Queue:
         self._buckets: dict[Bucket, list[Waiting]] = {}
         self._by_want: dict[Want, dict[Bucket, list[Waiting]]] = {}
         self._where: dict[str, tuple[Bucket, Waiting]] = {}
+        self._by_speed: dict[Want, dict[Bucket, list[Waiting]]] = {}  # wants that say how fast they are on each kind
         self.looked_us: int | None = None
         self.first: tuple[Bucket, ...] = ()
         self.fresh: dict[Bucket, None] = {}
@@ -121,6 +122,8 @@ class Queue:
         first = next(iter(same), None)
         if first is not None:
             bucket = replace(bucket, want=first.want)
+        elif bucket.want.resources.speeds:
+            self._by_speed[bucket.want] = same
         self._buckets[bucket] = same[bucket] = line
         return bucket, line
 
@@ -137,8 +140,13 @@ class Queue:
             del same[bucket]
             if not same:
                 del self._by_want[bucket.want]
+                self._by_speed.pop(bucket.want, None)
             self.fresh.pop(bucket, None)
             self.asleep.pop(bucket, None)
+
+    def bidders(self) -> Iterator[tuple[Want, int]]:
+        """Wants that say how fast they are on each kind, and how many jobs wait for each."""
+        return ((want, sum(map(len, lines.values()))) for want, lines in self._by_speed.items())
 
     def looked(self, now_us: int, first: Iterable[Bucket]) -> None:
         """A pass has looked at all that waits; `first` are those that wait first for room."""

@@ -103,9 +103,9 @@ class Turns:
             capacity.hold(slices)
         for job_id in dealt:
             if job_id not in kept:
-                slices = fit(capacity, self._where[job_id][0])
-                if slices is None:
+                found = fit(capacity, self._where[job_id][0])
+                if found is None:
                     return dict(dealt)
-                capacity.hold(slices)
-                kept[job_id] = slices
+                capacity.hold(found)
+                kept[job_id] = found
         return kept

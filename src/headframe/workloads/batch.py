@@ -9,7 +9,7 @@ from headframe.base.errors import Invalid
 from headframe.base.money import Money
 from headframe.workloads import readers
 from headframe.workloads.fields import Field
-from headframe.workloads.gpu import MAX_PER_NODE, parse_gpus
+from headframe.workloads.gpu import FASTEST, MAX_PER_NODE, fastest_first, parse_gpus, parse_throughput
 from headframe.workloads.readers import refused
 from headframe.workloads.spec import (
     PURCHASES,
@@ -42,6 +42,10 @@ FIELDS: tuple[Field, ...] = (
           "fraction is a part of one GPU; absent means none.", "A100:80GB:4", parse_gpus,
           {"oneOf": [{"type": "number", "minimum": 0, "maximum": MAX_PER_NODE}, _TEXT,
                      {"type": "array", "items": _NUMBER_OR_TEXT}, {"type": "null"}]}, "none"),
+    Field("resources.throughput", "table", "How fast it runs on one GPU of each kind, as a multiple of whatever is the "
+          "same for all: it then gets the kind that gains it the most.", "{H100: 2.1, A100: 1}", parse_throughput,
+          {"type": "object", "additionalProperties": {"type": "number", "minimum": 0.001, "maximum": FASTEST}},
+          "kinds in the order of resources.gpu"),
     Field("resources.cpu", "cores or range", "CPU cores for each node.", "4..8", readers.cpu, _NUMBER_OR_TEXT, "1"),
     Field("resources.memory", "size or range", "Memory for each node.", "256GB", readers.memory, _TEXT, "1GB"),
     Field("resources.disk", "size", "Space in the working folder for each node.", "500GB", readers.size,
@@ -168,8 +172,10 @@ def _resources(values: Mapping[str, Any]) -> Resources:
     plain = Resources()
     cpu, cpu_max = values.get("resources.cpu", (plain.cpu_milli, None))
     memory, memory_max = values.get("resources.memory", (plain.memory_mib, None))
+    gpus, speeds = values.get("resources.gpu", ()), values.get("resources.throughput", ())
     return Resources(
-        gpus=values.get("resources.gpu", ()),
+        gpus=fastest_first(gpus, speeds, "resources.throughput") if speeds else gpus,
+        speeds=speeds,
         cpu_milli=cpu,
         cpu_max_milli=cpu_max,
         memory_mib=memory,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 from headframe.base.errors import Invalid
 from headframe.workloads.spec import Gpus
@@ -10,6 +12,7 @@ from headframe.workloads.spec import Gpus
 MAX_PER_NODE = 64
 MAX_ALTERNATIVES = 16
 MAX_MEMORY_GIB = 4096
+FASTEST = 1_000_000  # times as fast as the slowest that can be said
 ALLOWED = "H100:8, A100:80GB:4, 24GB..80GB:2, 0.5, H100:0.5, 2, or a list of these in order of preference"
 _KIND = re.compile(r"(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _MEMORY = re.compile(r"([0-9]{1,6})GB", re.IGNORECASE)
@@ -29,6 +32,42 @@ def parse_gpus(value: object, field: str) -> tuple[Gpus, ...]:
     if None in found:
         raise _refused(value, field, "one alternative asks for no GPU at all", ALLOWED)
     return tuple(item for item in found if item is not None)
+
+
+def parse_throughput(value: object, field: str) -> tuple[tuple[str, int], ...]:
+    """Read `{H100: 2.1, A100: 1}`: (kind, thousandths), the fastest first."""
+    allowed = f"kinds with numbers, such as {{H100: 2.1, A100: 1}}: at least 0.001, at most {FASTEST}"
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_ALTERNATIVES:
+        raise _refused(value, field, f"it is no table of 1 to {MAX_ALTERNATIVES} kinds", allowed)
+    found: dict[str, int] = {}
+    for kind, speed in value.items():
+        place = f"{field}.{kind}"
+        if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+            raise _refused(kind, field, "it names something that is no kind", allowed)
+        if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0.001 <= speed <= FASTEST:
+            raise _refused(speed, place, "it is no speed", allowed)
+        if kind.lower() in (known.lower() for known in found):
+            raise _refused(value, field, f"it names {kind} twice", allowed)
+        found[kind] = round(speed * 1000)
+    return tuple(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def fastest_first(gpus: tuple[Gpus, ...], speeds: tuple[tuple[str, int], ...], field: str) -> tuple[Gpus, ...]:
+    """The alternatives by what a task gets done on them; "any kind" is each kind whose speed is told.
+
+    A kind whose speed is not told is refused: it could not be compared.
+    """
+    told = {kind.lower(): speed for kind, speed in speeds}
+    every = [
+        one if one.kind is not None else replace(one, kind=kind)
+        for one in gpus
+        for kind, _ in (speeds if one.kind is None else speeds[:1])
+    ]
+    missing = [one.kind for one in every if one.kind is not None and one.kind.lower() not in told]
+    if missing or not every:
+        why = f"it does not say how fast {missing[0]} is" if missing else "the job asks for no GPU"
+        raise _refused(dict(speeds), field, why, "every kind that resources.gpu names, and no job without GPUs")
+    return tuple(sorted(every, key=lambda one: -told[str(one.kind).lower()] * one.count * one.milli))
 
 
 def _alternative(value: object, field: str) -> Gpus | None:

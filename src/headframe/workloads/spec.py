@@ -26,7 +26,10 @@ class Gpus:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each task (node of the gang) gets. `gpus` are alternatives in order of preference; empty: none."""
+    """What each task (node of the gang) gets. `gpus` are alternatives in order of preference; empty: none.
+
+    `speeds` is how fast a task runs on a kind, in thousandths, where the job says so (then the fastest comes first).
+    """
 
     gpus: tuple[Gpus, ...] = ()
     cpu_milli: int = 1000
@@ -35,6 +38,7 @@ class Resources:
     memory_max_mib: int | None = None
     disk_mib: int = 0
     shm_mib: int = 64
+    speeds: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,7 +386,8 @@ def test_the_schema_and_the_table_agree() -> None:
 def test_every_example_of_the_reference_is_accepted(item: registry.Field) -> None:
     table, dot, last = item.name.partition(".")
     extra = {"max_price": "purchase: spot\n", "array.parallel": "", "checkpoints.keep": ""}.get(item.name, "")
-    beside = {"array.parallel": "index: 0..9, ", "checkpoints.keep": "path: c, "}.get(item.name, "")
+    needed = {"array.parallel": "index: 0..9, ", "checkpoints.keep": "path: c, ", "resources.throughput": "gpu: 1, "}
+    beside = needed.get(item.name, "")
     line = f"{table}: {{{beside}{last}: {item.example}}}" if dot else f"{table}: {item.example}"
     run = "" if item.name == "run" else "run: x\n"
     assert spec(f"{run}{extra}{line}\n", TOKEN="t")
