@@ -111,7 +111,7 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
             engines: dict[str, Engine] = {CLUSTER: engine}
             loop = Loop(
                 store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation,
-                grace_us=settings.invoice_grace_us,
+                grace_us=settings.invoice_grace_us, rules=settings.rules,
             )  # fmt: skip
             loop.complain = lambda error: LOG.error("The loop failed and goes on from the store.", exc_info=error)
             control = Control(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from headframe.base.errors import Invalid
-from headframe.base.quantities import DAY_US, parse_mib, parse_span_us
+from headframe.base.quantities import DAY_US, HOUR_US, SECOND_US, parse_mib, parse_span_us
+from headframe.scheduling.order import DEFAULT, Rules, order_named
 
 DEFAULT_PORT = 8470
+SPANS = ("half_life", "patience", "quantum", "reclaim_after")  # settings that are given as lengths of time
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,31 @@ class Settings:
     invoice_grace_us: Annotated[
         int, "How long after its end a month stays open for late use before its invoices are final, in microseconds."
     ] = DAY_US
+    order: Annotated[str, "Who comes first: an order policy. A cluster's label `order` overrides it there."] = "fair"
+    half_life_us: Annotated[int, "What was used is half forgotten after this time, in microseconds."] = 7 * DAY_US
+    patience_us: Annotated[
+        int, "A job that has waited for longer counts as of the highest priority, in microseconds."
+    ] = DAY_US
+    quantum_us: Annotated[int, "How long a turn lasts at the least where jobs take turns, in microseconds."] = HOUR_US
+    reclaim_after_us: Annotated[
+        int, "How long an owner waits before it takes back what is guaranteed to it, in microseconds."
+    ] = 30 * SECOND_US
+    preempt: Annotated[
+        str, "class: only a lower class makes way; priority: a lower priority of the same class, too. A cluster's "
+        "label `preempt` overrides it there."
+    ] = "class"  # fmt: skip
+    moves: Annotated[bool, "Move jobs with checkpoints to make one place of what is free but scattered."] = False
     isolation: Annotated[str, "preferred: jobs run with a warning where no sandbox works; required: they fail."] = (
         "preferred"
     )
+
+    @property
+    def rules(self) -> Rules:
+        """How this cloud chooses."""
+        return Rules(
+            self.order, self.half_life_us, self.patience_us, self.quantum_us, self.reclaim_after_us,
+            self.preempt == "priority", self.moves,
+        )  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -54,6 +78,12 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         given["log_limit_mib"] = parse_mib(options["log_limit"], field="--log-limit")
     if options.get("invoice_grace") is not None:
         given["invoice_grace_us"] = parse_span_us(options["invoice_grace"], field="--invoice-grace")
+    for name in SPANS:
+        if options.get(name) is not None:
+            given[f"{name}_us"] = max(parse_span_us(options[name], field=f"--{name.replace('_', '-')}"), 1)
+    order_named(given.get("order", DEFAULT), field="--order")
+    if given.get("preempt", "class") not in ("class", "priority"):
+        raise Invalid(f"preempt is {given['preempt']!r}.", field="preempt", allowed="class or priority")
     given["data"] = Path(given.get("data", "~/.headframe")).expanduser().absolute()
     if given.get("isolation", "preferred") not in ("preferred", "required"):
         raise Invalid(

@@ -47,6 +47,19 @@ _STORE = click.option(
     envvar="HEADFRAME_INVOICE_GRACE",
     help="How long a month stays open for late use, such as 2d [default: 1d].",
 )
+@click.option("--order", metavar="POLICY", envvar="HEADFRAME_ORDER", help="Who comes first [default: fair].")
+@click.option("--half-life", metavar="SPAN", envvar="HEADFRAME_HALF_LIFE",
+              help="After how long use is half forgotten [default: 7d].")  # fmt: skip
+@click.option("--patience", metavar="SPAN", envvar="HEADFRAME_PATIENCE",
+              help="After how long a waiting job counts as of the highest priority [default: 1d].")  # fmt: skip
+@click.option("--quantum", metavar="SPAN", envvar="HEADFRAME_QUANTUM",
+              help="The least length of a turn, where jobs take turns [default: 1h].")  # fmt: skip
+@click.option("--reclaim-after", metavar="SPAN", envvar="HEADFRAME_RECLAIM_AFTER",
+              help="How long an owner waits before it takes back its own [default: 30s].")  # fmt: skip
+@click.option("--preempt", type=click.Choice(("class", "priority")), default="class", show_default=True,
+              envvar="HEADFRAME_PREEMPT", help="Who makes way: a lower class, or a lower priority, too.")  # fmt: skip
+@click.option("--moves", is_flag=True, envvar="HEADFRAME_MOVES",
+              help="Move jobs with checkpoints where that makes room for a large one.")  # fmt: skip
 @click.option("--isolation", type=click.Choice(("preferred", "required")), default="preferred", show_default=True,
               envvar="HEADFRAME_ISOLATION", help="Whether jobs may run where there is no sandbox.")  # fmt: skip
 def serve(**options: Any) -> int:

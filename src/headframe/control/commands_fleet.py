@@ -71,7 +71,7 @@ def mark_node(
 def mark_cluster(
     world: World, context: Context, caller: Caller, cluster_id: str, *, labels: Sequence[str] = ()
 ) -> tuple[Changes, Cluster]:
-    """Set labels (`key=value`) of a cluster; `key-` takes one away. Some choose policies: `packing`, `order`, `preempt`."""
+    """Set labels (`key=value`) of a cluster; `key-` takes one away. `packing`, `order` and `preempt` choose."""
     caller.need(Permission.FLEET_WRITE, caller.organization_id)
     clusters = world.all(Cluster)
     found: Cluster | None = clusters.get(cluster_id)
