@@ -109,6 +109,8 @@ class People:
         if self._scenario.limits:
             for _ in range(2):
                 self._limit().result()
+        if self._scenario.guarantees:
+            self._guarantee(house)
 
     # While it runs.
 
@@ -170,6 +172,9 @@ class People:
             document["budget"] = f"0.{rng.between(1, 999_999_999):09d} USD"
         if rng.chance(150):
             document["purchase"] = rng.pick(("spot", "reserved"))
+        if self._scenario.purchases:
+            document["purchase"] = rng.pick(self._scenario.purchases)
+            document["priority"] = rng.pick((10, 50, 90))
         if rng.chance(100):
             document["clusters"] = [rng.pick(("cluster-0", "south", "tier=0", "any"))]
         return document
@@ -259,6 +264,22 @@ class People:
         amount = f"{rng.below(3)}.{rng.below(10**9):09d} USD"
         at_limit = rng.pick(LIMITS)
         return self.ask(put_budget, self.operator, scope=scope, scope_id=scope_id, amount=amount, at_limit=at_limit)
+
+    def _guarantee(self, house: Organization) -> None:
+        """A part of the cloud for an organization, some of it for each of its projects; the rest is borrowed."""
+        rng = self._rng
+        whole = {"gpu_milli": 1000 * rng.between(1, 3), "cpu_milli": 8000 * rng.between(1, 2)}
+        borrow = rng.pick(({}, {"gpu_milli": 2000}, {"gpu_milli": 0, "cpu_milli": 16_000}))
+        self.ask(
+            put_quota, self.operator, scope=Scope.ORGANIZATION, scope_id=house.id, guaranteed=whole, borrow=borrow,
+            lend=rng.pick(({}, {"gpu_milli": 1000})), weight=rng.pick((500, 1000, 2000)),
+        ).result()  # fmt: skip
+        for project in [each for each in self.projects if each.organization_id == house.id]:
+            part = {"gpu_milli": whole["gpu_milli"] // 2, "cpu_milli": whole["cpu_milli"] // 2}
+            self.ask(
+                put_quota, self.operator, scope=Scope.PROJECT, scope_id=project.id, guaranteed=part,
+                borrow=rng.pick(({}, {"gpu_milli": 1000})),
+            ).result()  # fmt: skip
 
     def _credit(self, house: Organization) -> Future[Any]:
         amount = f"{self._rng.below(4)}.{self._rng.between(1, 10**9 - 1):09d} USD"

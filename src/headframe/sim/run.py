@@ -24,6 +24,7 @@ from headframe.jobs.records import Attempt, Job, JobState
 from headframe.sim.arrivals import People, fleet
 from headframe.sim.auditor import Audit, audit
 from headframe.sim.checkers import CHECKERS, Checker, Scene, Violation
+from headframe.sim.checkers_order import Borrowed, FairUses, MakingWay
 from headframe.sim.clock import CountedIds, SeededRng, VirtualClock
 from headframe.sim.faults import Doom, FragileEngine, FragileStore, Killed, as_port, plan
 from headframe.sim.scenarios import SCENARIOS, Scenario
@@ -97,7 +98,7 @@ class Simulation:
         *,
         ticks: int | None = None,
         deaths: Sequence[int] = (),
-        checkers: Sequence[type[Checker]] = CHECKERS,
+        checkers: Sequence[type[Checker]] = (*CHECKERS, MakingWay, Borrowed, FairUses),
     ) -> None:
         self.seed, self.name, self.scenario = seed, name, SCENARIOS[name]
         self.clock = VirtualClock()
@@ -208,7 +209,8 @@ class Simulation:
         """Start the program on what the store holds; nothing of an earlier one is left but the engines' work."""
         self._steady = Steady(self.clock.machine_us, on_record_us(self.inner_store))
         ports = {name: as_port(FragileEngine(engine, self.doom)) for name, engine in self.engines.items()}
-        self.loop = Loop(self.store, ports, self.ids, PlainVault(), NoBlobs(), self._steady.now_us())
+        self.loop = Loop(self.store, ports, self.ids, PlainVault(), NoBlobs(), self._steady.now_us(),
+                         rules=self.scenario.rules)  # fmt: skip
         self.loop.nudge = self._nudge
         self.loop.complain = self._complain
         loop = self.loop

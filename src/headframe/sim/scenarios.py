@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
+from headframe.scheduling.order import RULES, Rules
 from headframe.sim.faults import Weather
 
 FAIR = Weather()
@@ -16,7 +17,8 @@ class Scenario:
 
     `nodes` is the number of nodes of each cluster. `longest_us` bounds what one attempt runs. `orders` are further
     things that people do meanwhile (stops, drains, limits, prices, credits). `prepaid_per_mille` is how many
-    organizations pay in advance.
+    organizations pay in advance. `purchases` is what jobs are bought as (none: on demand, mostly); `guarantees`
+    says that organizations and projects are guaranteed a part, and borrow.
     """
 
     meaning: str
@@ -30,6 +32,9 @@ class Scenario:
     longest_us: int = 20 * MINUTE_US
     prepaid_per_mille: int = 300
     limits: bool = True  # quotas and budgets
+    purchases: tuple[str, ...] = ()
+    guarantees: bool = False
+    rules: Rules = RULES
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -50,6 +55,28 @@ SCENARIOS: dict[str, Scenario] = {
         "Prepaid credit, budgets and prices that change, over the end of a month.",
         Weather(crossings_to_death=200),
         organizations=3, orders=24, span_us=5 * HOUR_US, longest_us=3 * HOUR_US, prepaid_per_mille=600,
+    ),
+    "preemption": Scenario(
+        "Higher classes and priorities take the place of lower ones, while the program dies.",
+        Weather(crossings_to_death=150),
+        jobs=24, nodes=2, limits=False, prepaid_per_mille=0,
+        purchases=("on-demand", "spot", "spot", "filler", "filler"), rules=Rules(by_priority=True),
+    ),
+    "borrowing": Scenario(
+        "Owners borrow what others do not use, and take back what is theirs.",
+        Weather(crossings_to_death=200),
+        jobs=24, nodes=2, organizations=3, limits=False, prepaid_per_mille=0, guarantees=True,
+        rules=Rules(reclaim_after_us=10 * SECOND_US),
+    ),
+    "fairshare": Scenario(
+        "Several organizations want far more than there is.",
+        jobs=36, nodes=2, organizations=4, limits=False, prepaid_per_mille=0,
+    ),
+    "turns": Scenario(
+        "Jobs take turns by what they have had, while nodes die.",
+        Weather(node_deaths=3, crossings_to_death=300),
+        jobs=20, nodes=2, limits=False, prepaid_per_mille=0,
+        rules=Rules(order="least-attained-service", quantum_us=2 * MINUTE_US),
     ),
     "storm": Scenario(
         "Everything at once.",
