@@ -14,7 +14,7 @@ from heapq import merge
 from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.fleet.records import Reservation, ReservationState, Slice
 from headframe.jobs.records import Job
-from headframe.scheduling.backfill import HEADS, NEVER_US, Ending, Outlook, Promise, Shadow, shadow
+from headframe.scheduling.backfill import HEADS, NEVER_US, Ending, Outlook, Promise, Shadow, by_end, shadow
 from headframe.scheduling.calendar import cells, inside, rest
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.durations import UNKNOWN, Estimate
@@ -43,10 +43,6 @@ class Timetable:
     expect: Callable[[Job], Estimate] = lambda _job: UNKNOWN
     shadows: Mapping[str, Shadow] = field(default_factory=dict)
     heads: int = HEADS
-
-
-def _by_end(one: Ending) -> tuple[int, str]:
-    return one.likely_us, one.job_id
 
 
 class Agenda:
@@ -118,8 +114,8 @@ class Agenda:
     def search(self, bucket: Bucket, job: Job) -> Shadow | None:
         """When and where a job that finds no room now is expected to start."""
         lasts_us = self._table.expect(job).long_us or NEVER_US
-        started = sorted(self._started, key=_by_end)
-        return shadow(self.outlook, bucket.want, job.id, lasts_us, merge(self._table.endings(), started, key=_by_end))
+        started = sorted(self._started, key=by_end)
+        return shadow(self.outlook, bucket.want, job.id, lasts_us, merge(self._table.endings(), started, key=by_end))
 
     def _inside(self, reservation_id: str) -> Capacity | str:
         """What a reservation has left for its own jobs."""

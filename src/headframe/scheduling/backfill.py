@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import islice
 
 from headframe.base.quantities import DAY_US
@@ -35,6 +36,11 @@ class Ending:
     slices: tuple[Slice, ...]
     job_id: str = ""
     source: str = ""
+
+
+def by_end(one: Ending) -> tuple[int, str]:
+    """The order in which things end; ties end on an id."""
+    return one.likely_us, one.job_id
 
 
 class Endings:
@@ -190,20 +196,20 @@ class Outlook:
         """A job starts there now. Its own promise (`owner`) shrinks by as much; the base is the caller's to alter."""
         if not self._promises:
             return
-        held = cells(slices)
-        for promise in self._promises:
-            if owner and promise.owner == owner:
-                for cell in held.keys() & promise.amounts.keys():  # each by itself: the order does not matter
-                    promise.amounts[cell] = max(promise.amounts[cell] - held[cell], 0)
-        by_node: dict[str, Counter[Cell]] = {}
-        for cell, amount in held.items():
-            by_node.setdefault(cell[0], Counter())[cell] = amount
-        for node_id, there in by_node.items():
-            if node_id in self._on:
-                self._on[node_id].append((sure_us, likely_us, there))
+        if owner:
+            held = cells(slices)
+            for promise in self._promises:
+                if promise.owner == owner:
+                    for cell in held.keys() & promise.amounts.keys():  # each by itself: the order does not matter
+                        promise.amounts[cell] = max(promise.amounts[cell] - held[cell], 0)
+        minded = [part for part in slices if part.node_id in self._on]
+        for part in minded:
+            self._on[part.node_id].append((sure_us, likely_us, cells((part,))))
+        changed = cells(slices if owner else minded)
         for layer in self._layers.values():
             layer.capacity.hold(slices)
-            self._refresh(layer, held)
+            if changed:
+                self._refresh(layer, {cell: 0 for cell in changed if cell in layer.applied})
 
     def _refresh(self, layer: _Layer, changed: Mapping[Cell, int]) -> None:
         """Bring what a layer holds back for promises up to date, on these cells."""
@@ -272,7 +278,9 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
     minded = [one for one in outlook.promises if one.from_us < now_us + lasts_us + FAR_US]
     trial = outlook.capacity.scratch()
     trial.hold(slices_of(sum((one.amounts for one in minded), Counter())))
-    order, step, guessed = islice(endings, SEARCH_LIMIT), FIRST_STEP, False
+    back = [Ending(one.to_us, one.to_us, slices_of(one.amounts), one.owner) for one in minded if one.to_us < NEVER_US]
+    order = islice(merge(endings, sorted(back, key=by_end), key=by_end), SEARCH_LIMIT)
+    step, guessed = FIRST_STEP, False
     while some := list(islice(order, step)):
         step *= 2
         for one in some:

@@ -32,8 +32,8 @@ def told(cloud: SmallCloud, job: Job) -> dict[str, Any]:
     return found
 
 
-def planned(cloud: SmallCloud, **more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = cloud.ask(plan, cloud.anna, cloud.document(**more), project="default", env={})
+def planned(cloud: SmallCloud, run: str = "run 1m", **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = cloud.ask(plan, cloud.anna, cloud.document(run, **more), project="default", env={})
     return found
 
 
@@ -141,11 +141,11 @@ def test_what_a_plan_says_is_what_a_submit_does(seed: int) -> None:
                 create_reservation, cloud.owner, name="soon", nodes=1, organization="lab", lasts="20m",
                 starts=format_moment(cloud.now_us + 40 * MINUTE_US),
             )  # fmt: skip
-        answer = planned(cloud, **asked)
         run = f"run {rng.between(1, 40)}m; exit 0"
+        answer = planned(cloud, run, **asked)
         if answer["would"] == "wait" and rng.chance(400):
-            starts(cloud, answer["waiting"].get("would_start_now", []), "run 1m; exit 0", **asked)
-            answer = planned(cloud, **asked)
+            starts(cloud, answer["waiting"].get("would_start_now", []), run, **asked)
+            answer = planned(cloud, run, **asked)
         job = cloud.submit(run, **asked)
         assert (answer["would"] == "start") is (cloud.job(job).state == JobState.STARTING), (asked, answer)
         if answer["would"] == "start":
