@@ -1,36 +1,41 @@
 """The auditor: every bill computed a second time, from events alone, by rules written down a second time.
 
-It shares nothing with metering, pricing and ledger but their records. What it knows of the world are five kinds of
-event: `allocation_held`, `allocation_running`, `allocation_released`, `price_set`, `credit_granted`. Sums are
-fractions, rounded once. What it finds it compares with charges, with transfers and with invoices.
+It shares nothing with metering, pricing and ledger but their records; `auditor_rates` holds its arithmetic. What it
+finds it compares with charges, with transfers, with the chain of transfers and with invoices.
 
 The rules: time is charged from running to release, whatever is held, at the price in force at each moment; the
-customer's own price before the list's. Cuts are made at each UTC hour and where the price changes. Each stretch is rounded half to even to a nano-unit. What ran for
-less than the price's least time is topped up to it, unless it ended through our fault. Prepaid credit is used before
-anything is owed. A month's invoice holds what fell due after its first moment and up to its last.
+customer's own price before the list's, at the exchange rate of that moment. Cuts are made at each UTC hour and where
+the price changes. Each stretch is rounded half to even to a nano-unit. What ran for less than the price's least time is
+topped up to it, unless it ended through our fault. What a contract covers costs nothing but its fee. Events of use are
+counted once each, however often they are told. Prepaid credit is used before anything is owed. A month's invoice holds
+what fell due after its first moment and up to its last; what came later is on notes.
+
+Not computed anew, only held against their own price and sum: prices with tiers, levels that are weighed by time, and
+credits by an SLA. `Audit.taken` counts these charges.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from itertools import pairwise
+from hashlib import sha256
+from itertools import zip_longest
 from typing import Any
 
 from headframe.base.changes import Event
 from headframe.control.ports import Reads
 from headframe.fleet.records import Allocation
 from headframe.ledger.records import Invoice, InvoiceLine, Transfer
-from headframe.pricing.records import Charge
+from headframe.metering.records import Intake, Meter, UsageEvent
+from headframe.pricing.records import Charge, Contract
+from headframe.sim.auditor_rates import HOUR_US, Item, Life, Story, Tariff, bill, cover_bill, fee_items, read_story
 from headframe.tenants.records import Organization
 
-HOUR_US = 3_600_000_000
-# How much of what is held a unit of a price is, and for how many hours.
-UNITS = {"gpu-hour": (1000, 1), "core-hour": (1000, 1), "GiB-hour": (1024, 1), "GiB-month": (1024, 730)}
 PAGE = 2000
+HELD = ("cpu", "memory", "disk")
 _DIGITS = {"JPY": 0, "KRW": 0, "KWD": 3}  # behind the point; two for every other currency
 
 
@@ -41,23 +46,10 @@ class Difference:
     about: str
     expected: object
     found: object
+    month: str = ""
 
     def __str__(self) -> str:
         return f"{self.about}\n  by the events: {self.expected}\n  in the books:  {self.found}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Item:
-    """One charge as the auditor computes it."""
-
-    meter: str
-    kind: str
-    from_us: int
-    to_us: int
-    quantity: int
-    unit_nano: int
-    amount_nano: int
-    price_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +61,7 @@ class Audit:
     invoices: int
     differences: tuple[Difference, ...]
     transfers: int = 0
+    taken: int = 0
 
     @property
     def clean(self) -> bool:
@@ -78,57 +71,54 @@ class Audit:
         """For people and programs: counts, and every difference as a text."""
         return {
             "clean": self.clean, "allocations": self.allocations, "charges": self.charges,
-            "transfers": self.transfers, "invoices": self.invoices,
+            "transfers": self.transfers, "invoices": self.invoices, "taken": self.taken,
             "differences": [str(each) for each in self.differences],
         }  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Life:
-    """An allocation as events tell it."""
-
-    id: str
-    job_id: str
-    organization_id: str
-    project_id: str
-    purchase: str
-    region_id: str
-    slices: list[dict[str, Any]]
-    held_us: int
-    running_us: int | None = None
-    released_us: int | None = None
-    faulted: bool = False
-
-
-@dataclass(slots=True)
-class _Story:
-    """All that the auditor takes from the events."""
-
-    lives: dict[str, _Life] = field(default_factory=dict)
-    prices: list[dict[str, Any]] = field(default_factory=list)
-    credits: list[Event] = field(default_factory=list)
-
-
 def audit(reads: Reads, month: str | None = None) -> Audit:
     """Compare the whole books of a store with its events; with `month`, tell what is about that month only."""
-    story = _read(_events(reads))
-    organizations = {each.id: each for each in _all(reads, Organization)}
-    booked: dict[str, list[Charge]] = defaultdict(list)
-    charges: dict[str, Charge] = {}
-    for charge in _all(reads, Charge):
-        booked[charge.allocation_id].append(charge)
-        charges[charge.id] = charge
+    story = read_story(_events(reads))
+    charges = {each.id: each for each in _all(reads, Charge)}
     transfers = list(_all(reads, Transfer))
     invoices = list(_all(reads, Invoice))
-    metered = {each.id: each.metered_us for each in _all(reads, Allocation)}
+    books = _Books(
+        story,
+        {each.id: each.currency for each in _all(reads, Organization)},
+        charges,
+        {each.id: each.metered_us for each in _all(reads, Allocation)},
+        {each.id: each.rated_us for each in _all(reads, Contract)},
+    )
     differences = [
-        *_charges_differ(story, organizations, booked, metered),
+        *_charges_differ(books),
+        *_events_differ(reads, books),
         *_transfers_differ(charges, transfers),
+        *_chain_differs(transfers),
         *_credits_differ(story, transfers),
         *_wallets_differ(story, transfers),
         *_invoices_differ(invoices, charges.values(), transfers),
     ]
-    return Audit(len(story.lives), len(charges), len(invoices), tuple(differences), len(transfers))
+    if month is not None:
+        about = {each.id for each in charges.values() if _month(each.at_us) == month}
+        about |= {each.id for each in transfers if _month(each.at_us) == month}
+        about |= {each.id for each in invoices if each.month == month}
+        differences = [each for each in differences if each.month == month or any(name in each.about for name in about)]
+        counts = [sum(_month(each.at_us) == month for each in rows) for rows in (charges.values(), transfers)]
+        own = sum(each.month == month for each in invoices)
+        return Audit(len(story.lives), counts[0], own, tuple(differences), counts[1], books.taken)
+    return Audit(len(story.lives), len(charges), len(invoices), tuple(differences), len(transfers), books.taken)
+
+
+@dataclass(slots=True)
+class _Books:
+    """What is on record, beside the story."""
+
+    story: Story
+    currencies: dict[str, str]
+    charges: dict[str, Charge]
+    metered: dict[str, int]
+    rated: dict[str, int]
+    taken: int = 0
 
 
 # Reading.
@@ -148,160 +138,177 @@ def _events(reads: Reads) -> Iterator[Event]:
         after = page[-1].seq
 
 
-def _read(events: Iterable[Event]) -> _Story:
-    story = _Story()
-    for event in events:
-        detail = event.detail
-        if event.kind == "allocation_held":
-            story.lives[detail["allocation"]] = _Life(
-                detail["allocation"], event.subject, event.organization_id, event.project_id, detail["purchase"],
-                detail["region"], detail["slices"], event.at_us,
-            )  # fmt: skip
-        elif event.kind == "allocation_running":
-            story.lives[detail["allocation"]].running_us = event.at_us
-        elif event.kind == "allocation_released":
-            life = story.lives[detail["allocation"]]
-            life.released_us, life.faulted = event.at_us, detail["faulted"]
-        elif event.kind == "price_set":
-            story.prices.append(detail)
-        elif event.kind == "credit_granted":
-            story.credits.append(event)
-    # A price may be set again, such as to end it: the last word counts.
-    story.prices = list({price["id"]: price for price in story.prices}.values())
-    return story
-
-
 # Charges.
 
 
-def _charges_differ(
-    story: _Story, organizations: dict[str, Organization], booked: dict[str, list[Charge]], metered: dict[str, int]
-) -> Iterator[Difference]:
-    for name in sorted(booked.keys() - story.lives.keys()):
-        yield Difference(f"charges of {name}", "no such allocation", booked[name][0])
-    for name, life in sorted(story.lives.items()):
-        end_us = life.released_us if life.released_us is not None else metered.get(name, life.held_us)
-        if life.released_us is not None and metered.get(name, 0) < life.released_us:
-            end_us = metered.get(name, life.held_us)  # its end is known, but not yet charged
-        currency = organizations[life.organization_id].currency
-        expected = sorted(_bill(life, story.prices, currency, end_us))
-        found = sorted(
-            Item(c.meter, c.kind, c.from_us, c.to_us, c.quantity, c.unit_nano, c.amount_nano, c.price_id)
-            for c in booked.get(name, [])
-        )
-        for want, have in _pairs(expected, found):
+def _charges_differ(books: _Books) -> Iterator[Difference]:
+    """Allocation by allocation and contract by contract, each charge of what was held."""
+    expected, found = _expected(books), _found(books)
+    for name in sorted(expected.keys() | found.keys()):
+        wanted, had = sorted(expected.get(name, ())), sorted(item for item, _ in found.get(name, ()))
+        life = books.story.lives.get(name)
+        about = f"a charge of {name}" + (f" ({life.job_id})" if life is not None else "")
+        for want, have in zip_longest(wanted, had):
             if want != have:
-                yield Difference(f"a charge of {name} ({life.job_id})", want, have)
+                at_us = (want or have).to_us
+                yield Difference(about, want, have, _month(at_us))
                 break
-        for charge in booked.get(name, []):
-            owner = (charge.organization_id, charge.project_id, charge.job_id, charge.currency, charge.at_us)
-            if owner != (life.organization_id, life.project_id, life.job_id, currency, charge.to_us):
-                yield Difference(f"the owner of charge {charge.id}", life, charge)
+        if life is not None:
+            yield from _owners_differ(life, books, (charge for _, charge in found.get(name, ())))
 
 
-def _pairs(expected: list[Item], found: list[Item]) -> Iterator[tuple[Item | None, Item | None]]:
-    for place in range(max(len(expected), len(found))):
-        yield (
-            expected[place] if place < len(expected) else None,
-            found[place] if place < len(found) else None,
-        )
+def _owners_differ(life: Life, books: _Books, charges: Iterable[Charge]) -> Iterator[Difference]:
+    currency = books.currencies[life.organization_id]
+    for charge in charges:
+        owner = (charge.organization_id, charge.project_id, charge.job_id, charge.currency, charge.at_us)
+        if owner != (life.organization_id, life.project_id, life.job_id, currency, charge.to_us):
+            yield Difference(f"the owner of charge {charge.id}", life, charge, _month(charge.at_us))
 
 
-def _bill(life: _Life, prices: list[dict[str, Any]], currency: str, end_us: int) -> Iterator[Item]:
-    """Everything that an allocation is charged up to a moment."""
-    if life.running_us is None or end_us <= life.running_us:
-        return
-    ended = life.released_us is not None and end_us >= life.released_us
-    for meter, held in sorted(_held(life.slices).items()):
-        rivals = [price for price in prices if _answers(price, meter, life, currency)]
-        price = None
-        for from_us, to_us in _cuts(life.running_us, end_us, rivals, meter):
-            price = _best(rivals, meter, from_us)
-            if price is not None:
-                yield _item(meter, "usage", from_us, to_us, held * (to_us - from_us), price)
-        if ended and not life.faulted and price is not None:
-            missing_us = price["minimum_us"] - (end_us - life.running_us)
-            if missing_us > 0:
-                yield _item(meter, "minimum", end_us, end_us, held * missing_us, price)
+def _expected(books: _Books) -> dict[str, list[Item]]:
+    """What should be charged of every allocation and every contract."""
+    story = books.story
+    expected: dict[str, list[Item]] = defaultdict(list)
+    tariffs: dict[str, Tariff] = {}
+    ends: dict[str, list[tuple[Life, int]]] = defaultdict(list)
+    by_owner: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for contract in story.contracts.values():
+        by_owner[contract["organization_id"]].append(contract)
+    for name, life in sorted(story.lives.items()):
+        metered_us = books.metered.get(name, life.held_us)
+        end_us = metered_us if life.released_us is None else min(metered_us, life.released_us)
+        owner = life.organization_id
+        tariffs[name] = Tariff(story, owner, life.region_id, life.purchase, books.currencies[owner])
+        ends[owner].append((life, end_us))
+        expected[name] += bill(life, tariffs[name], end_us, by_owner[owner])
+    for owner, contracts in sorted(by_owner.items()):
+        promised = [one for one in contracts if one["quantity"]]
+        until_us = max((books.rated[one["id"]] for one in promised), default=0)
+        begin_us = min((one["from_us"] for one in promised), default=0)
+        for hour_us in range(begin_us - begin_us % HOUR_US, until_us, HOUR_US):
+            now = [one for one in promised if books.rated[one["id"]] > hour_us]
+            for name, one in cover_bill(ends[owner], now, tariffs, hour_us):
+                expected[name].append(one)
+        for contract in contracts:
+            expected[contract["id"]] += fee_items(contract, books.rated[contract["id"]])
+    return expected
 
 
-def _item(meter: str, kind: str, from_us: int, to_us: int, quantity: int, price: dict[str, Any]) -> Item:
-    each, hours = UNITS[price["unit"] or ("GiB-hour" if meter in ("memory", "disk") else "gpu-hour")]
-    amount = round(Fraction(quantity, each) * Fraction(price["unit_nano"], hours * HOUR_US))  # half to even
-    return Item(meter, kind, from_us, to_us, quantity, price["unit_nano"], amount, price["id"])
+def _found(books: _Books) -> dict[str, list[tuple[Item, Charge]]]:
+    """What was charged of them, with what later corrections came to; nothing of nothing is left out."""
+    corrected: dict[str, list[Charge]] = defaultdict(list)
+    for charge in books.charges.values():
+        if charge.kind == "correction":
+            corrected[charge.corrects].append(charge)
+    found: dict[str, list[tuple[Item, Charge]]] = defaultdict(list)
+    tiers = {price["id"] for price in books.story.prices if price["tiers"]}
+    for charge in books.charges.values():
+        held = charge.meter.startswith("gpu:") or charge.meter in HELD or charge.kind == "fee"
+        if charge.kind in ("credit", "tier") or charge.price_id in tiers:
+            books.taken += 1
+        elif held and charge.kind != "correction" and (charge.quantity or charge.amount_nano):
+            later = sorted(corrected.get(charge.id, ()), key=lambda one: (one.at_us, one.id))
+            last = later[-1] if later else charge
+            amount = charge.amount_nano + sum(one.amount_nano for one in later)
+            found[charge.allocation_id or charge.contract_id].append(
+                (
+                    Item(
+                        charge.meter, charge.kind, charge.from_us, charge.to_us, charge.quantity, last.unit_nano,
+                        amount, last.price_id,
+                    ),
+                    charge,
+                )
+            )  # fmt: skip
+    return found
 
 
-def _held(slices: list[dict[str, Any]]) -> dict[str, int]:
-    held: dict[str, int] = defaultdict(int)
-    for part in slices:
-        for share in part["shares"]:
-            held["gpu:" + share["kind"]] += share["milli"]
-        for meter, name in (("cpu", "cpu_milli"), ("memory", "memory_mib"), ("disk", "disk_mib")):
-            held[meter] += part[name]
-    return {meter: quantity for meter, quantity in held.items() if quantity}
+def _events_differ(reads: Reads, books: _Books) -> Iterator[Difference]:
+    """Use that was told by events: each meter's count of each project, and each charge by its own price."""
+    told: dict[tuple[str, str], int] = defaultdict(int)
+    meters = list(_all(reads, Meter))
+    for event in _all(reads, UsageEvent):
+        for meter in meters:
+            if meter.event_type == event.type and meter.aggregation.value in ("sum", "count"):
+                told[event.project_id, meter.id] += 1 if meter.aggregation.value == "count" else _number(event, meter)
+    priced: dict[tuple[str, str], int] = defaultdict(int)
+    counted = {meter.id for meter in meters if meter.aggregation.value in ("sum", "count")}
+    for charge in sorted(books.charges.values(), key=lambda one: one.id):
+        if charge.kind != "usage" or charge.meter.startswith("gpu:") or charge.meter in HELD:
+            continue
+        priced[charge.project_id, charge.meter] += charge.quantity
+        owner = charge.organization_id
+        tariff = Tariff(books.story, owner, charge.region_id, charge.purchase, books.currencies[owner])
+        answer = tariff.at(charge.meter, charge.from_us)
+        if answer is None or not answer.price["tiers"]:
+            want = None if answer is None else answer.amount_nano(charge.meter, charge.quantity)
+            later = sum(one.amount_nano for one in books.charges.values() if one.corrects == charge.id)
+            if want != charge.amount_nano + later:
+                yield Difference(f"charge {charge.id}", want, charge.amount_nano, _month(charge.at_us))
+        if charge.meter not in counted:
+            books.taken += 1
+    intake = next(_all(reads, Intake), None)
+    newest = max((each.arrival for each in _all(reads, UsageEvent)), default=0)
+    if intake is not None and intake.arrival < newest:
+        return  # some events wait to be counted
+    for key in sorted(told.keys() | priced.keys()):
+        if key[1] in counted and priced[key] and told[key] != priced[key]:
+            yield Difference(f"{key[1]} of {key[0]}", told[key], priced[key])
 
 
-def _answers(price: dict[str, Any], meter: str, life: _Life, currency: str) -> bool:
-    same_meter = price["meter"] == meter or (price["meter"] == "gpu:*" and meter.startswith("gpu:"))
-    same_place = price["region_id"] in ("*", life.region_id) and price["purchase"] in ("*", life.purchase)
-    for_them = price["organization_id"] in ("*", life.organization_id) and not price["term"]
-    return same_meter and same_place and for_them and price["currency"] == currency
-
-
-def _best(rivals: list[dict[str, Any]], meter: str, at_us: int) -> dict[str, Any] | None:
-    """The price in force: the most exact one, then the latest, then the greater id."""
-    live = [p for p in rivals if p["from_us"] <= at_us and (p["to_us"] is None or p["to_us"] > at_us)]
-    return max(
-        live,
-        key=lambda p: (
-            p["organization_id"] != "*", p["meter"] == meter, p["region_id"] != "*", p["purchase"] != "*",
-            p["from_us"], p["id"],
-        ),
-        default=None,
-    )  # fmt: skip
-
-
-def _cuts(from_us: int, to_us: int, rivals: list[dict[str, Any]], meter: str) -> Iterator[tuple[int, int]]:
-    """[from, to) cut at UTC hours, and where another price takes over."""
-    marks = {from_us, to_us, *range(from_us - from_us % HOUR_US + HOUR_US, to_us, HOUR_US)}
-    for mark in (mark for price in rivals for mark in (price["from_us"], price["to_us"])):
-        # A mark counts only where the answer changes: a lesser price may begin unheard.
-        if (
-            mark is not None
-            and from_us < mark < to_us
-            and _best(rivals, meter, mark - 1) is not _best(rivals, meter, mark)
-        ):
-            marks.add(mark)
-    yield from pairwise(sorted(marks))
+def _number(event: UsageEvent, meter: Meter) -> int:
+    value: Any = event.data
+    for name in meter.path.split("."):
+        value = value.get(name, 0) if isinstance(value, dict) else 0
+    return int(value)
 
 
 # Transfers and credit.
+
+_GRANTED = ("credit_paid", "credit_given")
+_NOT_OF_CHARGES = ("tax", "rounding", "settlement", "void", "goodwill", "reversal")
+
+
+def _chain_differs(transfers: list[Transfer]) -> Iterator[Difference]:
+    """Work the digests of the chain out again, by their own rule."""
+    before = ""
+    ordered = sorted((each for each in transfers if each.number), key=lambda each: each.number)
+    for number, each in enumerate(ordered, 1):
+        fields = (
+            before, each.id, each.debit, each.credit, each.amount_nano, each.currency, each.at_us, each.kind,
+            each.source, each.organization_id, each.note, each.reverses, each.recorded_us, number,
+        )  # fmt: skip
+        before = sha256(ascii(fields).encode()).hexdigest()
+        if (each.number, each.chain) != (number, before):
+            yield Difference(f"link {number} of the chain, transfer {each.id}", before, each.chain, _month(each.at_us))
+            return
 
 
 def _transfers_differ(charges: dict[str, Charge], transfers: list[Transfer]) -> Iterator[Difference]:
     paid: dict[str, int] = defaultdict(int)
     for transfer in transfers:
-        if transfer.kind not in ("usage", "minimum"):
+        if transfer.kind in _NOT_OF_CHARGES or transfer.kind.startswith("credit_"):
             continue
         charge = charges.get(transfer.source)
         if charge is None:
-            yield Difference(f"transfer {transfer.id}", "a charge behind it", transfer)
+            yield Difference(f"transfer {transfer.id}", "a charge behind it", transfer, _month(transfer.at_us))
             continue
         owner = charge.organization_id
         accounts = (f"wallet:{owner}", f"receivable:{owner}")
+        sides = (transfer.debit, transfer.credit) if charge.amount_nano >= 0 else (transfer.credit, transfer.debit)
         if (
-            transfer.debit not in accounts
-            or transfer.credit != f"revenue:{charge.meter}"
+            sides[0] not in accounts
+            or sides[1] != f"revenue:{charge.meter}"
             or (transfer.currency, transfer.kind, transfer.at_us) != (charge.currency, charge.kind, charge.at_us)
         ):
-            yield Difference(f"transfer {transfer.id}", charge, transfer)
-        paid[charge.id] += transfer.amount_nano
+            yield Difference(f"transfer {transfer.id}", charge, transfer, _month(transfer.at_us))
+        paid[charge.id] += transfer.amount_nano if charge.amount_nano >= 0 else -transfer.amount_nano
     for name, charge in sorted(charges.items()):
         if paid[name] != charge.amount_nano:
-            yield Difference(f"what was booked for charge {name}", charge.amount_nano, paid[name])
+            about = f"what was booked for charge {name}"
+            yield Difference(about, charge.amount_nano, paid[name], _month(charge.at_us))
 
 
-def _credits_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Difference]:
+def _credits_differ(story: Story, transfers: list[Transfer]) -> Iterator[Difference]:
     expected = sorted(
         (event.organization_id, event.at_us, event.detail["amount_nano"], event.detail["currency"])
         for event in story.credits
@@ -309,7 +316,7 @@ def _credits_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Differ
     found = sorted(
         (each.organization_id, each.at_us, each.amount_nano, each.currency)
         for each in transfers
-        if each.credit.startswith("wallet:") and each.kind.startswith("credit")
+        if each.credit.startswith("wallet:") and each.kind in _GRANTED
     )
     if expected != found:
         missing = [each for each in expected if each not in found]
@@ -317,7 +324,7 @@ def _credits_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Differ
         yield Difference("credits", missing or expected, surplus or found)
 
 
-def _wallets_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Difference]:
+def _wallets_differ(story: Story, transfers: list[Transfer]) -> Iterator[Difference]:
     """No wallet gives more than was put in; and nothing is owed that credit could have paid.
 
     When a charge was booked is not on record, only when it fell due; so of what is owed this much is certain: credit
@@ -330,7 +337,10 @@ def _wallets_differ(story: _Story, transfers: list[Transfer]) -> Iterator[Differ
     for transfer in transfers:
         if transfer.debit == f"wallet:{transfer.organization_id}":
             used[transfer.organization_id, transfer.currency] += transfer.amount_nano
-        elif transfer.credit == f"wallet:{transfer.organization_id}" and not transfer.kind.startswith("credit"):
+        elif transfer.credit == f"wallet:{transfer.organization_id}" and transfer.kind not in (
+            "credit_paid",
+            "credit_given",
+        ):
             used[transfer.organization_id, transfer.currency] -= transfer.amount_nano
     for wallet in sorted(used.keys() | granted.keys()):
         total = sum(amount for _, amount in granted[wallet])
@@ -414,15 +424,16 @@ def _lines(charges: list[Charge], currency: str) -> tuple[InvoiceLine, ...]:
         line[1] += charge.amount_nano
     step = 10 ** (9 - _DIGITS.get(currency, 2))
     made = []
-    for (project, meter, kind, purchase, contract, unit_nano, unit, *fx, tax), (quantity, amount) in sorted(
+    for (project, meter, kind, purchase, contract, unit_nano, unit, fx, pico, source, fx_us, tax), sum_of in sorted(
         sums.items()
     ):
+        quantity, amount = sum_of
         held = unit.endswith(("-hour", "-month"))
         made.append(
             InvoiceLine(
                 project, meter, kind, unit_nano,
                 round(Fraction(quantity, 1_000_000)) if held else quantity,  # thousandths or MiB, times seconds
-                amount, round(Fraction(amount, step)) * step, unit, purchase, contract, *fx, tax,
+                amount, round(Fraction(amount, step)) * step, unit, purchase, contract, fx, pico, source, fx_us, tax,
             )
         )  # fmt: skip
     return tuple(made)

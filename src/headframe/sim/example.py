@@ -15,7 +15,7 @@ from typing import Any
 from headframe.base.changes import Changes
 from headframe.base.money import Money
 from headframe.base.quantities import DAY_US, HOUR_US, SECOND_US, format_second, parse_moment_us
-from headframe.control.commands_contracts import agree, default_meters
+from headframe.control.commands_contracts import agree
 from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_invoices import credit_invoice, put_party, set_tax_rate
 from headframe.control.commands_jobs import submit_job
@@ -30,6 +30,7 @@ from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Regi
 from headframe.jobs.records import Job
 from headframe.ledger.records import Invoice, Transfer
 from headframe.ledger.trial import TrialBalance, trial_balance
+from headframe.metering.defaults import default_meters
 from headframe.metering.intake import read_events
 from headframe.sim.auditor import Audit, audit
 from headframe.sim.clock import CountedIds, VirtualClock
