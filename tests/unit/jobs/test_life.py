@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ from headframe.base.changes import Changes
 from headframe.base.errors import IllegalMove
 from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.fleet.engine_words import Observation, Seen, Signal
-from headframe.fleet.records import Allocation, HoldState, Slice
+from headframe.fleet.records import Allocation, HoldState, Share, Slice
 from headframe.jobs.life import (
     BACKOFF_LIMIT_US,
     DEFAULT_GRACE_US,
@@ -281,3 +281,11 @@ def test_time_alone_brings_nothing_to_who_waits_for_jobs_or_has_no_limit() -> No
         assert deadline_us(this.job, this.allocation) is None
     limited = a_try(JobState.STARTING, spec=Spec("train", max_duration_us=1))
     assert deadline_us(limited.job, limited.allocation) is None, "preparing is not counted"
+
+
+def test_the_event_of_a_start_tells_all_that_a_slice_says() -> None:
+    part = Slice(2, "nod_1", 1000, 2048, 4096, (Share("acc_1", 3, "H100", 500),))
+    told = asdict(part)
+    assert begin(job(), "clu", "reg", (part,), NOW).events[-1].detail["slices"] == [
+        {**told, "shares": [*told["shares"]]}
+    ]
