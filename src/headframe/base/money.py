@@ -139,10 +139,11 @@ def is_discount(text: object) -> bool:
 def format_discount(paid: int, *, language: str = "en") -> str:
     """`80 % off`, or `2折` for Chinese readers."""
     if language.startswith("zh"):
-        return f"{_short(Decimal(paid) / (WHOLE_PRICE // 10))}折"
-    return f"{_short(Decimal(WHOLE_PRICE - paid) / (WHOLE_PRICE // 100))} % off"
+        return f"{_decimal(paid, 5)}折"
+    return f"{_decimal(WHOLE_PRICE - paid, 4)} % off"
 
 
-def _short(number: Decimal) -> str:
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def _decimal(number: int, digits: int) -> str:
+    """`number` / 10^digits as a text without idle zeros."""
+    whole, part = divmod(number, 10**digits)
+    return f"{whole}.{part:0{digits}d}".rstrip("0").rstrip(".")

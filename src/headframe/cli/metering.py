@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from headframe.base.money import plain
 from headframe.cli import printing
 from headframe.cli.money import _ORGANIZATION, _money, _quantity
 from headframe.cli.naming import Names
@@ -33,32 +34,56 @@ def usage() -> None:
     """What was used, what it cost, and what it will come to."""
 
 
-@part(usage, "show", "headframe usage", "headframe usage --from 2026-11-01 --by project,member,meter")
+@part(usage, "show", "headframe usage", "headframe usage --from 2026-11-01 --by project,member,meter",
+      "headframe usage --by label:team,day --csv > november.csv")  # fmt: skip
 @click.option("--from", "start", metavar="MOMENT", help="From this date or moment; the month's first day when absent.")
 @click.option("--to", "end", metavar="MOMENT", help="To this date or moment.")
-@click.option("--by", default="project,meter", show_default=True, help="What to sum by.")
+@click.option("--by", default="project,meter", show_default=True,
+              help="What to sum by: organization, project, member, job, meter, kind, accelerator, purchase, region, "
+                   "contract, day, month, label:KEY.")  # fmt: skip
+@click.option("--project", metavar="NAME", help="Of one project.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with exact amounts.")
 @_ORGANIZATION
 @common
-def show_usage(session: Session, start: str | None, end: str | None, by: str, organization: str | None) -> None:
+def show_usage(session: Session, start: str | None, end: str | None, by: str, as_csv: bool, **where: Any) -> None:
     """Print use and what it cost."""
-    found = session.client.usage(start=start, end=end, by=by, organization=organization)
+    found = session.client.usage(start=start, end=end, by=by, **where)
     if session.json:
         printing.as_json(found)
         return
-    names = [name.strip() for name in by.split(",") if name.strip()]
-    known = Names(session, None if organization == "all" else organization)
-    columns = [Column(name.upper(), _named(known, name)) for name in names]
+    names = list(found["items"][0]["by"]) if found["items"] else [name.strip() for name in by.split(",")]
+    known = Names(session, None if where["organization"] == "all" else where["organization"])
+    if as_csv:
+        _csv(found, names, known)
+        return
+    columns = [Column(name.rpartition(":")[2].upper(), _named(known, name)) for name in names]
     columns += [
         Column("QUANTITY", _quantity, right=True),
-        Column("COST", lambda row: _money(found, row["amount_nano"]), whole=True, right=True),
-    ]
+        Column("COST", lambda row: _money(row, row["amount_nano"]), whole=True, right=True),
+        Column("NOT YET CHARGED", lambda row: _money(row, row["accrued_nano"]) if row["accrued_nano"] else "",
+               right=True, spare=True),
+    ]  # fmt: skip
     rows = [{**row["by"], **row} for row in found["items"]]
     session.rows(rows, columns, "Nothing was charged in that time.", key=names[0])
-    if not session.quiet:
+    if not session.quiet and found["currency"]:
         total = sum(row["amount_nano"] for row in found["items"])
         printing.note(
             f"In all {_money(found, total)}; running and not yet charged {_money(found, found['accrued_nano'])}."
         )
+
+
+def _csv(found: Mapping[str, Any], names: list[str], known: Names) -> None:
+    """One line for each sum, amounts to the nano-unit. A text that a spreadsheet would calculate is quoted by '."""
+    import csv
+
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow([*names, "quantity", "amount", "not_yet_charged", "currency"])
+    for row in found["items"]:
+        texts = [str(known.of(row["by"][name])) for name in names]
+        amounts = (plain(row[name], row["currency"]) for name in ("amount_nano", "accrued_nano"))
+        quantity = "" if row["quantity"] is None else row["quantity"]
+        safe = [f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text for text in texts]
+        lines.writerow([*safe, quantity, *amounts, row["currency"]])
 
 
 def _named(known: Names, column: str) -> Callable[[Mapping[str, Any]], object]:
@@ -87,7 +112,7 @@ def forecast(session: Session, project: str | None, organization: str | None) ->
 
 
 @part(usage, "import", "headframe usage import events.jsonl")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 @common
 def import_events(session: Session, file: Path) -> None:
     """Tell of use from a file of CloudEvents: a JSON list, or one event on each line; - reads standard input.

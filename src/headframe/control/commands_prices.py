@@ -73,14 +73,12 @@ def set_price(
     """
     caller.need(Permission.PRICES_WRITE, caller.organization_id)
     check_meter(world, meter)
-    if purchase not in (*PURCHASES, ANY):
-        raise Invalid(
-            f"purchase is {purchase!r}, which is not known.",
-            field="purchase", value=purchase, allowed=", ".join((*PURCHASES, ANY)),
-        )  # fmt: skip
     shape = shape or usual_shape(meter, purchase)
-    if shape not in SHAPES:
-        raise Invalid(f"shape is {shape!r}.", field="shape", value=shape, allowed=", ".join(SHAPES))
+    for field, value, known in (("purchase", purchase, (*PURCHASES, ANY)), ("shape", shape, tuple(SHAPES))):
+        if value not in known:
+            raise Invalid(
+                f"{field} is {value!r}, which is not known.", field=field, value=value, allowed=", ".join(known)
+            )
     size_of(meter, unit)
     from_us, to_us = _time(context, starts, ends, back_dated)
     minimum_us = parse_span_us(minimum, field="minimum") if is_held(meter) else 0
@@ -115,16 +113,20 @@ def set_price(
     )
     if any(each.currency != money.currency for _, each in steps):
         raise Invalid("tiers are in several currencies.", field="tiers", allowed=f"all in {money.currency}")
-    SHAPES[shape].check(price)
-    if steps and from_us < context.now_us:
+    return _enter(world, context, caller, price), price
+
+
+def _enter(world: World, context: Context, caller: Caller, price: Price) -> Changes:
+    """What it means for the book, and for what was charged, that a price holds from its moment on."""
+    SHAPES[price.shape].check(price)
+    late = price.from_us < context.now_us
+    if late and price.tiers:
         raise Invalid("A price with tiers cannot be back-dated.", field="tiers", allowed="none, or a start from now on")
     revision = revise(world.all(Price).values(), price, context.ids.new("price"))
     told = [_price_set(one, context.now_us, caller.organization_id) for one in revision.rows]
     told += [_price_gap(price, gap, context.now_us, caller.organization_id) for gap in revision.gaps]
     changes = Changes(revision.rows, tuple(told))
-    if from_us < context.now_us:
-        changes += _corrections(world, context, price, revision.rows)
-    return changes, price
+    return changes + _corrections(world, context, price, revision.rows) if late else changes
 
 
 def usual_shape(meter: str, purchase: str) -> str:

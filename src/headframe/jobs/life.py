@@ -23,6 +23,7 @@ FRESH: dict[str, Any] = {
 }  # fmt: skip
 BACKOFF_FIRST_US = SECOND_US
 BACKOFF_LIMIT_US = 5 * MINUTE_US
+AFTER_OUR_FAULT = "retry_after_node_failure"  # until it runs again, its time is that of our repair
 # Why a job was told to end -> the state it then ends in, and how that is told.
 STOP_ENDS = {
     "user": (JobState.STOPPED, "stopped by a member"),
@@ -51,6 +52,7 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
         id=f"alc_{suffix}", organization_id=job.organization_id, project_id=job.project_id, member_id=job.member_id,
         job_id=job.id, cluster_id=cluster_id, generation=number, purchase=job.spec.purchase, slices=slices,
         held_us=now_us, metered_us=now_us, labels=job.spec.labels,
+        marks=((now_us, "repair"),) if job.reason == AFTER_OUR_FAULT else (),
     )  # fmt: skip
     attempt = Attempt(f"att_{suffix}", job.id, number, allocation.id, now_us)
     nodes = sorted({part.node_id for part in slices})

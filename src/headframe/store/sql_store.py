@@ -53,6 +53,7 @@ class Statements:
         columns = ", ".join(quote(name) for name in mapping.names)
         marks = ", ".join([mark] * len(mapping.names))
         self.insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608  names come from the schema
+        self.insert_new = f"{self.insert} ON CONFLICT DO NOTHING"
         settings = ", ".join(f"{quote(name)} = {mark}" for name in mapping.names[1:])
         self.update = f"UPDATE {table} SET {settings} WHERE id = {mark} AND version = {mark}"  # noqa: S608
 
@@ -275,7 +276,7 @@ class SqlStore(SqlReads):
 
         Only one thread at a time does so: whoever reads up to a place must have seen all before it.
         """
-        mapping, statement = mapping_of(UsageEvent), self._statements[UsageEvent].insert
+        mapping, statement = mapping_of(UsageEvent), self._statements[UsageEvent].insert_new
         place = mapping.names.index("arrival")
         arrival = mapping.table.c.arrival
         try:
@@ -287,7 +288,7 @@ class SqlStore(SqlReads):
                     rows.append((*values[:place], number, *values[place + 1 :]))
                 if not rows:
                     return 0
-                kept = connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING", rows).rowcount
+                kept = connection.exec_driver_sql(statement, rows).rowcount
         except (exc.SQLAlchemyError, OSError) as error:
             raise explain(error) from error
         return int(kept)
