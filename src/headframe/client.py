@@ -27,6 +27,7 @@ from headframe.base.errors import CallerError, Invalid, Unreachable
 from headframe.client_invoices import InvoiceCalls
 from headframe.client_job import Source
 from headframe.client_money import MoneyCalls
+from headframe.client_spend import SpendCalls
 from headframe.client_wire import PATIENCE_S, Profile, Wire, profile
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ Job = Source | Mapping[str, Any] | str | Path
 Row = dict[str, Any]
 
 
-class Client(InvoiceCalls, MoneyCalls):
+class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     """A server and a key. Without arguments: HEADFRAME_URL and HEADFRAME_KEY, or what `headframe login` saved.
 
     `patience_s` is how many seconds a connection that breaks is sought again.
@@ -366,9 +367,6 @@ class Client(InvoiceCalls, MoneyCalls):
 
     def set_price(self, **fields: Any) -> Row:
         return self._post("/v1/prices", fields)
-
-    def usage(self, *, start: str | None = None, end: str | None = None, by: str | None = None, **query: Any) -> Any:
-        return self.get("/v1/usage", **{"from": start, "to": end, "by": by}, **query)
 
     def charges(self, job: str | None = None, **query: Any) -> list[Row]:
         return self.all("/v1/charges", job=job, **query)

@@ -28,6 +28,7 @@ from headframe.api import (
     outputs,
     problems,
     reservations,
+    spend,
     streams,
     tenancy,
 )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 SUBJECTS = (
     health, tenancy, files, jobs, outputs, streams, fleet, money, money_contracts, money_events, invoices, reservations,
+    spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

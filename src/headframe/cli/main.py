@@ -26,10 +26,10 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet",
               "label": "fleet", "taint": "fleet",
               "reservations": "reservations"},
-    "Money": {"prices": "money", "usage": "metering", "meters": "metering", "contracts": "contracts",
+    "Money": {"prices": "money", "usage": "spend", "cheaper": "spend", "meters": "metering", "contracts": "contracts",
               "rates": "contracts", "charges": "money", "budget": "money", "credits": "money",
               "invoices": "invoices", "export": "invoices", "ledger": "invoices",
-              "audit": "invoices"},
+              "audit": "invoices", "example": "example"},
     "Tenants": {
         "orgs": "tenancy", "projects": "tenancy", "members": "tenancy", "keys": "tenancy", "quotas": "limits",
         "secrets": "limits",
