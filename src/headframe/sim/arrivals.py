@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from headframe.base.quantities import HOUR_US, SECOND_US, format_moment
+from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US, format_moment
 from headframe.control.commands_access import put_quota
 from headframe.control.commands_fleet import drain_node, open_cluster, resume_node
 from headframe.control.commands_jobs import stop_job, submit_job
 from headframe.control.commands_money import grant_credit, put_budget
 from headframe.control.commands_prices import set_price
+from headframe.control.commands_reservations import cancel_reservation, create_reservation
 from headframe.control.commands_tenancy import create_member, create_organization, create_project, open_cloud
 from headframe.control.queries import plan, story
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
@@ -129,6 +130,8 @@ class People:
             choices += [self.limit, self.limit, self.price, self.credit]
         for _ in range(self._scenario.orders):
             yield begin_us + self._rng.below(self._scenario.span_us), self._rng.pick(choices)
+        for _ in range(self._scenario.reservations):
+            yield begin_us + self._rng.below(self._scenario.span_us * 2 // 3), self.reserve
 
     def submit(self) -> None:
         caller = self._rng.pick(self.callers)
@@ -177,6 +180,17 @@ class People:
             document["priority"] = rng.pick((10, 50, 90))
         if rng.chance(100):
             document["clusters"] = [rng.pick(("cluster-0", "south", "tier=0", "any"))]
+        if self._scenario.honest:
+            seconds = rng.pick((30, 120, rng.between(60, 2400)))
+            document |= {"run": f"run {seconds}s; exit 0", "max_duration": f"{seconds + 5}s", "priority": 50,
+                         "purchase": "on-demand", "budget": None, "warn_before_stop": None}  # fmt: skip
+            document.pop("schedule", None)
+        if self._scenario.elastic and rng.chance(600) and not {"array", "schedule"} & document.keys():
+            run_us = rng.between(SECOND_US, self._scenario.longest_us)
+            document |= {"run": f"run {run_us}us; checkpoint 2m; scales; exit 0", "checkpoints": {"path": "ckpt"},
+                         "nodes": rng.pick((1, "1..2", "1..3")), "topology": "none", "max_duration": None,
+                         "retry": {"on": ["node_failure", "preemption"], "max": 3}}  # fmt: skip
+            document.pop("warn_before_stop", None)
         return document
 
     def _script(self) -> str:
@@ -225,6 +239,21 @@ class People:
             self.ask(drain_node, self.operator, node_id, reason="a new fan")
         else:
             self.ask(resume_node, self.operator, node_id)
+
+    def reserve(self) -> None:
+        """Promise some capacity to somebody, or give some back."""
+        rng = self._rng
+        self._named += 1
+        if rng.chance(200) and self._named > 1:
+            self.ask(cancel_reservation, self.operator, f"r{rng.between(1, self._named)}")
+            return
+        whole = rng.chance(300)
+        self.ask(
+            create_reservation, self.operator, name=f"r{self._named}", organization=rng.pick(self.organizations).name,
+            kind=rng.pick(("H100", "A100", "L4", None)), count=None if whole else rng.between(1, 4),
+            nodes=1 if whole else None, lasts=f"{rng.between(5, 60)}m",
+            starts=format_moment(self._now_us() + rng.pick((1, 10 * MINUTE_US, rng.below(HOUR_US)))),
+        )  # fmt: skip
 
     def look(self) -> None:
         """Ask for a story: it changes nothing, and must always have an answer."""

@@ -25,6 +25,7 @@ from headframe.sim.arrivals import People, fleet
 from headframe.sim.auditor import Audit, audit
 from headframe.sim.checkers import CHECKERS, Checker, Scene, Violation
 from headframe.sim.checkers_order import Borrowed, FairUses, MakingWay
+from headframe.sim.checkers_time import HONEST, TIME
 from headframe.sim.clock import CountedIds, SeededRng, VirtualClock
 from headframe.sim.faults import Doom, FragileEngine, FragileStore, Killed, as_port, plan
 from headframe.sim.scenarios import SCENARIOS, Scenario
@@ -98,7 +99,7 @@ class Simulation:
         *,
         ticks: int | None = None,
         deaths: Sequence[int] = (),
-        checkers: Sequence[type[Checker]] = (*CHECKERS, MakingWay, Borrowed, FairUses),
+        checkers: Sequence[type[Checker]] = (*CHECKERS, MakingWay, Borrowed, FairUses, *TIME),
     ) -> None:
         self.seed, self.name, self.scenario = seed, name, SCENARIOS[name]
         self.clock = VirtualClock()
@@ -117,6 +118,8 @@ class Simulation:
             for _, cluster, nodes, devices in places
         }  # fmt: skip
         self.checkers: list[Checker] = [make() for make in checkers]
+        if self.scenario.honest:
+            self.checkers += [make() for make in HONEST]
         self.refused: Counter[str] = Counter()
         self._ticks_left = ticks
         self._planned_deaths = sorted(deaths, reverse=True)

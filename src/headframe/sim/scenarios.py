@@ -18,7 +18,9 @@ class Scenario:
     `nodes` is the number of nodes of each cluster. `longest_us` bounds what one attempt runs. `orders` are further
     things that people do meanwhile (stops, drains, limits, prices, credits). `prepaid_per_mille` is how many
     organizations pay in advance. `purchases` is what jobs are bought as (none: on demand, mostly); `guarantees`
-    says that organizations and projects are guaranteed a part, and borrow.
+    says that organizations and projects are guaranteed a part, and borrow. `reservations` is how many capacity is
+    reserved by; `honest` that jobs promise to the second how long they run; `elastic` that many can change their size
+    or place.
     """
 
     meaning: str
@@ -35,6 +37,9 @@ class Scenario:
     purchases: tuple[str, ...] = ()
     guarantees: bool = False
     rules: Rules = RULES
+    reservations: int = 0
+    honest: bool = False
+    elastic: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -77,6 +82,26 @@ SCENARIOS: dict[str, Scenario] = {
         Weather(node_deaths=3, crossings_to_death=300),
         jobs=20, nodes=2, limits=False, prepaid_per_mille=0,
         rules=Rules(order="least-attained-service", quantum_us=2 * MINUTE_US),
+    ),
+    "reservations": Scenario(
+        "Capacity is reserved and given back, while nodes die and the program with them.",
+        Weather(node_deaths=3, crossings_to_death=200),
+        jobs=24, limits=False, prepaid_per_mille=0, reservations=8, purchases=("on-demand", "reserved", "spot"),
+    ),
+    "backfill": Scenario(
+        "More is asked than there is, gangs among it, and all say how long they run.",
+        jobs=40, orders=0, limits=False, prepaid_per_mille=0, honest=True,
+    ),
+    "elastic": Scenario(
+        "Jobs grow into what is free and shrink for others.",
+        Weather(crossings_to_death=250),
+        jobs=20, limits=False, prepaid_per_mille=0, span_us=4 * HOUR_US, longest_us=2 * HOUR_US, elastic=True,
+    ),
+    "defrag": Scenario(
+        "Jobs move to make one place of what is scattered.",
+        Weather(crossings_to_death=250),
+        jobs=24, limits=False, prepaid_per_mille=0, span_us=4 * HOUR_US, longest_us=2 * HOUR_US, elastic=True,
+        rules=Rules(moves=True),
     ),
     "storm": Scenario(
         "Everything at once.",
