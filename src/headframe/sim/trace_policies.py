@@ -18,7 +18,7 @@ from headframe.scheduling import throughput
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings
 from headframe.scheduling.order import ORDERS, Facts, Key, Order
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import PASS_LIMIT, Snapshot, place
 from headframe.scheduling.queue import Queue
 from headframe.scheduling.turns import Turns, drained_us, no_straggler
 from headframe.sim.trace_jobs import MILLION, Fleet
@@ -63,20 +63,10 @@ class Passes:
 
     def __init__(self, order: Order, every_us: int | None = None) -> None:
         self.every_us = every_us
-        self._order = replace(order, key=self._key(order))
+        self._order = order
         self._queue = Queue()
         self._jobs: dict[str, Job] = {}
-        self._facts: dict[str, Facts] = {}
         self._wants: Wants | None = None
-        self._full: set[Want] = set()  # wants that found no room since anything was given back
-
-    def _key(self, order: Order) -> Callable[[Facts], Key]:
-        """The order's own key, over what the trace knows of a job."""
-
-        def key(facts: Facts) -> Key:
-            return order.key(self._facts[facts.job_id])
-
-        return key
 
     def arrive(self, floor: Floor, one: Active) -> bool:
         self._wants = self._wants or Wants(floor.fleet)
@@ -88,25 +78,29 @@ class Passes:
         owner = job.owner or "all"
         record = Job(job.id, owner, owner, owner, job.id, spec, job.submitted_us)
         self._jobs[job.id] = record
-        self._facts[job.id] = facts_of(one)
         self._queue.add(record, 0)
         return True
 
     def end(self, floor: Floor, one: Active) -> None:
-        self._full.clear()
+        """Nothing is kept of a job that runs."""
 
     def decide(self, floor: Floor, now_us: int) -> Mapping[str, Slices] | None:
-        if not len(self._queue) or (self._order.strict and self._full):
+        if not len(self._queue):
             return None
+        starts: dict[str, Slices] = {}
         snapshot = Snapshot(
             capacity=floor.capacity.scratch(), queue=self._queue, jobs=self._jobs, quotas={}, holdings=Holdings(),
             parallel={}, running={}, blocked=lambda *_: "", order=self._order, now_us=now_us,
+            remaining=lambda job: floor.active[job.id].left_us,
         )  # fmt: skip
-        starts = {start.job.id: start.slices for start in place(snapshot).starts}
-        for name in starts:
-            self._queue.remove(name)
-            del self._jobs[name], self._facts[name]
-        return starts
+        while True:
+            found = place(snapshot).starts
+            for start in found:
+                self._queue.remove(start.job.id)
+                del self._jobs[start.job.id]
+                starts[start.job.id] = start.slices
+            if len(found) < PASS_LIMIT:
+                return starts
 
 
 def facts_of(one: Active) -> Facts:
