@@ -54,6 +54,7 @@ TABLE = {
     "GET /v1/jobs/{job}": "++++0++0",
     "GET /v1/jobs/{job}/story": "++++0++0",
     "POST /v1/jobs/{job}/stop": "++--0+-0",  # of another member
+    "GET /v1/jobs/{job}/cheaper": "++--0+-0",
     "GET /v1/jobs/{job}/log": "++++0++0",
     "GET /v1/jobs/{job}/log/follow": "++++0++0",
     "GET /v1/jobs/{job}/outputs": "++++0++0",
@@ -73,6 +74,8 @@ TABLE = {
     "GET /v1/usage/events": "++--0+--",
     "POST /v1/usage/events": "++--++-+",  # none in the batch: the right alone counts
     "GET /v1/usage/forecast": "++++0+-+",
+    "GET /v1/usage/now": "++++0+-+",
+    "GET /v1/usage/waste": "++++0+-+",
     "GET /v1/meters": "++++++-+",
     "POST /v1/meters": "-----+--",
     "GET /v1/exchange-rates": "++++++-+",
