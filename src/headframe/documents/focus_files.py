@@ -6,12 +6,14 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from headframe.documents.focus import Row
 from headframe.documents.pdf import missing_extra
 
 DIGITS, BEHIND_POINT = 38, 16
+AT_ONCE = 20_000  # rows that are held at one moment
 
 
 def focus_csv(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
@@ -37,12 +39,16 @@ def focus_parquet(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
         from pyarrow import parquet
     except ImportError:
         raise missing_extra("focus", "pyarrow") from None
-    kept = list(rows)
-    fields = [
-        arrow.field(name, arrow.decimal128(DIGITS, BEHIND_POINT) if kind == "d" else arrow.string())
-        for name, kind in columns.items()
-    ]
-    arrays = [arrow.array([row.get(each.name) for row in kept], type=each.type) for each in fields]
+    schema = arrow.schema(
+        [
+            arrow.field(name, arrow.decimal128(DIGITS, BEHIND_POINT) if kind == "d" else arrow.string())
+            for name, kind in columns.items()
+        ]
+    )
     sink = io.BytesIO()
-    parquet.write_table(arrow.Table.from_arrays(arrays, schema=arrow.schema(fields)), sink, compression="zstd")
+    left = iter(rows)
+    with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
+        while part := list(islice(left, AT_ONCE)):
+            arrays = [arrow.array([row.get(each.name) for row in part], type=each.type) for each in schema]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
     return sink.getvalue()

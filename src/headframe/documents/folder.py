@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -107,26 +109,29 @@ def month_files(reads: Reads, month: str, now_us: int, form: str = "parquet") ->
 
 
 def focus_files(books: Books, version: str = "1.4", form: str = "parquet") -> Iterator[tuple[str, Make]]:
-    """The files of a FOCUS bundle, reconciled with the invoices before any of them is made."""
-    rows = list(cost_and_usage(books.month, books.pieces))
-    if books.month.closings:
-        reconcile(books.month.invoices, ((row["InvoiceId"] or "", row["BilledCost"]) for row in rows))
-    if version == "1.2":
-        tables: tuple[tuple[str, dict[str, str], Iterable[Row]], ...] = (
-            ("CostAndUsage", columns.COST_AND_USAGE_1_2, rows),
-        )
-    else:
-        tables = (
-            ("CostAndUsage", columns.COST_AND_USAGE, rows),
-            ("ContractCommitment", columns.CONTRACT_COMMITMENT, contract_commitment(books.month)),
-            ("InvoiceDetail", columns.INVOICE_DETAIL, invoice_detail(books.month)),
-            ("BillingPeriod", columns.BILLING_PERIOD, billing_period(books.month)),
-        )
+    """The files of a FOCUS bundle; that of costs is reconciled with the invoices before it is given out."""
+    cost = columns.COST_AND_USAGE_1_2 if version == "1.2" else columns.COST_AND_USAGE
     write = focus_parquet if form == "parquet" else focus_csv
-    for name, names, found in ((name, names, list(found)) for name, names, found in tables):
-        if not found:  # a dataset without rows is none
-            continue
-        yield f"{name}.{form}", lambda names=names, found=found: write(names, found)  # type: ignore[misc]
+    yield f"CostAndUsage.{form}", lambda: write(cost, _reconciled(books))
+    others: tuple[tuple[str, dict[str, str], Iterable[Row]], ...] = (
+        ("ContractCommitment", columns.CONTRACT_COMMITMENT, contract_commitment(books.month)),
+        ("InvoiceDetail", columns.INVOICE_DETAIL, invoice_detail(books.month)),
+        ("BillingPeriod", columns.BILLING_PERIOD, billing_period(books.month)),
+    )
+    for name, names, rows in others if version == "1.4" else ():
+        found = list(rows)
+        if found:  # a dataset without rows is none
+            yield f"{name}.{form}", lambda names=names, found=found: write(names, found)  # type: ignore[misc]
+
+
+def _reconciled(books: Books) -> Iterator[Row]:
+    """The rows of CostAndUsage; at their end they are held against the invoices, and nothing is kept if they differ."""
+    billed: dict[str, Decimal] = defaultdict(Decimal)
+    for row in cost_and_usage(books.month, books.pieces):
+        billed[row["InvoiceId"] or ""] += row["BilledCost"]
+        yield row
+    if books.month.closings:
+        reconcile(books.month.invoices, billed.items())
 
 
 def zipped(files: Iterable[tuple[str, Make]]) -> bytes:
