@@ -6,9 +6,12 @@ holds only if the stored version is n - 1. A row without `version` is a fact: in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
+
+Of = TypeVar("Of")
 
 
 class Record(Protocol):
@@ -69,3 +72,20 @@ def gather(parts: Iterable[Changes]) -> Changes:
         events += part.events
         actions += part.actions
     return Changes(tuple(rows), tuple(events), tuple(actions))
+
+
+_plans: dict[type[Any], tuple[dict[str, int], Callable[[Any], tuple[Any, ...]]]] = {}
+
+
+def revised(record: Of, **values: Any) -> Of:
+    """A record (of two fields or more) with some values changed: `dataclasses.replace`, at a third of its cost."""
+    kind = type(record)
+    plan = _plans.get(kind)
+    if plan is None:
+        names = [one.name for one in fields(kind) if one.init]  # type: ignore[arg-type]
+        plan = _plans[kind] = {name: place for place, name in enumerate(names)}, attrgetter(*names)
+    places, values_of = plan
+    row = list(values_of(record))
+    for name, value in values.items():
+        row[places[name]] = value
+    return kind(*row)

@@ -18,6 +18,7 @@ from headframe.metering.records import UsageEvent
 
 ANSWER_TIMEOUT_S = 60.0
 GATHER_S = 0.005  # the least time from the beginning of one tick to the next
+REST_S = 0.02  # the most that the loop rests between two ticks; it rests as long as the last one took
 Wake = Callable[[Sequence[Event]], None]
 
 
@@ -38,7 +39,7 @@ class Control:
         self._closing = False
         self._listeners: dict[int, Wake] = {}
         self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
-        self._ticked_s = 0.0
+        self._ticked_s = self._rest_until_s = 0.0
         self.beat_us = 0  # when the last tick ended
         loop.nudge = self._wake.set
         loop.announce = self._announce
@@ -117,7 +118,8 @@ class Control:
 
     def _gather(self) -> None:
         """Right after a tick let a little more come in, so that a burst is decided in few transactions."""
-        wait_s = self._ticked_s + GATHER_S - time.monotonic()
+        now_s = time.monotonic()
+        wait_s = max(self._ticked_s + GATHER_S - now_s, self._rest_until_s - now_s)
         if wait_s > 0:
             time.sleep(wait_s)
         self._ticked_s = time.monotonic()
@@ -132,6 +134,8 @@ class Control:
             except Exception as error:  # the loop mends itself; its thread must not end
                 self._loop.complain(error)
                 self._wake.wait(1.0)
+            ended_s = time.monotonic()
+            self._rest_until_s = ended_s + min(ended_s - self._ticked_s, REST_S)
             self.beat_us = self._clock.now_us()
             due_us = self._loop.next_wake_us(self.beat_us)
             wait_s = None if due_us is None else max(due_us - self.beat_us, 0) / 1_000_000

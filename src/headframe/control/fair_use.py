@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from headframe.base.changes import Changes
+from headframe.base.changes import Changes, revised
 from headframe.control.world import World
 from headframe.metering.records import UsageRecord
 from headframe.scheduling.records import FairUse
@@ -26,4 +25,4 @@ def fair_use(world: World, rows: Iterable[Any]) -> Changes:
         for owner in (row.organization_id, row.project_id):
             known = fresh.get(owner) or world.get(FairUse, owner) or FairUse(owner, row.organization_id, version=0)
             fresh[owner] = add(known, amounts, row.from_us, row.to_us, world.rules.half_life_us)
-    return Changes(tuple(replace(one, version=one.version + 1) for _, one in sorted(fresh.items())))
+    return Changes(tuple(revised(one, version=one.version + 1) for _, one in sorted(fresh.items())))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from headframe.base.changes import Changes, Event, gather
+from headframe.base.changes import Changes, Event, gather, revised
 from headframe.base.errors import CallerError, HeadframeError, OurError, StoreFailed, TooBusy
 from headframe.base.ports import Ids
 from headframe.base.quantities import DAY_US, HOUR_US
@@ -40,6 +40,7 @@ from headframe.scheduling.order import RULES, Rules
 
 INBOX_LIMIT = 20_000
 RETRY_US = 1_000_000
+MONEY_US = 100_000  # while more is to be done, money is counted so often: for many jobs at once
 REPORT_US = 60_000_000  # engines are compared with what is on record at least this often
 
 
@@ -87,6 +88,7 @@ class Loop:
         self.complain: Callable[[BaseException], None] = lambda error: None
         self._grace_us, self._now_us = grace_us, now_us
         self._told_of_use, self._more_use = True, False  # events of use came in; more of them wait to be counted
+        self._money_us = 0  # when money was last counted
         self._day_us = 0  # the day (UTC) over which what is kept has been carried on
         self._load(now_us)
 
@@ -169,7 +171,8 @@ class Loop:
         for one, (ok, result) in answers:
             _settle(one.answer, ok, result)
         self._tell(now_us)
-        self._money(now_us)
+        if not (self._asked or self._heard) or not 0 <= now_us - self._money_us < MONEY_US:
+            self._money(now_us)
         self._inquire(now_us)
 
     def _answer(self, one: Asked, now_us: int) -> tuple[bool, Any]:
@@ -228,6 +231,7 @@ class Loop:
 
     def _money(self, now_us: int) -> None:
         """Meter, rate and book what is due; warn and stop what has used up its money; close months."""
+        self._money_us = now_us
         metered = meter_rate_post(self.world, self.spending, now_us, self._heard_us)
         self._take(metered)
         self._take(fair_use(self.world, metered.rows))
@@ -272,7 +276,7 @@ class Loop:
         if not changes:
             return
         seq = self.world.last_event_seq
-        events = tuple(replace(one, seq=seq + number) for number, one in enumerate(changes.events, 1))
+        events = tuple(revised(one, seq=seq + number) for number, one in enumerate(changes.events, 1))
         rows = link(changes.rows, self.world.last_transfer, self._now_us)
         changes = Changes(rows, events, changes.actions)
         for row in changes.rows:

@@ -6,10 +6,10 @@ together as `Try`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from headframe.base.changes import NOTHING, Changes, Event
+from headframe.base.changes import NOTHING, Changes, Event, revised
 from headframe.base.quantities import MINUTE_US, SECOND_US, format_mib, format_span
 from headframe.fleet.engine_words import SAMPLED, Observation, Seen, Signal
 from headframe.fleet.records import Allocation, HoldState, Slice
@@ -63,7 +63,7 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
     held = event(
         job, "allocation_held", now_us, f"It holds {_held(slices)}.",
         allocation=allocation.id, generation=number, purchase=allocation.purchase,
-        region=region_id, cluster=cluster_id, slices=[asdict(part) for part in slices], member=job.member_id,
+        region=region_id, cluster=cluster_id, slices=[_document(part) for part in slices], member=job.member_id,
     )  # fmt: skip
     return Changes((moved, attempt, allocation), (told, held))
 
@@ -73,6 +73,18 @@ def _held(slices: tuple[Slice, ...]) -> str:
     gpu = sum(share.milli for part in slices for share in part.shares)
     cpu, memory = sum(part.cpu_milli for part in slices), sum(part.memory_mib for part in slices)
     return f"{f'{gpu / 1000:g} GPU, ' if gpu else ''}{cpu / 1000:g} CPU, {format_mib(memory)} of memory"
+
+
+def _document(part: Slice) -> dict[str, Any]:
+    """A slice as plain values; by hand, as a burst of starts makes thousands of them."""
+    shares = [
+        {"accelerator_id": one.accelerator_id, "index": one.index, "kind": one.kind, "milli": one.milli}
+        for one in part.shares
+    ]
+    return {
+        "rank": part.rank, "node_id": part.node_id, "cpu_milli": part.cpu_milli, "memory_mib": part.memory_mib,
+        "disk_mib": part.disk_mib, "shares": shares,
+    }  # fmt: skip
 
 
 def observed(this: Try, seen: Observation, now_us: int) -> Changes:
@@ -97,7 +109,7 @@ def observed(this: Try, seen: Observation, now_us: int) -> Changes:
 def _story(this: Try, seen: Observation, now_us: int) -> tuple[Changes, Try]:
     """Record the engine's new sentences, and what it measured."""
     fresh = seen.story[this.attempt.story :]
-    attempt = replace(
+    attempt = revised(
         this.attempt,
         story=max(len(seen.story), this.attempt.story),
         pid=seen.pid or this.attempt.pid,
@@ -109,10 +121,10 @@ def _story(this: Try, seen: Observation, now_us: int) -> tuple[Changes, Try]:
     )
     if attempt == this.attempt:
         return NOTHING, this
-    attempt = replace(attempt, version=this.attempt.version + 1)
+    attempt = revised(attempt, version=this.attempt.version + 1)
     at_us = min(seen.at_us, now_us)
     events = [event(this.job, "engine_says", at_us, line, attempt=attempt.number) for line in fresh]
-    return Changes((attempt,), tuple(events)), replace(this, attempt=attempt)
+    return Changes((attempt,), tuple(events)), revised(this, attempt=attempt)
 
 
 def _sampled(attempt: Attempt, seen: Observation) -> dict[str, int]:
@@ -125,8 +137,8 @@ def _run(this: Try, seen: Observation, started_us: int) -> tuple[Changes, Try]:
     """All tasks run: time is charged from here."""
     at_us = max(started_us, this.allocation.held_us)
     state = HoldState.RUNNING if this.allocation.state == HoldState.STARTING else this.allocation.state
-    allocation = replace(this.allocation, running_us=at_us, state=state, version=this.allocation.version + 1)
-    attempt = replace(this.attempt, running_us=at_us, version=this.attempt.version + 1)
+    allocation = revised(this.allocation, running_us=at_us, state=state, version=this.allocation.version + 1)
+    attempt = revised(this.attempt, running_us=at_us, version=this.attempt.version + 1)
     rows: list[Any] = [allocation, attempt]
     events = [event(this.job, "allocation_running", at_us, "Its time counts from here.", allocation=allocation.id)]
     job = this.job
@@ -161,18 +173,18 @@ def _end(this: Try, outcome: str, detail: str, seen: Observation, now_us: int) -
     faulted = outcome == "node_failure"
     if job.stop_reason and outcome in ("error", "stopped"):
         outcome = "preemption" if job.stop_reason == "preemption" else "stopped"
-    released = replace(
+    released = revised(
         allocation, state=HoldState.RELEASED, released_us=at_us, faulted=faulted, reason=outcome,
         version=allocation.version + 1,
     )  # fmt: skip
-    ended = replace(
+    ended = revised(
         attempt, ended_us=at_us, outcome=outcome, detail=detail, exit_code=seen.exit_code, version=attempt.version + 1
     )
     why = " It ended through no fault of the job." if faulted else ""
     text = f"What it held is free again.{why}"
     freed = event(job, "allocation_released", at_us, text, allocation=allocation.id, faulted=faulted)
     ran_us = job.ran_us + (at_us - allocation.running_us if allocation.running_us is not None else 0)
-    moved, told = _after_attempt(replace(job, ran_us=ran_us), ended, at_us)
+    moved, told = _after_attempt(revised(job, ran_us=ran_us), ended, at_us)
     return Changes((released, ended, moved), (freed, told))
 
 
@@ -210,7 +222,7 @@ def _after_attempt(job: Job, attempt: Attempt, at_us: int) -> tuple[Job, Event]:
 def stop(job: Job, allocation: Allocation | None, reason: str, now_us: int, text: str, grace_us: int) -> Changes:
     """Tell a job to end. Without an allocation it ends at once; a second order changes nothing."""
     if job.state == JobState.STOPPING and job.stop_reason == "preemption" and reason != "preemption":
-        final = replace(job, stop_reason=reason, version=job.version + 1)  # it was to come back: now it does not
+        final = revised(job, stop_reason=reason, version=job.version + 1)  # it was to come back: now it does not
         return Changes((final,), (event(job, "job_stop_ordered", now_us, text),))
     if job.state in ENDED or job.state == JobState.STOPPING:
         return NOTHING
@@ -220,7 +232,7 @@ def stop(job: Job, allocation: Allocation | None, reason: str, now_us: int, text
     moved, told = move(
         job, JobState.STOPPING, reason, now_us, text, stop_reason=reason, stop_at_us=now_us + grace_us
     )  # fmt: skip
-    held = replace(allocation, state=HoldState.STOPPING, reason=reason, version=allocation.version + 1)
+    held = revised(allocation, state=HoldState.STOPPING, reason=reason, version=allocation.version + 1)
     return Changes((moved, held), (told,))
 
 
@@ -261,11 +273,11 @@ def make_way(job: Job, allocation: Allocation, whom: str, cause: str, warn_us: i
     if job.state not in (JobState.STARTING, JobState.RUNNING):
         return NOTHING
     told = event(job, "preemption_ordered", now_us, text, cause=cause, attempt=job.attempt, warn_us=warn_us)
-    yielding = replace(job, yields_to=whom)
+    yielding = revised(job, yields_to=whom)
     if job.state == JobState.STARTING or not warn_us:
         return Changes(events=(told,)) + stop(yielding, allocation, "preemption", now_us, text, DEFAULT_GRACE_US)
     signal = Signal(allocation.id, allocation.generation, job.spec.warn_signal)
-    warned = replace(yielding, yields_us=now_us + warn_us, warned=True, version=job.version + 1)
+    warned = revised(yielding, yields_us=now_us + warn_us, warned=True, version=job.version + 1)
     sent = event(job, "job_warned", now_us, f"{job.spec.warn_signal} sent: it ends in {format_span(warn_us)}.")
     return Changes((warned,), (told, sent), (signal,))
 
@@ -274,7 +286,7 @@ def stay(job: Job, now_us: int) -> Changes:
     """A job that was to make way need not: whoever wanted its place does so no more."""
     if job.state != JobState.RUNNING or not job.yields_to:
         return NOTHING
-    kept = replace(job, yields_to="", yields_us=None, warned=False, version=job.version + 1)
+    kept = revised(job, yields_to="", yields_us=None, warned=False, version=job.version + 1)
     return Changes((kept,), (event(job, "preemption_revoked", now_us, "It stays: its place is not needed any more."),))
 
 
@@ -282,7 +294,7 @@ def claim(job: Job, slices: tuple[Slice, ...], now_us: int, text: str) -> Change
     """A place is kept for a waiting job while others make way; none (`slices` empty): it is kept no more."""
     if job.state != JobState.QUEUED or job.claim == slices:
         return NOTHING
-    kept = replace(job, claim=slices, version=job.version + 1)
+    kept = revised(job, claim=slices, version=job.version + 1)
     return Changes((kept,), (event(job, "place_kept" if slices else "place_given_up", now_us, text),))
 
 
@@ -291,6 +303,6 @@ def warn(job: Job, allocation: Allocation, now_us: int, text: str) -> Changes:
     if job.warned:
         return NOTHING
     signal = Signal(allocation.id, allocation.generation, job.spec.warn_signal)
-    warned = replace(job, warned=True, version=job.version + 1)
+    warned = revised(job, warned=True, version=job.version + 1)
     told = event(job, "job_warned", now_us, f"{text} {job.spec.warn_signal} sent.", attempt=job.attempt)
     return Changes((warned,), (told,), (signal,))

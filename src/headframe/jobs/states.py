@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from headframe.base.changes import Event
+from headframe.base.changes import Event, revised
 from headframe.base.errors import IllegalMove
 from headframe.jobs.records import Job, JobState
 
@@ -62,7 +61,7 @@ def move(job: Job, to: JobState, reason: str, at_us: int, text: str, **fields: A
             next_step="This is a defect of Headframe: please report it with the job's story.",
             details={"job": job.id, "from": job.state, "to": to, "reason": reason, "attempt": job.attempt},
         )
-    moved = replace(job, state=to, reason=reason, version=job.version + 1, **fields)
+    moved = revised(job, state=to, reason=reason, version=job.version + 1, **fields)
     detail = {"from": job.state.value, "to": to.value, "reason": reason, "attempt": moved.attempt}
     if moved.exit_code is not None:
         detail["exit_code"] = moved.exit_code

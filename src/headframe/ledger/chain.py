@@ -8,10 +8,10 @@ somewhere else, and nobody can rewrite the books up to there unseen, not even wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from headframe.base.changes import revised
 from headframe.ledger.records import Transfer
 
 
@@ -40,7 +40,7 @@ def link(rows: Sequence[Any], head: Head, now_us: int) -> tuple[Any, ...]:
     for row in rows:
         if type(row) is Transfer:
             head = Head(head.number + 1, digest(head.chain, row, head.number + 1, now_us))
-            linked.append(replace(row, recorded_us=now_us, number=head.number, chain=head.chain))
+            linked.append(revised(row, recorded_us=now_us, number=head.number, chain=head.chain))
         else:
             linked.append(row)
     return tuple(linked)

@@ -7,8 +7,8 @@ the owner takes the largest part of the cloud. Whole numbers only: the same use 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from headframe.base.changes import revised
 from headframe.base.quantities import SECOND_US
 from headframe.scheduling.limits import METERS, Holdings
 from headframe.scheduling.records import FairUse
@@ -32,7 +32,7 @@ def at_step(use: FairUse, step: int) -> FairUse:
         return use
     gone = step - use.step
     gpu, cpu, memory = (_faded(amount, gone) for amount in (use.gpu_milli, use.cpu_milli, use.memory_mib))
-    return replace(use, step=step, gpu_milli=gpu, cpu_milli=cpu, memory_mib=memory)
+    return revised(use, step=step, gpu_milli=gpu, cpu_milli=cpu, memory_mib=memory)
 
 
 def add(use: FairUse, amounts: Mapping[str, int], from_us: int, to_us: int, half_life_us: int) -> FairUse:
@@ -42,7 +42,7 @@ def add(use: FairUse, amounts: Mapping[str, int], from_us: int, to_us: int, half
     gpu, cpu, memory = (
         _faded(amounts.get(meter, 0) * (to_us - from_us) // SECOND_US, use.step - step) for meter in METERS
     )
-    return replace(
+    return revised(
         use, gpu_milli=use.gpu_milli + gpu, cpu_milli=use.cpu_milli + cpu, memory_mib=use.memory_mib + memory
     )
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from enum import Enum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, get_type_hints
 
 import orjson
@@ -40,6 +40,8 @@ def _optional(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _encoder(bare: Any, optional: bool) -> Callable[[Any], Any] | None:
     if is_json(bare):
         encode: Callable[[Any], Any] = to_json
+    elif issubclass(bare, Enum) and issubclass(bare, str):
+        encode = str.__str__  # the plain text of a member; ours, so that it can be kept
     elif issubclass(bare, str):
         encode = kept_text
     else:
@@ -57,6 +59,9 @@ def _decoder(bare: Any, optional: bool) -> Callable[[Any], Any] | None:
     return _optional(decode) if optional else decode
 
 
+_PLAIN = {str}
+
+
 class Mapping:
     """How records of one class are kept. `names` are its columns in the order of the tuples of `encode`."""
 
@@ -68,18 +73,25 @@ class Mapping:
         self.versioned = "version" in self.names
         self.json_names = frozenset(name for name in self.names if is_json(hints[name][0]))
         self._values: Callable[[Any], tuple[Any, ...]] = attrgetter(*self.names)
-        self._encoders = tuple(_encoder(*hints[name]) for name in self.names)
+        encoders = [(place, _encoder(*hints[name])) for place, name in enumerate(self.names)]
+        self._encoders = tuple((place, encode) for place, encode in encoders if encode not in (None, kept_text))
+        places = [place for place, encode in encoders if encode is kept_text]
+        self._texts: Callable[[Any], tuple[str, ...]] = itemgetter(*places, places[0])  # always a tuple: of two or more
+        self._places = tuple(places)
         decoders = [_decoder(*hints[name]) for name in self.names]
         self._decoders = tuple((place, decode) for place, decode in enumerate(decoders) if decode is not None)
 
     def encode(self, record: Any) -> tuple[Any, ...]:
         """The values to bind, in the order of `names`."""
-        return tuple(
-            [
-                value if encode is None else encode(value)
-                for encode, value in zip(self._encoders, self._values(record), strict=True)
-            ]
-        )
+        row = list(self._values(record))
+        for place, encode in self._encoders:
+            row[place] = encode(row[place])
+        texts = self._texts(row)
+        whole = "".join(texts)  # nearly all texts can be kept as they are, which one look at them all together tells
+        if not whole.isascii() or "\0" in whole or set(map(type, texts)) != _PLAIN:
+            for place in self._places:
+                row[place] = kept_text(row[place])
+        return tuple(row)
 
     def decode(self, row: Sequence[Any]) -> Any:
         """The record that was written as this row."""
