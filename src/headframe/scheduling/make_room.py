@@ -144,6 +144,9 @@ class Room:
             owing.change(bucket.owners, needs(made.slices))
 
 
+DOUBLINGS = 10  # of a job's turns: ever fewer interruptions, as for jobs that have had much
+
+
 class _Law:
     """Whom one job may stop; see `preempt`."""
 
@@ -200,12 +203,16 @@ class _Law:
         return found
 
     def _turn_over(self, job: Job, allocation: Allocation, rank: int) -> bool:
-        """Whether a running job has had its quantum, and this one would still come before it after a quantum."""
+        """Whether a running job has had its quantum, and this one would still come before it after a quantum.
+
+        Only a job with checkpoints gives up a turn; each of its turns is twice as long as the one before, so that
+        it gets done even if it saves nothing.
+        """
         snapshot, quantum_us = self._snapshot, self._snapshot.rules.quantum_us
-        retries = "preemption" in job.spec.retry.on
+        retries = "preemption" in job.spec.retry.on and job.spec.checkpoints is not None
         if not snapshot.order.takes_turns or rank != self._bucket.rank or allocation.running_us is None or not retries:
             return False
-        over_us = allocation.running_us + quantum_us
+        over_us = allocation.running_us + (quantum_us << min(max(job.attempt - 1, 0), DOUBLINGS))
         if over_us > snapshot.now_us:
             self._room.look_again(over_us)
             return False

@@ -178,6 +178,8 @@ class People:
         if self._scenario.purchases:
             document["purchase"] = rng.pick(self._scenario.purchases)
             document["priority"] = rng.pick((10, 50, 90))
+        if self._scenario.rules.order == "least-attained-service" and rng.chance(700):
+            document["checkpoints"] = {"path": "saved"}
         if rng.chance(100):
             document["clusters"] = [rng.pick(("cluster-0", "south", "tier=0", "any"))]
         if self._scenario.honest:
@@ -311,8 +313,13 @@ class People:
             ).result()  # fmt: skip
 
     def _credit(self, house: Organization) -> Future[Any]:
-        amount = f"{self._rng.below(4)}.{self._rng.between(1, 10**9 - 1):09d} USD"
-        return self.ask(grant_credit, self.operator, organization=house.id, amount=amount, given=self._rng.chance(300))
+        rng = self._rng
+        amount = f"{rng.below(4)}.{rng.between(1, 10**9 - 1):09d} USD"
+        expires_us = self._now_us() + rng.between(HOUR_US // 4, 3 * HOUR_US) if rng.chance(250) else None
+        return self.ask(
+            grant_credit, self.operator, organization=house.id, amount=amount, given=rng.chance(300),
+            priority=rng.pick((50, 50, 10)), expires=None if expires_us is None else format_moment(expires_us),
+        )  # fmt: skip
 
     # When the world is to end.
 

@@ -66,7 +66,7 @@ class MakingWay:
             "class": theirs > mine and theirs >= STOPPABLE,
             "priority": theirs == mine and job.spec.priority < whom.spec.priority,
             "reclaim": theirs >= mine,
-            "turn": theirs == mine and "preemption" in job.spec.retry.on,
+            "turn": theirs == mine and "preemption" in job.spec.retry.on and job.spec.checkpoints is not None,
         }.get(cause, True)  # moves and shrinking are of one's own making
         if not lawful:
             raise Violation("MakingWay", f"{job.id} ({job.spec.purchase}) makes way for {whom.id} by {cause}")

@@ -18,7 +18,7 @@ from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
 from headframe.tenants.records import Quota, Scope
-from headframe.workloads.spec import Gpus, Resources, Retry, Spec
+from headframe.workloads.spec import Checkpoints, Gpus, Resources, Retry, Spec
 
 NOW_US = 10 * HOUR_US
 
@@ -45,7 +45,7 @@ class Floor:
     def job(self, name: str, gpus: int = 1, nodes: int = 1, owner: str = "a", **fields: Any) -> Job:
         spec = Spec(
             name, resources=Resources((Gpus("H100", gpus),)), nodes_min=nodes, nodes_max=nodes,
-            retry=Retry(), **{key: value for key, value in fields.items() if key in Spec.__dataclass_fields__},
+            retry=Retry(), checkpoints=Checkpoints("saved"), **{key: value for key, value in fields.items() if key in Spec.__dataclass_fields__},
         )  # fmt: skip
         rest = {key: value for key, value in fields.items() if key not in Spec.__dataclass_fields__}
         job = Job(f"job_{name}", f"org_{owner[0]}", f"prj_{owner}", "mem", name, spec, len(self.jobs), **rest)
