@@ -126,3 +126,14 @@ def test_contracts_are_agreed_listed_and_ended(house, home):
     assert ended["to_us"] == begin_us + 9 * DAY_US
     assert len(house.ok("GET", "/v1/contracts", home[2])["items"]) == 1
     assert house.ok("GET", "/v1/usage/forecast", home[2])["forecast"]["spent_nano"] == 0
+
+
+def test_nothing_is_started_in_a_currency_that_nothing_leads_to(house):
+    made = house.ok("POST", "/v1/organizations", json={"name": "franc-house", "currency": "CHF"})
+    key = house.member(made["id"], "owner")
+    house.ok("POST", "/v1/prices", json={"meter": "cpu", "amount": "0.02 USD"})
+    problem = refused(house, "POST", "/v1/jobs", 422, key=key, json={"spec": {"run": "run 1s"}})
+    assert problem["code"] == "no_exchange_rate"
+    rate = {"base": "USD", "quote": "CHF", "rate": "0.88", "source": "SNB"}
+    house.ok("POST", "/v1/exchange-rates", json=rate)
+    assert house.submit(key)["state"] in ("queued", "starting")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
-from headframe.base.errors import Conflict, Invalid, NotFound, QuotaExceeded
+from headframe.base.errors import Conflict, Invalid, NoExchangeRate, NotFound, QuotaExceeded
 from headframe.base.money import plain
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_project
@@ -49,6 +49,12 @@ def prepare(
     if home.archived:
         raise Conflict(f"The project {home.name} is archived.", next_step="Choose another project.")
     spec = parse(document, env=env)
+    currency = world.all(Organization)[home.organization_id].currency
+    if not context.spending.book.serves(currency, context.now_us):
+        raise NoExchangeRate(
+            f"Nothing is priced in {currency}, in which this organization is billed, nor converted to it.",
+            next_step="Ask the operator for prices or an exchange rate: headframe rates set.",
+        )
     spec = replace(spec, reservation=reserved_for(world, home, spec.purchase, spec.reservation))
     want = Want.of(spec)
     _check_content(context, caller, home, spec)

@@ -17,6 +17,7 @@ from headframe.workloads.spec import Gpus, Resources
 POSSIBLE_LIMIT = 10_000  # wants remembered, so that nobody can fill the memory by asking
 BLOCKS = {
     "budget_exhausted": "What is left of a budget does not pay for a start: raise it, or wait for the next month.",
+    "no_exchange_rate": "Nothing is priced in the organization's currency, nor converted to it: ask the operator.",
     "credit_exhausted": "What is left of the prepaid credit does not pay for a start: buy credit.",
 }
 
