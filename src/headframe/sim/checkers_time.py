@@ -1,4 +1,4 @@
-"""What must hold of time: reservations are kept, nobody delays whoever waits first, and sizes and places do not flap."""
+"""What must hold of time: reservations are kept, nobody delays whoever waits first, sizes and places do not flap."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Reserved:
                 raise Violation("Reserved", f"{one.id} is in force {scene.now_us - one.to_us} us after its end")
 
     def _begun(self, scene: Scene, held: Allocation) -> None:
-        job = scene.world.get(Job, held.job_id) or scene.store.get(Job, held.job_id)
+        job: Job | None = scene.world.get(Job, held.job_id) or scene.store.get(Job, held.job_id)
+        assert job is not None
         for one in sorted(scene.world.all(Reservation).values(), key=lambda one: one.id):
             own = job.spec.reservation == one.id
             devices = {cell for cell in cells(one.slices) if cell[1] not in ("cpu", "memory", "disk")}
