@@ -10,7 +10,7 @@ from headframe.control.world import World
 from headframe.fleet.records import Allocation, HoldState, Reservation, Slice
 from headframe.jobs.life import DEFAULT_GRACE_US
 from headframe.jobs.records import ENDED, Attempt, Job
-from headframe.scheduling.agenda import STOPPABLE, Timetable
+from headframe.scheduling.agenda import STOPPABLE, USEFUL_US, Timetable
 from headframe.scheduling.backfill import NEVER_US, Ending
 from headframe.scheduling.waiting import Around
 
@@ -116,16 +116,19 @@ def held_in(world: World, reservation_id: str) -> list[Allocation]:
 def in_the_way(world: World, reservation: Reservation) -> list[Allocation]:
     """What others hold of a reservation's devices, or of nodes that it has wholly; by id.
 
-    Whatever can be stopped at any time is in the way on any of its nodes: it may use CPU and memory that is reserved.
+    What can be stopped at any time, and began before the reservation had to be minded, is in the way on any of its
+    nodes: it may use CPU and memory that is reserved.
     """
     own = {held.id for held in held_in(world, reservation.id)}
+    heedless_us = max(reservation.created_us, reservation.from_us - USEFUL_US)
     found: dict[str, Allocation] = {}
     for part in reservation.slices:
         devices = {share.accelerator_id for share in part.shares}
         for name, held in world.derived.on_node.get(part.node_id, {}).items():
             mine = [one for one in held.slices if one.node_id == part.node_id]
             touched = any(share.accelerator_id in devices for one in mine for share in one.shares)
-            if name not in own and (reservation.nodes or touched or held.purchase in STOPPABLE):
+            heedless = held.purchase in STOPPABLE and held.held_us <= heedless_us
+            if name not in own and (reservation.nodes or touched or heedless):
                 found[name] = held
     return [found[name] for name in sorted(found)]
 
