@@ -256,6 +256,10 @@ def derived(world: World) -> dict[str, Any]:
         "dependents": {key: sorted(ids) for key, ids in one.dependents.items()},
         "parallel": dict(one.parallel),
         "quotas": dict(one.quotas),
+        "claims": dict(one.claims),
+        "leaving": dict(one.leaving),
+        "borrowed": {key: used for key, used in one.borrowing._used.items() if used},
+        "holders": {name: sorted(row) for name, row in one.holders.by_class.items()},
         "free": [array.tolist() for array in (capacity.cpu, capacity.memory, capacity.disk, capacity.gpu)],
         "able": [capacity.ready.tolist(), capacity.usable.tolist()],
     }
