@@ -1,9 +1,9 @@
 # python benchmarks/billing.py --json [--only draft,close,...]
 """Billing at the size of a large cloud: drafts, a full close, a re-rating, events, postings, a trial balance.
 
-The month: 100,000 GPUs on 12,500 nodes over 31 days, 9.3 million node-hours of 400 customers in four kinds, two regions,
-on-demand and spot, with dated prices, reservations and tiers; one hour in ten is used in part. Its usage lies in
-columns on disk, as `pricing.batch` takes it. Each figure is taken in a process of its own, from its start to its end.
+The month: 100,000 GPUs on 12,500 nodes over 31 days, 9.3 million node-hours of 400 customers in four kinds, two
+regions, on-demand and spot, with dated prices, reservations and tiers; one hour in ten is used in part. Its usage lies
+in columns on disk, as `pricing.batch` takes it. Each figure is taken in a process of its own, start to end.
 """
 
 from __future__ import annotations
@@ -293,7 +293,8 @@ def child_engine(folder: Path) -> dict[str, Any]:
         )
     db.execute(
         "CREATE TABLE beyond AS SELECT u.g, u.f, u.s, CASE WHEN p.q = 0 THEN u.h ELSE u.h - greatest(0, least(u.h, "
-        "p.q - (sum(u.h) OVER (PARTITION BY p.q > 0, p.org, p.meter, u.f ORDER BY u.o ROWS UNBOUNDED PRECEDING) - u.h))) "
+        "p.q - (sum(u.h) OVER (PARTITION BY p.q > 0, p.org, p.meter, u.f ORDER BY u.o ROWS UNBOUNDED PRECEDING) "
+        "- u.h))) "
         "END AS h FROM usage_columns u JOIN promised p USING (g)"
     )
     db.execute(
@@ -335,9 +336,10 @@ def child_rerate(folder: Path) -> dict[str, Any]:
     store = SqlStore(f"sqlite:///{place}")
     rows = [
         Charge(
-            f"alc_{node}.{hour}.gpu:H100.0", f"alc_{node}.{hour}", f"alc_{node}", f"job_{node}", "org_1", "prj_1", "mem_1",
-            "gpu:H100", "usage", "price_1", 8000 * HOUR_US, 2_990_000_000, 8 * 2_990_000_000, "USD",
-            BEGIN_US + hour * HOUR_US, BEGIN_US + (hour + 1) * HOUR_US, BEGIN_US + (hour + 1) * HOUR_US, unit="gpu-hour",
+            f"alc_{node}.{hour}.gpu:H100.0", f"alc_{node}.{hour}", f"alc_{node}", f"job_{node}", "org_1", "prj_1",
+            "mem_1", "gpu:H100", "usage", "price_1", 8000 * HOUR_US, 2_990_000_000, 8 * 2_990_000_000, "USD",
+            BEGIN_US + hour * HOUR_US, BEGIN_US + (hour + 1) * HOUR_US, BEGIN_US + (hour + 1) * HOUR_US,
+            unit="gpu-hour",
         )
         for node in range(31)
         for hour in range(HOURS)

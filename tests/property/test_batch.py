@@ -41,15 +41,16 @@ def records(draw: st.DrawFn) -> UsageRecord:
     end = draw(st.integers(begin + 1, begin - begin % HOUR_US + HOUR_US))
     counted = draw(st.booleans())
     held = {"calls": draw(st.integers(-5, 10**6))} if counted else {
-        "gpu:H100": draw(st.integers(1, 10**6)), "cpu": draw(st.integers(1, 10**6)), "memory": draw(st.integers(1, 10**7)),
+        "gpu:H100": draw(st.integers(1, 10**6)), "cpu": draw(st.integers(1, 10**6)),
+        "memory": draw(st.integers(1, 10**7)),
     }  # fmt: skip
     return UsageRecord(
         id=f"use_{draw(st.uuids())}", allocation_id=f"alc_{draw(st.integers(0, 3))}", job_id="job_1",
         organization_id=draw(st.sampled_from(["org_1", "org_2"])), project_id=draw(st.sampled_from(["prj_1", "prj_2"])),
         member_id="mem_1", purchase=draw(st.sampled_from(["on-demand", "spot"])), region_id="reg_1",
         state="counted" if counted else draw(st.sampled_from(["running", "provisioning", "repair"])),
-        from_us=begin, to_us=end, quantities=held, last=draw(st.booleans()), running_before_us=draw(st.integers(0, HOUR_US)),
-        faulted=draw(st.booleans()),
+        from_us=begin, to_us=end, quantities=held, last=draw(st.booleans()),
+        running_before_us=draw(st.integers(0, HOUR_US)), faulted=draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -83,7 +84,9 @@ def test_columns_and_records_come_to_the_same(usage: list[UsageRecord], listed: 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 20_000)), max_size=20, unique_by=lambda r: r[:2]),
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 20_000)), max_size=20, unique_by=lambda r: r[:2]
+    ),
     st.lists(st.tuples(st.integers(0, 3), st.integers(4, 6), st.integers(1, 30_000)), max_size=3),
 )  # fmt: skip
 def test_contracts_cover_in_columns_what_they_cover_in_records(
