@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -227,3 +229,41 @@ def test_what_is_gone_is_passed_over_and_what_is_oversold_takes_nothing() -> Non
     capacity = Capacity(REGIONS, CLUSTERS, [node], [])
     capacity.hold([Slice(0, "gone", 1, 1, 1), Slice(0, "nod", 5000, 5000, 5000, (Share("lost", 0, "H100", 1000),))])
     assert int(tasks_on(capacity, Task(1, 1), slice(None))[0]) == 0
+
+
+_PLAN = """
+from headframe.fleet.records import Accelerator, Cluster, Node, Region
+from headframe.scheduling.capacity import Capacity
+from headframe.scheduling.demand import Demand
+from headframe.scheduling.fit import Want, fit
+from headframe.sim.clock import SeededRng
+from headframe.workloads.spec import TOPOLOGIES, Gpus, Resources
+rng = SeededRng(7, "plan")
+nodes = [Node(f"n{i:02}", "c", f"m{i}", 64000, 1 << 18, 0, labels={f"l{i % 3}": "x"}, taints=("t",) * (i % 5 == 0),
+              topology=(f"b{i % 2}", f"r{i % 7}")) for i in range(40)]
+devices = [Accelerator(f"{n.id}-{i}", n.id, i, ("H100", "L4")[len(n.name) % 2], "", 81559, links=str(i // 2))
+           for n in nodes for i in range(4)]
+room = Capacity({"r": Region("r", "r")}, {"c": Cluster("c", "r", "c", "")}, nodes, devices, Demand())
+for number in range(300):
+    milli = (1000, 500, 250)[rng.below(3)]
+    gpus = (Gpus((None, "H100", "L4")[rng.below(3)], 1 + rng.below(2) if milli == 1000 else 1, milli),)
+    size = 1 + rng.below(3)
+    want = Want(Resources(gpus, 1000 * (1 + rng.below(8))), size, size + rng.below(2), TOPOLOGIES[rng.below(6)],
+                ("any", "l0=x", "l1=x")[rng.below(3):], tolerations=("t",)[: rng.below(2)])
+    room.demand.note(want.task(gpus[0]))
+    slices = fit(room, want)
+    print([(part.node_id, [share.accelerator_id for share in part.shares]) for part in slices or ()])
+    if slices and rng.below(4):
+        room.hold(slices)
+"""
+
+
+def test_the_same_plan_under_any_seed_of_hashes() -> None:
+    plans = [
+        subprocess.run(
+            [sys.executable, "-c", _PLAN], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        )
+        for seed in ("0", "1", "4242")
+    ]
+    assert plans[0].stdout.count("n") > 100
+    assert len({plan.stdout for plan in plans}) == 1
