@@ -164,4 +164,5 @@ def _bought(row: Mapping[str, Any]) -> str:
 def _mind(row: Mapping[str, Any]) -> str:
     part = row["break_even_percent"]
     worth = f"worth it from {part} % of the time" if part is not None else ""
-    return "; ".join(text for text in (row["reason"], worth, row["note"]) if text)
+    note = row["note"] if row["cost_nano"] is not None else ""
+    return "; ".join(text for text in (row["reason"], worth, note) if text)

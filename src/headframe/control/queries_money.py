@@ -164,7 +164,9 @@ def job_rate(world: World, context: Context, held: Allocation) -> Rate:
     job: Job | None = world.get(Job, held.job_id)
     longest_us = None if job is None else job.spec.max_duration_us
     ends_us = None if longest_us is None else max((held.running_us or now_us) + longest_us, now_us)
-    to_come = None if ends_us is None else -(-cost_between(priced, buyer, spending.book, now_us, ends_us) // WHOLE)
+    to_come = None
+    if ends_us is not None:
+        to_come = divide_half_even(cost_between(priced, buyer, spending.book, now_us, ends_us), WHOLE)
     return Rate(
         accrued_nano=_sum(_unwritten(world, spending, held, now_us)),
         per_hour_nano=rate_nano_per_hour(priced, buyer, spending.book, now_us),

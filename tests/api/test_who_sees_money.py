@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House, wait_for
+from house import House, served, wait_for
+
+from headframe.cli.main import main
 
 HOUR_S = 3600
 
@@ -201,3 +209,37 @@ def test_extreme_spans_have_answers(house: House) -> None:
     for path in ("/v1/usage?by=day,month", "/v1/usage/waste?by=project"):
         house.ok("GET", f"{path}&from=0001-01-01&to=9999-12-31")
         house.ok("GET", f"{path}&from=9999-12-31&to=0001-01-01")
+
+
+@pytest.fixture
+def finance_cli(mill: Mill, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    with served(mill.house.app) as url:
+        monkeypatch.setenv("HEADFRAME_URL", url)
+        monkeypatch.setenv("HEADFRAME_KEY", mill.keys["finance"])
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        yield
+
+
+@pytest.mark.usefixtures("finance_cli")
+def test_the_command_line_prints_tables_and_csv_that_add_up(mill: Mill, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["usage", "--by", "label:team,project", "--csv"]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(one["label:team"], one["project"]) for one in lines] == [
+        ("late", "default"), ("member", "default"), ("narrowed", "side"), ("other", "default"),
+    ]  # fmt: skip
+    for one, whose in zip(lines[1:], ("member", "narrowed", "other"), strict=True):
+        assert Decimal(one["amount"]) * 10**9 == mill.cost[whose]
+    assert main(["usage", "--by", "label:team"]) == 0
+    assert capsys.readouterr().out.split()[0] == "TEAM"
+    assert main(["usage", "now"]) == 0
+    out = capsys.readouterr().out
+    assert "organization  paper-mill" in out
+    assert "team=late" in out
+    assert main(["usage", "waste", "--by", "project"]) == 0
+    assert "side" in capsys.readouterr().out
+    assert main(["cheaper", mill.jobs["member"]]) == 0
+    told = capsys.readouterr()
+    assert [line.split()[:2] for line in told.out.splitlines()[1:]] == [["H100", "on-demand"], ["H100", "spot"]]
+    assert "--all tells why" in told.err
+    assert main(["cheaper", mill.jobs["member"], "--all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["options"][0]["saving_nano"] == 0
