@@ -138,6 +138,8 @@ class People:
         homes = [each.name for each in self.projects if each.organization_id == caller.organization_id]
         document = self.document()
         project = self._rng.pick([*homes, "default"])
+        if self._scenario.honest:
+            project = "default"  # one owner: whoever waits first stays the first
         if self._rng.chance(100):
             self.ask(plan, caller, document, project=project, env={})
         self._jobs.append(self.ask(submit_job, caller, document, project=project, env={}))

@@ -91,7 +91,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "backfill": Scenario(
         "More is asked than there is, gangs among it, and all say how long they run.",
-        jobs=40, orders=0, limits=False, prepaid_per_mille=0, honest=True,
+        jobs=40, orders=0, organizations=1, limits=False, prepaid_per_mille=0, honest=True,
     ),
     "elastic": Scenario(
         "Jobs grow into what is free and shrink for others.",
