@@ -164,31 +164,35 @@ def _gpus(seen: Seen) -> list[Advice]:
 
 
 def _cpu(seen: Seen) -> list[Advice]:
-    tasks = max(held.tasks for held, _ in seen)
-    held_milli = max(held.cpu_milli for held, _ in seen)
+    tasks = max(one.tasks for one, _ in seen)
+    held_milli = max(one.cpu_milli for one, _ in seen)
     peak_milli = -(-max(measured.cpu_peak_milli for _, measured in seen) // tasks)
     if not peak_milli:
         return []
     enough = max(1000, -(-peak_milli * (100 + CPU_SPARE_PERCENT) // 100_000) * 1000)
     if enough >= held_milli:
         return []
-    cost = sum(held.cpu_nano for held, _ in seen)
-    text = (
-        f"Ask for {enough // 1000} cores rather than {held_milli / 1000:g}: at most {peak_milli / 1000:.1f} were used."
-    )
+    cost = sum(one.cpu_nano for one, _ in seen)
+    held, peak = _thousandths(held_milli), _thousandths(peak_milli)
+    text = f"Ask for {enough // 1000} cores rather than {held}: at most {peak} were used."
     return [Advice("cpu", held_milli, enough, cost * (held_milli - enough) // held_milli, text)]
 
 
 def _memory(seen: Seen) -> list[Advice]:
-    held_mib = max(held.memory_mib for held, _ in seen)
+    held_mib = max(one.memory_mib for one, _ in seen)
     peak_mib = max(measured.memory_peak_mib for _, measured in seen)
     if not peak_mib:
         return []
     enough = -(-peak_mib * (100 + MEMORY_SPARE_PERCENT) // (100 * MIB_OF_GIB)) * MIB_OF_GIB
     if enough >= held_mib:
         return []
-    cost = sum(held.memory_nano for held, _ in seen)
-    text = (
-        f"Ask for {enough // MIB_OF_GIB} GiB rather than {held_mib / MIB_OF_GIB:g}: at most {peak_mib} MiB were used."
-    )
+    cost = sum(one.memory_nano for one, _ in seen)
+    held = _thousandths(held_mib * 1000 // MIB_OF_GIB)
+    text = f"Ask for {enough // MIB_OF_GIB} GiB rather than {held}: at most {peak_mib} MiB were used."
     return [Advice("memory", held_mib, enough, cost * (held_mib - enough) // held_mib, text)]
+
+
+def _thousandths(number: int) -> str:
+    """`1.5` of 1500."""
+    whole, rest = divmod(number, 1000)
+    return f"{whole}.{rest:03d}".rstrip("0") if rest else str(whole)
