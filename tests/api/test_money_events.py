@@ -52,8 +52,13 @@ def test_events_come_singly_in_batches_and_by_headers_and_are_charged_once(price
     binary = {f"ce-{name}": one[name] for name in ("specversion", "source", "type", "subject", "time")}
     answer = house.ok("POST", "/v1/usage/events", json=one["data"], headers={**binary, "ce-id": "3"})
     assert answer == {"events": 1, "new": 1}
-    charges = wait_for(lambda: (found := house.ok("GET", "/v1/charges", key)["items"])[5:] and found)
-    assert sum(each["amount_nano"] for each in charges) == 3 * (600_000_000 + 1_200_000_000)
+    expected = 3 * (600_000_000 + 1_200_000_000)
+
+    def all_charged():
+        charges = house.ok("GET", "/v1/charges", key)["items"]
+        return charges if sum(each["amount_nano"] for each in charges) == expected else None
+
+    charges = wait_for(all_charged, "the charge of three events")
     assert {each["labels"]["model"] for each in charges} == {"m"}
     assert len(house.ok("GET", "/v1/usage/events", key)["items"]) == 3
 
@@ -137,3 +142,20 @@ def test_nothing_is_started_in_a_currency_that_nothing_leads_to(house):
     rate = {"base": "USD", "quote": "CHF", "rate": "0.88", "source": "SNB"}
     house.ok("POST", "/v1/exchange-rates", json=rate)
     assert house.submit(key)["state"] in ("queued", "starting")
+
+
+def test_a_back_dated_price_corrects_what_was_charged_and_edits_nothing(house, home):
+    own = {"meter": "calls", "amount": "0.50 USD", "unit": "one"}
+    house.ok("POST", "/v1/meters", json={"name": "calls", "event_type": "call", "aggregation": "count"})
+    house.ok("POST", "/v1/prices", json=own)
+    began = format_moment(house.clock.now_us() - HOUR_US)
+    house.ok("POST", "/v1/usage/events", json=[event(house, number, home, type="call") for number in range(4)])
+    (charge,) = wait_for(lambda: house.ok("GET", "/v1/charges", home[2])["items"])
+    late = {**own, "amount": "20 % off", "organization": home[0], "starts": began}
+    assert refused(house, "POST", "/v1/prices", 422, json=late)["code"] == "invalid_value"
+    late["amount"] = "0.40 USD"
+    house.ok("POST", "/v1/prices", json={**late, "back_dated": True})
+    rows = house.ok("GET", "/v1/charges", home[2])["items"]
+    (made,) = [row for row in rows if row["kind"] == "correction"]
+    assert (made["corrects"], made["amount_nano"]) == (charge["id"], -400_000_000)
+    assert charge in rows

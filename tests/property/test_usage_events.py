@@ -106,7 +106,7 @@ def test_any_order_of_events_gives_the_same_bill(events: list[tuple[int, int, st
             for start in range(0, len(order), 3):
                 tell(cloud, order[start : start + 3] + order[:1])
                 count(cloud)
-            bills.add(tuple(sorted(totals(cloud).items())))
+            bills.add(tuple(sorted((meter, sums) for meter, sums in totals(cloud).items() if any(sums))))
             numbers = [each["data"]["size"] for each in all_events]
             found = totals(cloud)
             assert found["calls"][0] == len(all_events)

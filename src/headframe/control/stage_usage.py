@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from headframe.base.changes import NOTHING, Changes, Event
@@ -15,12 +15,14 @@ from headframe.control.stage_money import booked, closed_month, every, rating_of
 from headframe.control.world import World
 from headframe.metering.count import (
     MOST,
+    Touched,
     can_count,
     count,
     group_of,
     level_after,
     reading_of,
     record_of,
+    sorted_out,
     weighed,
     window_us,
 )
@@ -29,7 +31,7 @@ from headframe.pricing.records import Charge
 from headframe.tenants.records import Organization
 from headframe.workloads.records import Dataset
 
-AT_ONCE = 5000  # events counted in one transaction; the rest follows in the next tick
+AT_ONCE = 2000  # events counted in one transaction; the rest follows in the next tick
 COUNTED = "events"  # the record that tells how far events are counted
 DATASETS = "storage:datasets"
 MIB = 1 << 20
@@ -47,27 +49,22 @@ def count_events(world: World, spending: Spending, store: Store, now_us: int) ->
     meters = [meter for _, meter in sorted(world.all(Meter).items())]
     told = {event.type for event in events}
     wanted = [meter for meter in meters if meter.event_type in told]
+    touched = sorted_out(wanted, events)
     records, readings = count(
-        wanted,
-        events,
-        _known(store, wanted, events),
+        touched,
+        _known(store, touched),
         lambda meter, reading: _events_of(store, meter, reading),
         lambda reading: closed_month(spending, reading.organization_id, month_of(reading.from_us)),
     )
-    more, weighed_anew = _levels(spending, store, wanted, events, now_us)
+    more, weighed_anew = _levels(spending, store, touched, now_us)
     used = [replace(one, used=True, version=one.version + 1) for one in wanted if not one.used]
     made = charged(world, spending, store, [*records, *more], now_us)
     return Changes((after, *used, *readings, *weighed_anew)) + made, until < top
 
 
-def _known(reads: Reads, meters: Iterable[Meter], events: Iterable[UsageEvent]) -> dict[str, Reading]:
-    """The readings of the events' windows that there are already."""
-    ids = sorted({
-        reading_of(meter, event).id
-        for meter in meters
-        for event in events
-        if event.type == meter.event_type and meter.aggregation is not Aggregation.TIME_WEIGHTED
-    })  # fmt: skip
+def _known(reads: Reads, touched: Iterable[str]) -> dict[str, Reading]:
+    """Those of some readings that there are already, by id."""
+    ids = list(touched)
     found: dict[str, Reading] = {}
     for first in range(0, len(ids), 500):
         for reading in reads.find(Reading, id=ids[first : first + 500], limit=500):
@@ -124,28 +121,20 @@ def _refused(charge: Charge, now_us: int) -> Event:
 
 
 def _levels(
-    spending: Spending, reads: Reads, meters: Iterable[Meter], events: Sequence[UsageEvent], now_us: int
+    spending: Spending, reads: Reads, touched: Mapping[str, Touched], now_us: int
 ) -> tuple[list[UsageRecord], list[Reading]]:
     """Weigh anew the windows, up to the one that has just passed, that late or new events of levels change."""
+    first: dict[str, Touched] = {}
+    for one in sorted(touched.values(), key=lambda each: (each.blank.from_us, each.blank.id)):
+        if one.meter.aggregation is Aggregation.TIME_WEIGHTED:
+            first.setdefault(one.blank.id.replace(f" {one.blank.from_us}", "", 1), one)
     records: list[UsageRecord] = []
     readings: list[Reading] = []
-    for meter in meters:
-        if meter.aggregation is not Aggregation.TIME_WEIGHTED:
-            continue
-        first: dict[str, Reading] = {}
-        for event in sorted(events, key=lambda one: (one.at_us, one.id)):
-            if event.type == meter.event_type and can_count(meter, event):
-                fresh = reading_of(meter, event)
-                first.setdefault(_series(fresh), fresh)
-        for _, reading in sorted(first.items()):
-            made = _weigh_on(spending, reads, meter, reading, now_us)
-            records += made[0]
-            readings += made[1]
+    for _, one in sorted(first.items()):
+        made = _weigh_on(spending, reads, one.meter, one.blank, now_us)
+        records += made[0]
+        readings += made[1]
     return records, readings
-
-
-def _series(reading: Reading) -> str:
-    return reading.id.replace(f" {reading.from_us}", "", 1)
 
 
 def _weigh_on(

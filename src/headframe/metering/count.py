@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headframe.base.errors import Invalid, NegativeDuration
@@ -34,7 +34,7 @@ def at_path(data: Mapping[str, Any], path: str) -> Any:
     """What a dotted path leads to; None when it leads nowhere."""
     found: Any = data
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
+        found = found.get(name) if isinstance(found, dict) else None
     return found
 
 
@@ -43,6 +43,8 @@ def number_of(meter: Meter, event: UsageEvent) -> int:
     if meter.aggregation is Aggregation.COUNT:
         return 1
     value = at_path(event.data, meter.path)
+    if type(value) is int and 0 <= value <= LARGEST:
+        return value
     if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) < 17:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -158,35 +160,55 @@ def record_of(reading: Reading, value: int, late_month: str) -> tuple[UsageRecor
     return record, replace(reading, value=value, records=reading.records + 1, version=reading.version + 1)
 
 
+@dataclass(slots=True)
+class Touched:
+    """A reading that new events belong to: as it would be if it were empty, and those events."""
+
+    meter: Meter
+    blank: Reading
+    events: list[UsageEvent]
+
+
+def sorted_out(meters: Iterable[Meter], events: Sequence[UsageEvent]) -> dict[str, Touched]:
+    """The events by the readings that they belong to, in the order of these; what a meter cannot count is left out."""
+    touched: dict[tuple[object, ...], Touched] = {}
+    for meter in meters:
+        for event in events:
+            if event.type != meter.event_type or not can_count(meter, event):
+                continue
+            group = tuple(_text(at_path(event.data, path)) for path in meter.group_by)
+            key = (meter.id, event.project_id, window_us(meter, event.at_us)[0], group)
+            known = touched.get(key)
+            if known is None:
+                known = touched[key] = Touched(meter, reading_of(meter, event), [])
+            known.events.append(event)
+    by_id = {one.blank.id: one for one in touched.values()}
+    return {name: by_id[name] for name in sorted(by_id)}
+
+
 Lookup = Callable[[Meter, Reading], Sequence[UsageEvent]]
 
 
 def count(
-    meters: Iterable[Meter],
-    events: Sequence[UsageEvent],
+    touched: Mapping[str, Touched],
     known: Mapping[str, Reading],
     all_of: Lookup,
     late_month: Callable[[Reading], str],
 ) -> tuple[list[UsageRecord], list[Reading]]:
     """Take new events in: the usage records that they make, and the readings after them, ordered by reading.
 
-    `known` are the readings there are already (of these events' windows), `all_of` finds all events of a reading, for
-    the aggregations that must look back, and `late_month` tells whether a reading's month is closed. A level
-    ("time_weighted") is not counted here, but when its window has passed: see `weighed`.
+    `known` are the readings there are already, `all_of` finds all events of a reading, for the aggregations that must
+    look back, and `late_month` tells whether a reading's month is closed. A level ("time_weighted") is not counted
+    here, but when its window has passed: see `weighed`.
     """
-    touched: dict[str, tuple[Meter, Reading, list[UsageEvent]]] = {}
-    for meter in sorted(meters, key=lambda one: one.id):
-        if meter.aggregation is Aggregation.TIME_WEIGHTED:
-            continue
-        for event in events:
-            if event.type == meter.event_type and can_count(meter, event):
-                fresh = reading_of(meter, event)
-                touched.setdefault(fresh.id, (meter, known.get(fresh.id, fresh), []))[2].append(event)
     records: list[UsageRecord] = []
     readings: list[Reading] = []
-    for _, (meter, reading, more) in sorted(touched.items()):
+    for name, one in touched.items():
+        meter, reading = one.meter, known.get(name, one.blank)
+        if meter.aggregation is Aggregation.TIME_WEIGHTED:
+            continue
         if meter.aggregation in GROWING:
-            value = grown(meter, reading, more)
+            value = grown(meter, reading, one.events)
         elif meter.aggregation is Aggregation.LATEST:
             value = latest(meter, all_of(meter, reading))
         else:
