@@ -23,6 +23,7 @@ from headframe.control.commands_tenancy import Opening, open_cloud
 from headframe.control.driver import Control
 from headframe.control.loop import Loop
 from headframe.control.ports import LogPiece
+from headframe.documents.papers import Documents
 from headframe.engines.blobs import Blobs
 from headframe.engines.outputs import Outputs
 from headframe.engines.scripted import ScriptedEngine
@@ -176,7 +177,7 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
     loop = Loop(store, engines, ids, vault, blobs, clock.now_us())  # type: ignore[arg-type]
     complaints: list[BaseException] = []
     loop.complain = complaints.append
-    control = Control(loop, clock, engines, store, logs, blobs, outputs)  # type: ignore[arg-type]
+    control = Control(loop, clock, engines, store, logs, blobs, outputs, Documents())  # type: ignore[arg-type]
     control.start()
     stop = threading.Event()
     driver = threading.Thread(target=_drive, args=(engine, stop), daemon=True)

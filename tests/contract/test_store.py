@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from headframe.base.changes import Changes, Event
 from headframe.base.errors import Conflict, Invalid, VersionConflict
 from headframe.control.world import WARM, World, is_warm
 from headframe.jobs.records import Attempt, Job, JobState
-from headframe.ledger.records import Invoice, InvoiceLine, Transfer
+from headframe.ledger.chain import Head, broken, link
+from headframe.ledger.records import Closing, Invoice, InvoiceLine, Transfer
 from headframe.metering.records import UsageRecord
 from headframe.pricing.records import Charge
 from headframe.store.migrations import migrate
@@ -344,3 +346,28 @@ def test_readers_see_whole_changes_while_the_loop_writes(store: SqlStore) -> Non
             reader.join()
     assert wrong == []
     assert store.count(Job) == 400
+
+
+def test_no_transfer_is_dated_inside_a_closed_month(store: SqlStore) -> None:
+    """The database itself refuses it; what is dated before or after goes in, and so does another organization's."""
+    closing = Closing("org_1.2026-11", "org_1", "2026-11", 1_000, 2_000, 2_500, "org_1.2026-11")
+    inside, edge = replace(transfer(1, 5), at_us=1_001), replace(transfer(2, 5), at_us=2_000)
+    store.apply(rows(inside, closing))  # in one transaction: what is closed comes last
+    for late in (edge, replace(transfer(3, 5), at_us=1_500)):
+        with pytest.raises(StoreFailed, match="month is closed"):
+            store.apply(rows(late))
+    others = replace(transfer(4, 5), at_us=1_500, organization_id="org_2")
+    store.apply(rows(replace(transfer(5, 5), at_us=1_000), replace(transfer(6, 5), at_us=2_001), others))
+    assert store.count(Transfer) == 4
+    with pytest.raises(Conflict):
+        store.apply(rows(replace(closing, id="again")))
+
+
+def test_the_newest_link_of_the_chain_is_found(store: SqlStore) -> None:
+    assert store.last_transfer() == Head()
+    linked = link([transfer(1, 5), transfer(2, 6), transfer(3, 7)], Head(), 99)
+    store.apply(Changes(linked))
+    assert store.last_transfer() == Head(3, linked[-1].chain)
+    kept = sorted(store.find(Transfer), key=lambda each: each.number)
+    assert broken(kept) is None
+    assert broken([kept[0], replace(kept[1], amount_nano=7), kept[2]]) == 2

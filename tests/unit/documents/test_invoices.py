@@ -70,7 +70,8 @@ def test_what_is_written_on_it() -> None:
     document = DOCUMENTS["german"]
     text = text_of(whole_pdf(document))
     for part in (
-        "Invoice", "000017", "Rhine Robotics AG", "PO 1", "H100 GPU, on-demand", "929.89", "DE89 3704", "8 H100 for a year, fee",
+        "Invoice", "000017", "Rhine Robotics AG", "PO 1", "H100 GPU, on-demand", "929.89", "DE89 3704",
+        "8 H100 for a year, fee",
         "2 December 2026", "1 November 2026", "Tax 19 %", 'team "0" #strong[x]',
     ):  # fmt: skip
         assert part in text, part
