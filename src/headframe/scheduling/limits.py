@@ -44,9 +44,11 @@ class Holdings:
         self.add(needs(allocation.slices), owners, sign)
 
     def add(self, amounts: Mapping[str, int], owners: Iterable[str], sign: int = 1) -> None:
+        some = [(meter, sign * amount) for meter, amount in amounts.items() if amount]
+        held = self._held
         for owner in owners:
-            for meter, amount in amounts.items():
-                self._held[owner, meter] += sign * amount
+            for meter, amount in some:
+                held[owner, meter] += amount
 
     def of(self, scope_id: str, meter: str) -> int:
         return self._held.get((scope_id, meter), 0)
@@ -73,7 +75,7 @@ def binding(
     """The first quota, organization before project before member, that `asked` more would break."""
     for scope, scope_id in zip((Scope.ORGANIZATION, Scope.PROJECT, Scope.MEMBER), scopes, strict=True):
         quota = quotas.get(scope_id)
-        if quota is None:
+        if quota is None or (quota.gpu_milli is None and quota.cpu_milli is None and quota.memory_mib is None):
             continue
         assert quota.scope == scope
         for meter in METERS:

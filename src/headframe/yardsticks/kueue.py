@@ -160,9 +160,10 @@ class _World:
 
     def _count(self, held: Allocation, *, holds: bool) -> None:
         sign = 1 if holds else -1
+        owners, amounts = (held.organization_id, held.project_id, held.member_id), needs(held.slices)
         self.capacity.hold(held.slices, -sign)
-        self.holdings.change(held, sign)
-        self.borrowing.change((held.organization_id, held.project_id, held.member_id), needs(held.slices), sign)
+        self.holdings.add(amounts, owners, sign)
+        self.borrowing.change(owners, amounts, sign)
         self.holders.change(held, holds=holds)
 
 
