@@ -105,9 +105,10 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
             clock = Steady(machine_us, on_record_us(store))
             ids = MachineIds()
             engine = LocalEngine(
-                settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20
+                settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20,
+                disk_bound=settings.job_disk_mib << 20,
             )  # fmt: skip
-            vault, blobs = Vault(settings.data), Blobs(settings.data)
+            vault, blobs = Vault(settings.data), Blobs(settings.data, house_bytes=settings.uploads_mib << 20)
             engines: dict[str, Engine] = {CLUSTER: engine}
             loop = Loop(
                 store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation,

@@ -29,6 +29,12 @@ class Settings:
         str, "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere."
     ] = ""
     log_limit_mib: Annotated[int, "The most that one job's log may hold, in MiB; the middle is cut beyond that."] = 64
+    job_disk_mib: Annotated[
+        int,
+        "The most that one job's work folders, outputs and checkpoints may hold, in MiB; a job that asked for more "
+        "disk may hold that. Beyond it the job is ended.",
+    ] = 100 << 10
+    uploads_mib: Annotated[int, "The most that one organization's uploaded files may hold, in MiB."] = 200 << 10
     invoice_grace_us: Annotated[
         int, "How long after its end a month stays open for late use before its invoices are final, in microseconds."
     ] = DAY_US
@@ -76,6 +82,9 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     given = {name: value for name, value in options.items() if value is not None and name in known}
     if options.get("log_limit") is not None:
         given["log_limit_mib"] = parse_mib(options["log_limit"], field="--log-limit")
+    for name in ("job_disk", "uploads"):
+        if options.get(name) is not None:
+            given[f"{name}_mib"] = max(parse_mib(options[name], field=f"--{name.replace('_', '-')}"), 1)
     if options.get("invoice_grace") is not None:
         given["invoice_grace_us"] = parse_span_us(options["invoice_grace"], field="--invoice-grace")
     for name in SPANS:

@@ -171,3 +171,20 @@ def test_followers_hear_of_growth(place: Place) -> None:
     place.engine.act([launch("talks", "echo one; sleep 0.3; echo two; sleep 100")])
     wait_until(lambda: 4 in grown and 8 in grown, "both lines are announced")
     end()
+
+
+def test_a_job_that_writes_too_much_is_ended_and_told_why(tmp_path: Path) -> None:
+    place = Place(tmp_path, disk_bound=8 << 20)
+    try:
+        script = (
+            'trap "exit 0" TERM; head -c 20000000 /dev/zero > "$HEADFRAME_OUTPUTS/large"; while :; do sleep 0.1; done'
+        )
+        place.engine.act([launch("large", script), launch("small", "sleep 100")])
+        end = place.wait_seen("alc_large", Seen.EXITED, seconds=40)
+        assert (end.exit_code, end.fault) == (128 + signal.SIGTERM, "job")
+        assert end.detail.startswith("disk_limit: ")
+        assert any("8 MiB" in sentence for sentence in end.story)
+        others = {seen.allocation_id: seen.seen for seen in place.report().observations}
+        assert others["alc_small"] is Seen.RUNNING
+    finally:
+        place.end()

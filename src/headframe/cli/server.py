@@ -41,6 +41,10 @@ _STORE = click.option(
     envvar="HEADFRAME_LOG_LIMIT",
     help="The most that one job's log may hold, such as 256MB.",
 )
+@click.option("--job-disk", metavar="SIZE", envvar="HEADFRAME_JOB_DISK",
+              help="The most that one job may write to the disk [default: 100GB].")  # fmt: skip
+@click.option("--uploads", metavar="SIZE", envvar="HEADFRAME_UPLOADS",
+              help="The most that an organization may upload [default: 200GB].")  # fmt: skip
 @click.option(
     "--invoice-grace",
     metavar="SPAN",

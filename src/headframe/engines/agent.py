@@ -28,10 +28,11 @@ from headframe import __version__
 from headframe.base.errors import CallerError, HeadframeError
 from headframe.base.progress import Progress
 from headframe.engines import agent_containers, agent_wire, cgroups, sandbox
+from headframe.engines.agent_disk import JOB_BYTES, Disk
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_orphans import end_orphans
-from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, keeps_checkpoints, prepare
+from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, prepare, record_of
 from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
 from headframe.engines.agent_trash import QUIET_SECONDS, Trash
@@ -58,15 +59,21 @@ class Connection:
         self.following: set[str] = set()
         self._lines = agent_wire.Lines()
         self._outgoing = bytearray()
+        self._blocked = False  # more waits than the wire takes now
         wire.setblocking(False)
         agent.loop.watch(wire.fileno(), self._ready)
 
     def send(self, message: dict[str, Any]) -> None:
+        """Say it at the end of this round of the loop, with all else that is said in it."""
+        if not self._outgoing:
+            self.agent.loop.at_last(self._flush)
         self._outgoing += agent_wire.encode(message)
-        self._flush()
+        if len(self._outgoing) > OUTGOING_LIMIT:
+            self.close()
 
     def _flush(self) -> None:
-        waited = bool(self._outgoing)
+        if self.wire.fileno() < 0:
+            return
         try:
             while self._outgoing:
                 del self._outgoing[: self.wire.send(self._outgoing)]
@@ -75,10 +82,9 @@ class Connection:
         except OSError:
             self.close()
             return
-        if len(self._outgoing) > OUTGOING_LIMIT:
-            self.close()
-        elif waited and self.wire.fileno() >= 0:
-            self.agent.loop.watch_writing(self.wire.fileno(), bool(self._outgoing))
+        if bool(self._outgoing) is not self._blocked:
+            self._blocked = bool(self._outgoing)
+            self.agent.loop.watch_writing(self.wire.fileno(), self._blocked)
 
     def _ready(self) -> None:
         self._flush()
@@ -106,7 +112,7 @@ class Connection:
 class Agent:
     """All that one agent holds: allocations, logs, connections."""
 
-    def __init__(self, data: Path, log_bound: int, use_sandbox: bool, unwanted: float) -> None:
+    def __init__(self, data: Path, log_bound: int, disk_bound: int, use_sandbox: bool, unwanted: float) -> None:
         self.loop = AgentLoop()
         self.folders = Folders(data)
         self.log_bound = log_bound
@@ -125,6 +131,7 @@ class Agent:
         self._trash = Trash(self.folders.agent / "trash")
         self._sweeping = False
         self._looks = Looks(lambda: list(self.held.values()), self._in_thread, self.loop.post)
+        self._disk = Disk(data, disk_bound, self._in_thread, self.loop.post)
         self._unwanted = unwanted  # seconds
         self._wanted = time.monotonic()  # the last moment at which somebody needed us
 
@@ -181,6 +188,7 @@ class Agent:
 
     def _look(self) -> None:
         self._looks.look()
+        self._disk.look(self.held.values())
         self.loop.later(LOOK_SECONDS, self._look)
 
     # What servers say
@@ -263,20 +271,7 @@ class Agent:
         for other in newer:  # a job has one attempt at a time: an older one must not write beside it
             if other.active:
                 other.stop("SIGKILL", 0, "a newer attempt was started")
-        held = Held(
-            self,
-            Record(
-                launch.allocation_id,
-                launch.generation,
-                launch.job_id,
-                launch.organization_id,
-                sorted(piece.rank for piece in launch.slices),
-                self.sandbox.kind != "none" or bool(launch.work.get("image")),
-                bool(launch.work.get("image")),
-                keeps_checkpoints(launch.work),
-                gpus=_gpus(launch, devices),
-            ),
-        )
+        held = Held(self, record_of(self._machine, launch, devices))
         self.held[launch.allocation_id] = held
         if is_quick(self._machine, launch):
             self.loop.start_soon(lambda: self._prepare(held, launch, devices))
@@ -427,13 +422,6 @@ class Agent:
             self.connections.append(Connection(self, wire))
 
 
-def _gpus(launch: Launch, devices: dict[str, Device]) -> list[list[Any]]:
-    """The accelerators of a launch: what CUDA is told, thousandths held, whether pretended."""
-    shares = [share for piece in launch.slices for share in piece.shares if share.accelerator_id in devices]
-    known = [(devices[share.accelerator_id], share.milli) for share in shares]
-    return [[device.cuda, milli, device.fake] for device, milli in known]
-
-
 def _explain(problem: Exception) -> tuple[str, str]:
     """A sentence for the job's story, and whose fault it is."""
     if isinstance(problem, HeadframeError):
@@ -467,6 +455,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="headframe-agent")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--log-bound", type=int, required=True)
+    parser.add_argument("--disk-bound", type=int, default=JOB_BYTES)
     parser.add_argument("--no-sandbox", action="store_true")
     parser.add_argument("--foreground", action="store_true")
     parser.add_argument("--unwanted-seconds", type=float, default=UNWANTED_SECONDS)
@@ -483,7 +472,7 @@ def main() -> None:
     os.umask(0o022)
     folders.jobs.mkdir(exist_ok=True)
     folders.jobs.chmod(0o711)  # tasks without a sandbox pass through it, and see nothing of others
-    agent = Agent(folders.data, asked.log_bound, not asked.no_sandbox, asked.unwanted_seconds)
+    agent = Agent(folders.data, asked.log_bound, asked.disk_bound, not asked.no_sandbox, asked.unwanted_seconds)
     agent.adopt()
     gc.freeze()  # what is there now stays: less memory is copied at each fork
     agent.run()

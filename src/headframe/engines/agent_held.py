@@ -85,6 +85,12 @@ class Held:
         if before is None:
             self._signal_until_sent(name)
 
+    def end_beyond(self, why: str, grace_us: int) -> None:
+        """End it because it went beyond a bound of this machine; `why` begins with the bound's name."""
+        self.record.beyond = why
+        self.tell(f"It is ended: {why}.")
+        self.stop("SIGTERM", grace_us, "beyond")
+
     def _signal_until_sent(self, name: str) -> None:
         """A task that is just being started has no process yet that could take the signal."""
         number = signal.Signals[name]
@@ -137,7 +143,10 @@ class Held:
         seen = end.seen
         self.at_us = max(other.at_us for other, _rank in ends)
         detail = f"task {bad[0][1]}: {end.detail}" if bad and end.detail and len(ends) > 1 else end.detail
-        self.finish(seen, end.code, detail, "node" if seen is Seen.LOST else "engine" if seen is Seen.FAILED else "job")
+        code = end.code
+        if self.record.beyond and seen is Seen.EXITED:
+            detail, code = self.record.beyond, code or 128 + signal.SIGTERM  # it did not end by itself
+        self.finish(seen, code, detail, "node" if seen is Seen.LOST else "engine" if seen is Seen.FAILED else "job")
 
     def finish(self, seen: Seen, code: int | None, detail: str, fault: str) -> None:
         """The end, on disk before anybody hears of it."""

@@ -23,6 +23,7 @@ class AgentLoop:
         self._number = 0
         self._posted: deque[Callable[[], None]] = deque()
         self._starts: deque[Callable[[], None]] = deque()
+        self._last: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.leaving = False
         self.watch(self._wake, self._run_posted)
@@ -54,6 +55,14 @@ class AgentLoop:
         """Queue a start: a few are done in each round."""
         self._starts.append(call)
 
+    def at_last(self, call: Callable[[], None]) -> None:
+        """Have it called at the end of this round: what all of the round brings is done in one step."""
+        self._last.append(call)
+
+    def _run_last(self) -> None:
+        while self._last:
+            self._last.pop()()
+
     def _run_posted(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
@@ -73,5 +82,7 @@ class AgentLoop:
                     call()
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
+            self._run_last()  # what has ended is told before the next starts, which take longer
             for _start in range(min(STARTS_EACH_ROUND, len(self._starts))):
                 self._starts.popleft()()
+            self._run_last()

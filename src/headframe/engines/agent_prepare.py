@@ -15,7 +15,7 @@ from headframe.base.errors import CallerError, EngineError, Invalid
 from headframe.base.progress import Progress
 from headframe.engines import agent_containers, containers, sandbox
 from headframe.engines.agent_spawn import Start, beginning, make_pipes
-from headframe.engines.agent_state import CONTAINER, Folders, safe
+from headframe.engines.agent_state import CONTAINER, Folders, Record, safe
 from headframe.engines.cgroups import Limits, Writer
 from headframe.engines.sandbox_etc import Etc
 from headframe.engines.variables import Places, hostfile, hosts_of, variables
@@ -61,6 +61,20 @@ def keeps_checkpoints(work: Mapping[str, Any]) -> int:
     """How many checkpoints the job keeps; 0: none asked for."""
     wanted = work.get("checkpoints")
     return int(wanted["keep"]) if wanted else 0
+
+
+def record_of(machine: Machine, launch: Launch, devices: Mapping[str, Device]) -> Record:
+    """What is kept of a launch."""
+    image = bool(launch.work.get("image"))
+    shares = [share for piece in launch.slices for share in piece.shares if share.accelerator_id in devices]
+    known = [(devices[share.accelerator_id], share.milli) for share in shares]
+    return Record(
+        launch.allocation_id, launch.generation, launch.job_id, launch.organization_id,
+        sorted(piece.rank for piece in launch.slices), machine.sandbox.kind != "none" or image, image,
+        keeps_checkpoints(launch.work),
+        gpus=[[device.cuda, milli, device.fake] for device, milli in known],
+        disk_mib=int((launch.work.get("resources") or {}).get("disk_mib") or 0) * len(launch.slices),
+    )  # fmt: skip
 
 
 def is_quick(machine: Machine, launch: Launch) -> bool:

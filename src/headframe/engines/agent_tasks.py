@@ -37,6 +37,7 @@ TAKE_BYTES = 256 << 10  # from one pipe in one round, so that a chatty task leav
 LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
 CLAIM_TRIES = 20  # times 50 ms
 LINGER_SECONDS = 0.02  # how often it is looked after what outlives a stopped task's shell
+REMOVE_TRIES = 20  # times 50 ms
 DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes that escaped a plain group)
 UNSEEN_KILLS = 100  # times 50 ms: what podman gets to notice the end of a killed container
 KILLED = 128 + signal.SIGKILL
@@ -349,7 +350,7 @@ class Task:
             os.close(self._ended_pipe)
             self._ended_pipe = -1
         self.end = self._how()
-        self._remove_groups(20)
+        self._remove_groups(REMOVE_TRIES)
         self.held.task_ended(self)
 
     def _leader_lives(self) -> bool:
@@ -403,7 +404,9 @@ class Task:
         return End(Seen.LOST, None, sign, use, "the machine restarted or the task's processes were removed")
 
     def _remove_groups(self, tries: int) -> None:
+        """Remove the control groups. What is killed already takes the kernel a moment to bury, which nobody waits for:
+        so once and only once every process is killed at first, and until none is left when that was not enough."""
         if self.groups and not cgroups.remove(self.groups):
-            cgroups.kill(self.groups)
+            cgroups.kill(self.groups, 1 if tries == REMOVE_TRIES else 100)
             if tries:
                 self.host.loop.later(0.05, lambda: self._remove_groups(tries - 1))

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from headframe.base.errors import HeadframeError, Invalid, NotFound, StoreFailed
 from headframe.engines.content import Content
 
 LIMIT_BYTES = 5 << 30
+HOUSE_BYTES = 200 << 30
 _ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_IN_MEMORY = 256 << 20
@@ -23,9 +25,12 @@ _MOST_IN_MEMORY = 256 << 20
 class Blobs:
     """Implements `control.ports.Blobs` in the data folder. Content is there whole, with its hash, or not at all."""
 
-    def __init__(self, data: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, data: Path, limit_bytes: int = LIMIT_BYTES, house_bytes: int = HOUSE_BYTES) -> None:
         self._root = data / "blobs"
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = limit_bytes  # of one file
+        self._house_bytes = house_bytes  # of all files of an organization
+        self._held: dict[str, int] = {}  # bytes by organization, with what is on its way; counted at first need
+        self._lock = threading.Lock()
 
     def missing(self, organization_id: str, hashes: Sequence[str]) -> list[str]:
         """Those of the hashes whose content is not here, each once, in the order given."""
@@ -40,15 +45,19 @@ class Blobs:
             handle, fresh = tempfile.mkstemp(prefix=".upload.", dir=path.parent)
         except OSError as error:
             raise self._failed(error) from error
+        arrived: list[int] = []
         try:
-            size = self._receive(handle, sha256, content)
+            size = self._receive(handle, sha256, self._within(organization_id, content, arrived))
+            before = path.stat().st_size if path.exists() else 0
             os.replace(fresh, path)
+            self._count(organization_id, -before)
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except BaseException as error:
+            self._count(organization_id, -sum(arrived))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)
             if isinstance(error, OSError) and not isinstance(error, HeadframeError):
@@ -102,6 +111,30 @@ class Blobs:
             file.flush()
             os.fsync(file.fileno())
         return size
+
+    def _within(self, organization_id: str, content: Iterator[bytes], arrived: list[int]) -> Iterator[bytes]:
+        """The content as long as the organization's files stay within their bound; notes what has `arrived`."""
+        for piece in content:
+            held = self._count(organization_id, len(piece))
+            arrived.append(len(piece))
+            if held > self._house_bytes:
+                raise TooLarge(
+                    f"The organization's files may hold {self._house_bytes} bytes together, and with this one would "
+                    "hold more.",
+                    next_step="Fetch large data from within the job, or ask whoever runs this server for more room "
+                    "(its option --uploads).",
+                    details={"limit_bytes": self._house_bytes},
+                )
+            yield piece
+
+    def _count(self, organization_id: str, more: int) -> int:
+        """Bytes that an organization's files hold with `more`."""
+        with self._lock:
+            if organization_id not in self._held:
+                files = (self._root / organization_id).glob("??/*")
+                self._held[organization_id] = sum(file.stat().st_size for file in files if file.name[0] != ".")
+            self._held[organization_id] += more
+            return self._held[organization_id]
 
     def _path(self, organization_id: str, sha256: str) -> Path:
         if not _ORGANIZATION.fullmatch(organization_id):

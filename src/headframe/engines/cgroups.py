@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -133,11 +133,9 @@ class V1:
     def use(self, folders: Sequence[str]) -> Use:
         cpu = peak = killed = 0
         for folder in map(Path, folders):
-            if (folder / "memory.limit_in_bytes").exists():
-                peak = _number(folder / "memory.max_usage_in_bytes") >> 20
-                killed = _keyed(folder / "memory.oom_control").get("oom_kill", 0)
-            if (folder / "cpuacct.usage").exists():
-                cpu = _number(folder / "cpuacct.usage") // 1000
+            peak = peak or _number(folder / "memory.max_usage_in_bytes") >> 20  # only one of the trees has it
+            killed = killed or _keyed(folder / "memory.oom_control").get("oom_kill", 0)
+            cpu = cpu or _number(folder / "cpuacct.usage") // 1000
         return Use(cpu, peak, killed)
 
     def for_container(self, name: str) -> tuple[str, list[str]]:
@@ -158,16 +156,16 @@ def members(folders: Sequence[str]) -> list[int]:
     for folder in folders[:1]:
         for inner, _folders, _files in os.walk(folder):  # a container has groups of its own below
             with contextlib.suppress(OSError):
-                found.update(int(word) for word in Path(inner, "cgroup.procs").read_text().split())
+                found.update(map(int, Path(inner, "cgroup.procs").read_text().split()))
     return sorted(found - {0})
 
 
-def kill(folders: Sequence[str]) -> None:
+def kill(folders: Sequence[str], rounds: int = 100) -> None:
     """Kill every process of the group: at once where the kernel can, else until none is left that we can see."""
     for folder in folders:
         if _try_write(Path(folder, "cgroup.kill"), "1"):
             return
-    for _round in range(100):
+    for _round in range(rounds):
         pids = members(folders)
         if not pids:
             return
@@ -272,20 +270,24 @@ def _try_write(path: Path, text: str) -> bool:
     return True
 
 
-def _read(path: Path, parse: Callable[[str], int]) -> int:
+def _read(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return parse(path.read_text())
+        return os.read(handle, 65536)
+    finally:
+        os.close(handle)
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(_read(path))
     except (OSError, ValueError):
         return 0
 
 
-def _number(path: Path) -> int:
-    return _read(path, int)
-
-
 def _keyed(path: Path) -> dict[str, int]:
     try:
-        rows = [line.split() for line in path.read_text().splitlines()]
+        rows = [line.split() for line in _read(path).decode().splitlines()]
     except OSError:
         return {}
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}

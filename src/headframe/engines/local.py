@@ -19,6 +19,7 @@ from headframe.base.errors import TooBusy
 from headframe.control.ports import LogPiece
 from headframe.engines import agent_wire, joblog_reader, machine
 from headframe.engines.agent import BUILD
+from headframe.engines.agent_disk import JOB_BYTES
 from headframe.engines.agent_state import Folders, now_us
 from headframe.engines.joblog import DEFAULT_BOUND
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop
@@ -47,12 +48,14 @@ class LocalEngine:
         *,
         fake_gpus: str = "",
         log_bound: int = DEFAULT_BOUND,
+        disk_bound: int = JOB_BYTES,
         sandbox: bool = True,
     ) -> None:
         self.folders = Folders(data.resolve())
         self.agent: dict[str, Any] = {}  # what the agent said of itself: for `doctor`
         self.trouble = ""  # why there is no agent, in a sentence
         self._fake_gpus, self._log_bound, self._use_sandbox = fake_gpus, log_bound, sandbox
+        self._disk_bound = disk_bound
         self._deliver: Callable[[Observation | Report], None] = lambda _seen: None
         self._queue: deque[dict[str, Any]] = deque()
         self._unseen: dict[str, dict[str, Any]] = {}  # launches of which nothing was heard: said again to a new agent
@@ -161,7 +164,8 @@ class LocalEngine:
             if name in _PASSED or name.upper().startswith(_PASSED_PREFIXES)
         }
         command = [sys.executable, "-m", "headframe.engines.agent", "--data", str(self.folders.data)]
-        command += ["--log-bound", str(self._log_bound), *(["--no-sandbox"] if not self._use_sandbox else [])]
+        command += ["--log-bound", str(self._log_bound), "--disk-bound", str(self._disk_bound)]
+        command += ["--no-sandbox"] if not self._use_sandbox else []
         with open(self.folders.agent / "agent.log", "ab") as log:
             # It forks away at once, so waiting for it takes as long as its start.
             subprocess.run(

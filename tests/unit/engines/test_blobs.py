@@ -52,6 +52,22 @@ def test_too_much_is_refused_while_it_arrives(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+def test_an_organization_may_hold_so_much_and_no_more(tmp_path: Path) -> None:
+    """What breaks off, and what is here already, takes no room; what lies there from before does."""
+    more = hashlib.sha256(b"y" * 4000).hexdigest()
+    blobs = Blobs(tmp_path, house_bytes=12_000)
+    with pytest.raises(Invalid):
+        blobs.write("org_1", HASH, iter([b"z" * 9000]))
+    for _again in range(3):
+        blobs.write("org_1", HASH, iter([TEXT]))
+    blobs.write("org_1", more, iter([b"y" * 4000]))
+    for one in (blobs, Blobs(tmp_path, house_bytes=12_000)):
+        with pytest.raises(TooLarge, match="12000 bytes"):
+            one.write("org_1", hashlib.sha256(b"w" * 3001).hexdigest(), iter([b"w" * 3001]))
+    assert len(files(tmp_path)) == 2
+    blobs.write("org_2", HASH, iter([TEXT]))
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     def broken() -> Iterator[bytes]:
         yield TEXT
