@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, exc, text
 
 from headframe.base.changes import Changes, Event
-from headframe.base.errors import Conflict, Invalid, VersionConflict
+from headframe.base.errors import Conflict, Invalid, StoreFailed, VersionConflict
 from headframe.control.world import WARM, World, is_warm
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.ledger.chain import Head, broken, link

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_type_hints
 
-from sqlalchemy import Connection, exc, func, literal, select, union_all
+from sqlalchemy import Connection, exc, func, literal, select, text, union_all
 
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import AlreadyRunning, Conflict, Invalid, StoreFailed, VersionConflict
@@ -204,10 +204,11 @@ class SqlStore(SqlReads):
     def _conflict(self, kind: type[Any], batch: Batch) -> Conflict | None:
         """Name the record that is there already (looked up after the transaction is undone)."""
         mapping = mapping_of(kind)
-        keys = [(mapping.key.name,), *(index.columns for index in schema.INDICES.get(kind, ()) if index.unique)]
+        known = [index for index in schema.INDICES.get(kind, ()) if index.unique]
+        keys = [((mapping.key.name,), ""), *((index.columns, index.where) for index in known)]
         written = [(record, False) for record in batch.inserts] + [(record, True) for record, _ in batch.updates]
         with self._database.read() as connection:
-            for columns in keys:
+            for columns, some in keys:
                 seen: set[tuple[Any, ...]] = set()
                 for record, is_update in written:
                     values = tuple(getattr(record, column) for column in columns)
@@ -216,7 +217,9 @@ class SqlStore(SqlReads):
                     )
                     if is_update:
                         question = question.where(mapping.key != record.id)
-                    if values in seen or connection.execute(question.limit(1)).first() is not None:
+                    if some:  # only rows that the index holds can be in the way
+                        question = question.where(text(some))
+                    if (values in seen and not some) or connection.execute(question.limit(1)).first() is not None:
                         return _taken(kind, record.id, columns, values)
                     seen.add(values)
         return None
