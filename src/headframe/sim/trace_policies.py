@@ -16,6 +16,7 @@ from headframe.base.quantities import HOUR_US, MINUTE_US
 from headframe.jobs.records import Job
 from headframe.scheduling import throughput
 from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.likely import Likely
 from headframe.scheduling.limits import Holdings
 from headframe.scheduling.order import ORDERS, Facts, Key, Order
 from headframe.scheduling.place import PASS_LIMIT, Snapshot, place
@@ -27,6 +28,7 @@ from headframe.workloads.spec import Spec
 
 QUANTUM_US = HOUR_US
 ROUND_US = 6 * MINUTE_US
+RENEW_EVERY = 50  # decisions between two looks at what is likely
 _LAS = ORDERS["least-attained-service"].key
 
 
@@ -167,6 +169,30 @@ class NoStraggler(TakingTurns):
         return super().decide(floor, now_us)
 
 
+class Learned(TakingTurns):
+    """Turns for the least GPU time that is likely to be needed, by what earlier jobs of the same size took."""
+
+    def __init__(self, every_us: int | None = None) -> None:
+        super().__init__(self._key, every_us=every_us, quantum_us=QUANTUM_US)
+        self._likely = Likely()
+        self._decisions = 0
+
+    def _key(self, facts: Facts) -> Key:
+        left_us = self._likely.left_us(facts.gpu_milli, facts.attained_us)
+        return ORDERS["shortest-service"].key(replace(facts, remaining_us=left_us))
+
+    def end(self, floor: Floor, one: Active) -> None:
+        super().end(floor, one)
+        self._likely.learn(one.job.gpus * 1000, one.job.work_us)
+
+    def decide(self, floor: Floor, now_us: int) -> Mapping[str, Slices]:
+        self._decisions += 1
+        if self._decisions % RENEW_EVERY == 0:
+            self._likely.renew([(one.job.gpus * 1000, one.had_us) for one in floor.active.values()])
+            self._reorder(floor.active.values())
+        return super().decide(floor, now_us)
+
+
 class ByKind:
     """Kinds by price: every round each job gets the kind that is worth the most to it above its price, or none."""
 
@@ -244,6 +270,8 @@ POLICIES: dict[str, Choice] = {
                lambda every: TakingTurns(ORDERS["shortest-service"].key, every_us=every), True),
         Choice("las", "Who has had the least GPU time first; running jobs take turns.",
                lambda every: TakingTurns(_LAS, every_us=every, quantum_us=QUANTUM_US)),
+        Choice("learned", "The least GPU time that is likely to be needed, by what earlier jobs of the same size took.",
+               Learned),
         Choice("no-straggler", "The least GPU time left first, but before it whoever would hold up the end of all.",
                NoStraggler, True),
         Choice("by-kind", "The kind that is worth the most above its price; who has had little counts more.",
