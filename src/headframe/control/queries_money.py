@@ -27,8 +27,10 @@ from headframe.ledger.close import month_of, month_span_us
 from headframe.ledger.post import credit_left, receivable
 from headframe.ledger.records import Invoice, InvoiceLine
 from headframe.metering.meter import meter, quantities
-from headframe.pricing.book import Buyer
-from headframe.pricing.rate import WHOLE, cost_between, rate_nano_per_hour
+from headframe.metering.records import UsageRecord
+from headframe.pricing.book import Book, Buyer
+from headframe.pricing.cover import covers
+from headframe.pricing.rate import WHOLE, Rating, cost_between, rate_nano_per_hour
 from headframe.pricing.records import Charge
 from headframe.tenants.records import Budget
 from headframe.tenants.roles import Caller, Permission
@@ -52,17 +54,6 @@ class Cost:
     unpriced: tuple[str, ...]
     ends_us: int | None = None
     expected_nano: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What one allocation costs now: since its last charge, an hour, and until its job's max_duration."""
-
-    accrued_nano: int
-    per_hour_nano: int
-    ends_us: int | None
-    to_come_nano: int | None
-    unpriced: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +126,13 @@ def job_cost(world: World, context: Context, job: Job) -> Callable[[Reads], Cost
     """What a job, or all jobs of an array or a schedule, have cost so far. Whoever may see the job may see its cost."""
     currency = currency_of(world, job.organization_id)
     ids = world.derived.children.get(job.id, ()) if job.parent else (job.id,)
-    rates = [job_rate(world, context, world.derived.held[one]) for one in ids if one in world.derived.held]
-    unpriced = tuple(dict.fromkeys(name for rate in rates for name in rate.unpriced))
-    running, per_hour = sum(rate.accrued_nano for rate in rates), sum(rate.per_hour_nano for rate in rates)
-    ends = [rate.ends_us for rate in rates if rate.ends_us is not None]
-    to_come = [rate.to_come_nano for rate in rates if rate.to_come_nano is not None]
-    known = bool(rates) and len(to_come) == len(rates)
+    now = [holder(world, context, world.derived.held[one]) for one in ids if one in world.derived.held]
+    running = sum(_sum(accrued_by(world, context, one.held)) for one in now)
+    unpriced = tuple(dict.fromkeys(name for one in now for name in one.unpriced))
+    per_hour = sum(one.per_hour_nano for one in now)
+    ends = [one.ends_us for one in now if one.ends_us is not None]
+    to_come = [one.to_come_nano for one in now if one.to_come_nano is not None]
+    known = bool(now) and len(to_come) == len(now)
     budget_nano = job.spec.budget_nano
 
     def read(reads: Reads) -> Cost:
@@ -155,24 +147,55 @@ def job_cost(world: World, context: Context, job: Job) -> Callable[[Reads], Cost
     return read
 
 
-def job_rate(world: World, context: Context, held: Allocation) -> Rate:
-    """What an allocation costs now, without what was charged before."""
-    now_us, spending = context.now_us, context.spending
-    region_id, holds = _region_of(world, held), quantities(held.slices)
-    buyer = Buyer(held.organization_id, currency_of(world, held.organization_id), region_id, held.purchase)
-    priced = spending.charged_at_once(held, region_id)
-    job: Job | None = world.get(Job, held.job_id)
-    longest_us = None if job is None else job.spec.max_duration_us
-    ends_us = None if longest_us is None else max((held.running_us or now_us) + longest_us, now_us)
-    to_come = None
-    if ends_us is not None:
-        to_come = divide_half_even(cost_between(priced, buyer, spending.book, now_us, ends_us), WHOLE)
-    return Rate(
-        accrued_nano=_sum(_unwritten(world, spending, held, now_us)),
-        per_hour_nano=rate_nano_per_hour(priced, buyer, spending.book, now_us),
-        ends_us=ends_us,
-        to_come_nano=to_come,
-        unpriced=tuple(name for name in holds if spending.book.find(name, buyer, now_us) is None),
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """An allocation that is held, with all that its price takes: may be asked on any thread.
+
+    `priced` is what it holds without what a contract covers.
+    """
+
+    held: Allocation
+    buyer: Buyer
+    priced: dict[str, int]
+    longest_us: int | None
+    book: Book
+    now_us: int
+
+    @property
+    def per_hour_nano(self) -> int:
+        """What it costs an hour as it is now."""
+        return rate_nano_per_hour(self.priced, self.buyer, self.book, self.now_us)
+
+    @property
+    def ends_us(self) -> int | None:
+        """When its job's max_duration is reached."""
+        begun_us = self.held.running_us or self.now_us
+        return None if self.longest_us is None else max(begun_us + self.longest_us, self.now_us)
+
+    @property
+    def to_come_nano(self) -> int | None:
+        """What it costs from now until then."""
+        if self.ends_us is None:
+            return None
+        return divide_half_even(cost_between(self.priced, self.buyer, self.book, self.now_us, self.ends_us), WHOLE)
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """What it holds that has no price."""
+        holds = quantities(self.held.slices)
+        return tuple(name for name in holds if self.book.find(name, self.buyer, self.now_us) is None)
+
+
+def holder(world: World, context: Context, held: Allocation) -> Holder:
+    """What the price of an allocation takes."""
+    region_id, job = _region_of(world, held), world.get(Job, held.job_id)
+    return Holder(
+        held,
+        Buyer(held.organization_id, currency_of(world, held.organization_id), region_id, held.purchase),
+        context.spending.charged_at_once(held, region_id),
+        None if job is None else job.spec.max_duration_us,
+        context.spending.book,
+        context.now_us,
     )
 
 
@@ -270,24 +293,46 @@ def accrued(
 
     `where` are columns of the allocation; nothing before `from_us` is counted.
     """
-    return tuple(
+    return accruing(world, spending, until_us, where, from_us)()
+
+
+def accrued_by(world: World, context: Context, held: Allocation) -> tuple[Charge, ...]:
+    """The same of one allocation."""
+    rating = rating_of(world, context.spending, held.organization_id)
+    return _unwritten(held, _region_of(world, held), rating, context.now_us)
+
+
+def accruing(
+    world: World, spending: Spending, until_us: int, where: Mapping[str, object], from_us: int = 0
+) -> Callable[[], tuple[Charge, ...]]:
+    """As `accrued`, worked out by whom the answer is called, on any thread: what that takes is gathered now."""
+    found = [
+        (one, _region_of(world, one), currency_of(world, one.organization_id))
+        for one in world.all(Allocation).values()
+        if all(getattr(one, column) == value for column, value in where.items())
+    ]
+    book, tallies = spending.book, dict(spending.tallies) if spending.tiered else {}
+    terms = {name: tuple(known.values()) for name, known in spending.contracts.items()}
+
+    def deferred(record: UsageRecord, meter: str) -> bool:
+        return any(covers(one, record, meter) for one in terms.get(record.organization_id, ()))
+
+    return lambda: tuple(
         charge
-        for allocation in world.all(Allocation).values()
-        if all(getattr(allocation, column) == value for column, value in where.items())
-        for charge in _unwritten(world, spending, allocation, until_us, from_us)
+        for allocation, region_id, currency in found
+        for charge in _unwritten(allocation, region_id, Rating(book, currency, tallies, deferred), until_us, from_us)
     )
 
 
 def _unwritten(
-    world: World, spending: Spending, allocation: Allocation, until_us: int, from_us: int = 0
+    allocation: Allocation, region_id: str, rating: Rating, until_us: int, from_us: int = 0
 ) -> tuple[Charge, ...]:
     """Worked out with the very functions that make the real ones, without the least charge of a run that ends early."""
     metered_us = allocation.metered_us if allocation.records else allocation.held_us
     unmetered = replace(
         allocation, metered_us=max(metered_us, from_us), records=max(1, allocation.records), faulted=True
     )
-    records, _ = meter(unmetered, _region_of(world, allocation), until_us)
-    rating = rating_of(world, spending, allocation.organization_id)
+    records, _ = meter(unmetered, region_id, until_us)
     return tuple(charge for record in records for charge in rating.charges(record))
 
 

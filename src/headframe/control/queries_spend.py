@@ -17,11 +17,10 @@ from headframe.base.money import divide_half_even
 from headframe.base.quantities import DAY_US, SECOND_US
 from headframe.control.context import Context
 from headframe.control.ports import Reads
-from headframe.control.queries_money import accrued, job_rate, spender
+from headframe.control.queries_money import Holder, accruing, holder, spender
 from headframe.control.queries_tenancy import find_organization, find_project
 from headframe.control.stage_money import currency_of
 from headframe.control.world import World
-from headframe.fleet.records import Allocation
 from headframe.jobs.records import Job
 from headframe.ledger.close import month_of, month_span_us
 from headframe.pricing.records import Charge
@@ -145,14 +144,14 @@ def usage(
     dimensions = Dimensions(names)
     begin = month_span_us(month_of(context.now_us))[0] if from_us is None else from_us
     end = context.now_us if to_us is None else to_us
-    running: tuple[Charge, ...] = ()
-    if begin < context.now_us <= end:
-        running = accrued(world, context.spending, context.now_us, where, max(begin, 0))
+    live = begin < context.now_us <= end
+    accrue = accruing(world, context.spending, context.now_us, where, max(begin, 0)) if live else tuple
     currency = "" if organization_id == ALL else currency_of(world, organization_id)
 
     def read(reads: Reads) -> Usage:
         span = {**where, "at_us__ge": begin + 1, "at_us__lt": end + 1}
         sums = _charged(reads, dimensions, span, quantities="meter" in names)
+        running = accrue()
         for charge in running:
             sums.setdefault((dimensions.of_charge(charge), charge.currency), _Sum()).accrued_nano += charge.amount_nano
         items = tuple(
@@ -248,36 +247,39 @@ def running_now(
     now_us, month = context.now_us, month_of(context.now_us)
     begin, end = month_span_us(month)
     scopes = [name for name in ("organization", "project", "member") if _shows(name, where)]
-    spenders: dict[tuple[str, str], Spender] = {}
-    for charge in accrued(world, context.spending, now_us, where, begin):
-        for key in _owners(scopes, charge):
-            before = spenders.get(key) or _nothing(world, *key)
-            spenders[key] = replace(before, accrued_nano=before.accrued_nano + charge.amount_nano)
-    jobs: list[RunningJob] = []
-    for held in world.derived.held.values():
-        if not all(getattr(held, column) == value for column, value in where.items()):
-            continue
-        one = _running(world, context, held)
-        jobs.append(one)
-        for key in _owners(scopes, held):
-            before = spenders.get(key) or _nothing(world, *key)
-            spenders[key] = replace(
-                before, running=before.running + 1, per_hour_nano=before.per_hour_nano + one.per_hour_nano
-            )
-    jobs.sort(key=lambda one: (-one.per_hour_nano, one.job_id))
-    shown = jobs[:MOST_RUNNING]
+    accrue = accruing(world, context.spending, now_us, where)
+    holders = [
+        (world.all(Job)[held.job_id], holder(world, context, held))
+        for held in world.derived.held.values()
+        if all(getattr(held, column) == value for column, value in where.items())
+    ]
+    budgets = {
+        (one.scope.value, one.scope_id): one.amount_nano
+        for one in world.all(Budget).values()
+        if one.organization_id == house.id
+    }
 
     def read(reads: Reads) -> RunningNow:
+        found: dict[tuple[str, str], Spender] = {}
+        accrued: dict[str, int] = {}
+        for charge in accrue():
+            accrued[charge.job_id] = accrued.get(charge.job_id, 0) + charge.amount_nano
+            if charge.at_us > begin:
+                _add(found, scopes, charge, accrued_nano=charge.amount_nano)
+        rates: list[tuple[int, str, Job, Holder]] = []
+        for job, one in holders:
+            rates.append((-one.per_hour_nano, job.id, job, one))
+            _add(found, scopes, one.held, running=1, per_hour_nano=-rates[-1][0])
         columns = [f"{name}_id" for name in scopes]
-        found = dict(spenders)
         for row in reads.total(Charge, "amount_nano", columns, at_us__ge=begin + 1, at_us__lt=end + 1, **where):
             for name in scopes:
-                key = (name, row[f"{name}_id"])
-                before = found.get(key) or _nothing(None, *key)
-                found[key] = replace(before, charged_nano=before.charged_nano + row["amount_nano"])
-        ids = [one.job_id for one in shown]
-        charged = {row["job_id"]: row["amount_nano"] for row in reads.total(Charge, "amount_nano", ["job_id"],
-                                                                             job_id=ids)}  # fmt: skip
+                _add_to(found, (name, row[f"{name}_id"]), charged_nano=row["amount_nano"])
+        rates.sort(key=lambda item: item[:2])
+        shown = rates[:MOST_RUNNING]
+        charged = {
+            row["job_id"]: row["amount_nano"]
+            for row in reads.total(Charge, "amount_nano", ["job_id"], job_id=[item[1] for item in shown])
+        }
         order = {name: place for place, name in enumerate(scopes)}
         told = sorted(found.values(), key=lambda one: (order[one.scope], one.scope_id))
         return RunningNow(
@@ -287,15 +289,12 @@ def running_now(
                     (one.scope, one.scope_id)))
                 for one in told if one.scope_id
             ),
-            tuple(_with_charged(one, charged.get(one.job_id, 0)) for one in shown),
-            len(jobs) - len(shown),
+            tuple(
+                _running(job, one, charged.get(job.id, 0) + accrued.get(job.id, 0)) for _, _, job, one in shown
+            ),
+            len(rates) - len(shown),
         )  # fmt: skip
 
-    budgets = {
-        (one.scope.value, one.scope_id): one.amount_nano
-        for one in world.all(Budget).values()
-        if one.organization_id == house.id
-    }
     return read
 
 
@@ -304,26 +303,29 @@ def _shows(scope: str, where: Mapping[str, object]) -> bool:
     return not (("member_id" in where and scope != "member") or ("project_id" in where and scope == "organization"))
 
 
-def _owners(scopes: Iterable[str], row: Any) -> list[tuple[str, str]]:
-    return [(name, getattr(row, f"{name}_id")) for name in scopes]
+def _add(found: dict[tuple[str, str], Spender], scopes: Iterable[str], row: Any, **amounts: int) -> None:
+    """Add amounts to all whom a row belongs to."""
+    for name in scopes:
+        _add_to(found, (name, getattr(row, f"{name}_id")), **amounts)
 
 
-def _nothing(world: World | None, scope: str, scope_id: str) -> Spender:
-    return Spender(scope, scope_id, 0, 0, 0, 0, 0, None)
+def _add_to(found: dict[tuple[str, str], Spender], key: tuple[str, str], **amounts: int) -> None:
+    before = found.get(key) or Spender(*key, 0, 0, 0, 0, 0, None)
+    found[key] = replace(before, **{name: getattr(before, name) + amount for name, amount in amounts.items()})
 
 
-def _running(world: World, context: Context, held: Allocation) -> RunningJob:
-    """What one job costs, without what was charged before."""
-    job: Job = world.all(Job)[held.job_id]
-    rate = job_rate(world, context, held)
+def _running(job: Job, now: Holder, so_far_nano: int) -> RunningJob:
+    """What one job costs."""
+    to_come = now.to_come_nano
     return RunningJob(
-        job_id=job.id, name=job.name, project_id=job.project_id, member_id=job.member_id, since_us=held.held_us,
-        so_far_nano=rate.accrued_nano, per_hour_nano=rate.per_hour_nano, ends_us=rate.ends_us,
-        expected_nano=None if rate.to_come_nano is None else rate.accrued_nano + rate.to_come_nano,
+        job_id=job.id,
+        name=job.name,
+        project_id=job.project_id,
+        member_id=job.member_id,
+        since_us=now.held.held_us,
+        so_far_nano=so_far_nano,
+        per_hour_nano=now.per_hour_nano,
+        ends_us=now.ends_us,
+        expected_nano=None if to_come is None else so_far_nano + to_come,
         labels=job.spec.labels,
-    )  # fmt: skip
-
-
-def _with_charged(one: RunningJob, charged_nano: int) -> RunningJob:
-    expected = None if one.expected_nano is None else one.expected_nano + charged_nano
-    return replace(one, so_far_nano=one.so_far_nano + charged_nano, expected_nano=expected)
+    )
