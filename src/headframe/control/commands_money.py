@@ -177,7 +177,7 @@ def remove_budget(
     version: int | None = None,
 ) -> tuple[Changes, Budget]:
     """Take a budget away: nothing limits any more what its scope spends in a month."""
-    house, scope_id = _place(world, context, caller, scope, scope_id)
+    _, scope_id = _place(world, context, caller, scope, scope_id)
     old = _budget_of(world, scope, scope_id)
     if old is None:
         raise NotFound(f"This {scope.value} has no budget.", next_step="See `headframe budget`.")
