@@ -187,8 +187,8 @@ class People:
         if self._scenario.honest:
             seconds = rng.pick((30, 120, rng.between(60, 2400)))
             letters = "".join("abcdefghij"[int(digit)] for digit in str(self._named))  # each is a kind of its own
-            document |= {"name": f"job-{letters}", "run": f"run {seconds}s; exit 0",
-                         "max_duration": f"{seconds + 5}s", "priority": 50, "purchase": "on-demand", "budget": None, "warn_before_stop": None}  # fmt: skip
+            document |= {"name": f"job-{letters}", "run": f"run {seconds}s; exit 0", "max_duration": f"{seconds + 5}s",
+                         "priority": 50, "purchase": "on-demand", "budget": None, "warn_before_stop": None}  # fmt: skip
             document.pop("schedule", None)
         if self._scenario.elastic and rng.chance(600) and not {"array", "schedule"} & document.keys():
             run_us = rng.between(SECOND_US, self._scenario.longest_us)
