@@ -34,7 +34,7 @@ def digest(before: str, transfer: Transfer, number: int, recorded_us: int) -> st
 
 def link(rows: Sequence[Any], head: Head, now_us: int) -> tuple[Any, ...]:
     """The rows, with every transfer among them numbered, dated and chained on behind `head`."""
-    if not any(type(row) is Transfer for row in rows):
+    if Transfer not in set(map(type, rows)):
         return tuple(rows)
     linked: list[Any] = []
     for row in rows:

@@ -182,7 +182,7 @@ class _Kept:
 
     def look(self, capacity: Capacity) -> None:
         """Take in the nodes that have changed."""
-        if self._looked == capacity.clock:
+        if self._looked == capacity.clock or not len(self.shapes.cpu):  # nobody asks for GPUs: no value is asked for
             return
         rows = np.flatnonzero(capacity.stamp > self._looked)
         self._looked = capacity.clock
