@@ -77,5 +77,5 @@ def _table(ended_us: Sequence[int], there_us: Iterable[int]) -> list[int]:
             table.append(max(age, LEAST_US))
             continue
         given = np.cumsum(part * more) + more * (ends[-1] - ends)
-        table.append(max(int((given / ends).min()), 1))
+        table.append(max(round(float((given / ends).min())), 1))
     return table
