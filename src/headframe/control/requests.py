@@ -17,6 +17,7 @@ from headframe.jobs.records import ENDED, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Buyer
 from headframe.pricing.rate import least_nano
+from headframe.scheduling.borrowing import CLOUD, Borrowing
 from headframe.scheduling.explain import refuse_impossible
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings, binding
@@ -66,6 +67,7 @@ def prepare(
             f"This can never run: {bound.text.replace(', 0 are held and', ' and')}.",
             next_step="Ask for less, or ask an admin for a larger quota.",
         )
+    _check_borrowing(world, owners, want)
     _check_jobs_quota(world, owners, 1 if spec.array is None else spec.array.last - spec.array.first + 2)
     _check_budget(world, home, spec, want, context.now_us)
     return home, spec
@@ -132,6 +134,17 @@ def _named(world: World, context: Context, home: Project, ref: str) -> Job:
     if found is None:
         raise NotFound(f"There is no job {ref!r} to wait for.", next_step="See `headframe jobs`.")
     return found
+
+
+def _check_borrowing(world: World, owners: tuple[str, str, str], want: Want) -> None:
+    """What is more than its owner may ever hold, with all that it may borrow, can never run."""
+    unused = Borrowing(world.derived.borrowing.tree, world.derived.quotas)
+    shortage = unused.short(owners, least(want))
+    if shortage is not None and shortage.branch != CLOUD:
+        raise QuotaExceeded(
+            f"This can never run: {shortage.text}.",
+            next_step="Ask for less, or ask an admin to let more be borrowed.",
+        )
 
 
 def _check_jobs_quota(world: World, owners: tuple[str, str, str], more: int) -> None:

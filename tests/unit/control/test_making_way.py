@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from small_cloud import SmallCloud, same_when_reloaded
 
+from headframe.base.errors import QuotaExceeded
 from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.control.commands_access import put_quota
 from headframe.jobs.records import JobState
@@ -122,3 +123,15 @@ def test_an_owner_takes_back_its_own_after_a_while(cloud: SmallCloud) -> None:
     cloud.go(5 * MINUTE_US)
     assert cloud.job(older).state == JobState.RUNNING
     assert cloud.job(more).state == JobState.QUEUED, "it would be borrowed"
+
+
+def test_what_may_never_be_held_is_refused_at_once(cloud: SmallCloud) -> None:
+    own = {"scope": Scope.PROJECT, "scope_id": cloud.project().id}
+    cloud.run(put_quota, cloud.owner, guaranteed={"gpu_milli": 1000}, borrow={"gpu_milli": 0}, **own)
+    with pytest.raises(QuotaExceeded, match="may hold 1 GPUs with what it may borrow"):
+        cloud.submit(LONG, **gpus(2))
+    first, second = cloud.submit("run 5s; exit 0", **gpus(1)), cloud.submit("run 5s; exit 0", **gpus(1))
+    cloud.until(cloud.is_(first, JobState.RUNNING))
+    assert cloud.job(second).state == JobState.QUEUED
+    assert "may borrow" in cloud.story(second)["waiting"]["text"]
+    cloud.until(lambda: cloud.ended(first, second))
