@@ -15,7 +15,7 @@ from headframe.jobs.records import JobState
 from headframe.ledger.records import Transfer
 from headframe.pricing import hourly
 from headframe.pricing.rate import Rating
-from headframe.scheduling import place
+from headframe.scheduling import judge
 from headframe.scheduling.capacity import Capacity
 from headframe.sim import checkers
 from headframe.sim.run import Simulation
@@ -94,7 +94,7 @@ def leave_the_wallet(patch):
 
 
 def ignore_quotas(patch):
-    patch.setattr(place, "binding", lambda *args: None)
+    patch.setattr(judge, "binding", lambda *args: None)
 
 
 def forget_a_row(patch):
@@ -113,7 +113,7 @@ def skip_a_number(patch):
             fields["seq"] += 1
         return dataclasses.replace(record, **fields)
 
-    patch.setattr(loop, "replace", skipping)
+    patch.setattr(loop, "revised", skipping)
 
 
 def jump_a_state(patch):

@@ -124,7 +124,8 @@ _TABLES = {
     "invoices": (
         "id:text number:number organization_id:text month:text currency:text lines:text total_nano:number "
         "from_wallet_nano:number payable_nano:number closed_us:number kind:text corrects:text "
-        "corrects_number:number reason:text net_nano:number tax_nano:number taxes:text due_us:number seller:text buyer:text"
+        "corrects_number:number reason:text net_nano:number tax_nano:number taxes:text due_us:number seller:text "
+        "buyer:text"
     ),
     "closings": (
         "id:text organization_id:text month:text begin_us:number end_us:number closed_us:number invoice_id:text"
