@@ -258,6 +258,26 @@ def test_what_cannot_be_filtered_by_is_refused(store: SqlStore, name: str) -> No
         store.total(Job, "attempt", [name])
 
 
+def test_sums_by_label_and_by_the_day_that_a_moment_ends(store: SqlStore) -> None:
+    day = 86_400_000_000
+    store.apply(
+        rows(
+            charge(1, 1, at_us=1), charge(2, 2, at_us=day, labels={"team": "a"}), charge(3, 4, at_us=day + 1),
+            charge(4, 8, at_us=2 * day, labels={"team": "a"}),
+        )
+    )  # fmt: skip
+    assert store.total(Charge, "amount_nano", ["at_us__day"]) == [
+        {"at_us__day": 0, "amount_nano": 3}, {"at_us__day": 1, "amount_nano": 12},
+    ]  # fmt: skip
+    assert store.total(Charge, "amount_nano", ["labels", "currency"], project_id="prj_1") == [
+        {"labels": '{"team":"a"}', "currency": "USD", "amount_nano": 10},
+        {"labels": "{}", "currency": "USD", "amount_nano": 5},
+    ]
+    assert len(store.total(Charge, "amount_nano", ["labels", "at_us__day"])) == 4
+    with pytest.raises(Invalid):
+        store.total(Charge, "amount_nano", ["nothing__day"])
+
+
 def test_sums_are_exact_beyond_64_bits(store: SqlStore) -> None:
     charges = [charge(number, LARGEST - number) for number in range(5)]
     refunds = [charge(10 + number, -LARGEST, project_id="prj_2", meter="gpu:H100") for number in range(3)]

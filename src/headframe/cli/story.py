@@ -22,6 +22,7 @@ ATTEMPTS = (
     Column("EXIT", lambda row: "" if row["exit_code"] is None else row["exit_code"], right=True),
     Column("CPU", lambda row: format_span(row["cpu_us"]) if row["cpu_us"] else ""),
     Column("MEMORY", lambda row: format_mib(row["memory_peak_mib"]) if row["memory_peak_mib"] else ""),
+    Column("GPU BUSY", lambda row: _busy(row.get("sampled") or {}), right=True),
     Column("PID", lambda row: row["pid"] or "", right=True, spare=True),
     Column("RESUMED FROM", lambda row: (row["resumed_from"] or "").rpartition("/")[2]),
     Column("DETAIL", lambda row: "" if row["detail"] == f"exit code {row['exit_code']}" else row["detail"], wrap=True),
@@ -167,6 +168,12 @@ def _part(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, Any
         return
     printing.heading(title)
     printing.table([column for column in columns if any(column.cell(row) not in ("", None) for row in rows)], rows)
+
+
+def _busy(sampled: Mapping[str, int]) -> str:
+    """How busy its accelerators were in the mean, as far as they were looked at."""
+    looked_us = sampled.get("gpu_us", 0)
+    return f"{100 * sampled.get('gpu_busy_us', 0) // looked_us} %" if looked_us else ""
 
 
 def _held(slices: Sequence[Mapping[str, Any]]) -> str:
