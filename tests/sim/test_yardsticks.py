@@ -39,7 +39,7 @@ def test_the_list_has_all_and_each_can_be_loaded() -> None:
 @pytest.mark.parametrize("name", sorted(NAMES - {"kueue-15k", "kueue-50k"}))
 def test_missing_files_are_named_with_where_they_come_from(name: str, tmp_path: Path) -> None:
     for folder in (None, tmp_path):
-        with pytest.raises(NotFound, match="published data|come.? from") as caught:
+        with pytest.raises(NotFound, match=r"published data|come.? from") as caught:
             found(name, folder)
         assert "docs/benchmarks.md" in caught.value.next_step
 
