@@ -88,10 +88,10 @@ def _print_invoice(row: Mapping[str, Any], title: str, known: Names) -> None:
         Column("PROJECT", lambda line: line.get("project") or known.of(line["project_id"])),
         Column("METER", lambda line: line["meter"], whole=True),
         Column("KIND", lambda line: line["kind"]),
-        Column("BOUGHT", lambda line: line["purchase"], spare=True),
+        Column("BOUGHT", lambda line: line.get("purchase", ""), spare=True),
         Column("QUANTITY", _quantity, whole=True, right=True),
         Column("PER UNIT", lambda line: _money(row, line["unit_nano"]), right=True),
-        Column("AMOUNT", lambda line: _money(row, line["net_nano"] or line["amount_nano"]), whole=True, right=True),
+        Column("AMOUNT", lambda line: _money(row, line.get("net_nano") or line["amount_nano"]), whole=True, right=True),
     )
     printing.say(f"{title} {row['month']}, {printing.safe(known.of(row['organization_id']))}")
     if row["lines"]:
