@@ -26,8 +26,14 @@ _LONGEST = 200
 
 
 def put_party(
-    world: World, context: Context, caller: Caller, *, organization: str | None = None, seller: bool = False, **given: Any
-) -> tuple[Changes, Party]:  # fmt: skip
+    world: World,
+    context: Context,
+    caller: Caller,
+    *,
+    organization: str | None = None,
+    seller: bool = False,
+    **given: Any,
+) -> tuple[Changes, Party]:
     """Set how an organization (its own owner, admin or finance), or the seller (operator), stands on invoices.
 
     What is not given stays as it is. It holds for invoices that are closed from now on.
