@@ -108,6 +108,10 @@ TABLE = {
     "GET /v1/export/focus": "++--0+--",
     "GET /v1/export/month": "-----+--",
     "GET /v1/export/beancount": "-----+--",
+    "GET /v1/reservations": "++++0+-+",
+    "POST /v1/reservations": "++--0+-+",  # for its own project
+    "GET /v1/reservations/{reservation}": "++++0+-+",  # it may be the whole organization's
+    "POST /v1/reservations/{reservation}/cancel": "++--0+--",
     "POST /v1/clusters/{cluster_id}/marks": "-----+--",
     "POST /v1/nodes/{node_id}/drain": "-----+--",
     "POST /v1/nodes/{node_id}/marks": "-----+--",
@@ -140,6 +144,15 @@ class Town:
         return {
             "organization": self.organization["id"], "shape": "monthly", "title": "t", "amount": "1 USD",
             "ends": format_moment(self.house.clock.now_us() + 400 * DAY_US),
+        }  # fmt: skip
+
+    def reservation(self) -> dict[str, Any]:
+        """One accelerator for an hour that nobody else has asked for, far from now."""
+        number = next(self.count)
+        starts_us = self.house.clock.now_us() + (300 + number) * DAY_US
+        return {
+            "organization": self.organization["id"], "name": f"res-{number}", "kind": "H100", "count": 1,
+            "starts": format_moment(starts_us), "lasts": "1h",
         }  # fmt: skip
 
     def hold(self) -> dict[str, Any]:
@@ -181,6 +194,7 @@ class Town:
             "POST /v1/holds": lambda: {"json": self.hold()},
             "POST /v1/holds/{hold_id}/post": lambda: {"json": {"amount": "0.01 USD", "meter": "cpu"}},
             "PUT /v1/budgets": lambda: {"json": {"scope": "project", "scope_id": project, "amount": "900 USD"}},
+            "POST /v1/reservations": lambda: {"json": self.reservation()},
             "POST /v1/clusters/{cluster_id}/marks": lambda: {"json": {"labels": ["packing=fgd"]}},
             "GET /v1/invoices/{invoice_id}/file": lambda: {"params": {"form": "json"}},
             "POST /v1/invoices/{invoice_id}/void": lambda: {"json": {"reason": "wrong buyer"}},
@@ -201,6 +215,9 @@ class Town:
             path = path.replace("{key_id}", made["id"])
         if "{contract_id}" in path:
             path = path.replace("{contract_id}", house.ok("POST", "/v1/contracts", json=self.contract())["id"])
+        if "{reservation}" in path:
+            made = house.ok("POST", "/v1/reservations", json=self.reservation())
+            path = path.replace("{reservation}", made["id"])
         if "{hold_id}" in path:
             path = path.replace("{hold_id}", house.ok("POST", "/v1/holds", json=self.hold())["id"])
         if method == "DELETE" and "{name}" in path:
@@ -268,6 +285,8 @@ def town(house: House) -> Town:
         "scoped": house.member(organization["id"], "owner", scopes=["jobs:read"]),
         "narrowed": house.member(organization["id"], "admin", project="side"),
     }
+    quota = {"scope": "organization", "scope_id": organization["id"], "gpu_milli": 2000}
+    house.ok("PUT", "/v1/quotas", json=quota)
     town = Town(house, organization, project, keys, job, digest)
     town.dead = _dead_keys(town)
     return town
