@@ -64,24 +64,24 @@ SCENARIOS: dict[str, Scenario] = {
     "preemption": Scenario(
         "Higher classes and priorities take the place of lower ones, while the program dies.",
         Weather(crossings_to_death=150),
-        jobs=40, nodes=1, longest_us=90 * MINUTE_US, limits=False, prepaid_per_mille=0,
+        jobs=24, nodes=1, longest_us=60 * MINUTE_US, limits=False, prepaid_per_mille=0,
         purchases=("on-demand", "spot", "spot", "filler", "filler"), rules=Rules(by_priority=True),
     ),
     "borrowing": Scenario(
         "Owners borrow what others do not use, and take back what is theirs.",
         Weather(crossings_to_death=200),
-        jobs=40, nodes=1, longest_us=90 * MINUTE_US, organizations=3, limits=False, prepaid_per_mille=0,
+        jobs=24, nodes=1, longest_us=60 * MINUTE_US, organizations=3, limits=False, prepaid_per_mille=0,
         guarantees=True,
         rules=Rules(reclaim_after_us=10 * SECOND_US),
     ),
     "fairshare": Scenario(
         "Several organizations want far more than there is.",
-        jobs=36, nodes=2, organizations=4, limits=False, prepaid_per_mille=0,
+        jobs=24, nodes=1, organizations=4, limits=False, prepaid_per_mille=0,
     ),
     "turns": Scenario(
         "Jobs take turns by what they have had, while nodes die.",
         Weather(node_deaths=3, crossings_to_death=300),
-        jobs=40, nodes=1, longest_us=90 * MINUTE_US, limits=False, prepaid_per_mille=0,
+        jobs=24, nodes=1, longest_us=60 * MINUTE_US, limits=False, prepaid_per_mille=0,
         rules=Rules(order="least-attained-service", quantum_us=2 * MINUTE_US),
     ),
     "reservations": Scenario(

@@ -43,11 +43,12 @@ class Floor:
         self.held: dict[str, Allocation] = {}
 
     def job(self, name: str, gpus: int = 1, nodes: int = 1, owner: str = "a", **fields: Any) -> Job:
+        asked = {key: value for key, value in fields.items() if key in Spec.__dataclass_fields__}
+        rest = {key: value for key, value in fields.items() if key not in asked}
         spec = Spec(
-            name, resources=Resources((Gpus("H100", gpus),)), nodes_min=nodes, nodes_max=nodes,
-            retry=Retry(), checkpoints=Checkpoints("saved"), **{key: value for key, value in fields.items() if key in Spec.__dataclass_fields__},
+            name, resources=Resources((Gpus("H100", gpus),)), nodes_min=nodes, nodes_max=nodes, retry=Retry(),
+            checkpoints=Checkpoints("saved"), **asked,
         )  # fmt: skip
-        rest = {key: value for key, value in fields.items() if key not in Spec.__dataclass_fields__}
         job = Job(f"job_{name}", f"org_{owner[0]}", f"prj_{owner}", "mem", name, spec, len(self.jobs), **rest)
         self.jobs[job.id] = job
         return job
