@@ -12,7 +12,6 @@ from typing import Any
 
 from headframe.fleet.records import Accelerator, Node, Slice
 
-
 # What an engine may tell of how busy a task was, summed over its looks, so that it stays small however long a job runs.
 # Never the basis of a bill. A look tells of the time since the one before: `sampled_us` is that time summed,
 # `cpu_idle_us` the part of it with less than 5 % of one core used for each task, `cpu_peak_milli` the most cores that
