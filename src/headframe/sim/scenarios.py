@@ -80,7 +80,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "turns": Scenario(
         "Jobs take turns by what they have had, while nodes die.",
-        Weather(node_deaths=3, crossings_to_death=300),
+        Weather(node_deaths=3, crossings_to_death=100),
         jobs=24, nodes=1, longest_us=60 * MINUTE_US, limits=False, prepaid_per_mille=0,
         rules=Rules(order="least-attained-service", quantum_us=2 * MINUTE_US),
     ),
