@@ -97,9 +97,7 @@ def list_prices(session: Session) -> None:
 @click.option("--org", "organization", metavar="NAME", help="For one customer; the amount may then be a discount.")
 @click.option("--term", default="", help="For contracts of this length only, such as 1y.")
 @click.option("--shape", help="hourly, spot, power, storage, tokens, each, graduated or volume.")
-@click.option(
-    "--tier", "tiers", multiple=True, metavar="UNITS:AMOUNT", help="Up to so many units; last an amount."
-)
+@click.option("--tier", "tiers", multiple=True, metavar="UNITS:AMOUNT", help="Up to so many units; last an amount.")
 @click.option("--watts", type=int, default=0, help="What a unit draws, for the shape power.")
 @click.option("--from", "starts", metavar="MOMENT", help="When it begins to hold; now when absent.")
 @click.option("--to", "ends", metavar="MOMENT", help="When it ends.")
