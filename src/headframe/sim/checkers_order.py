@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 
 from headframe.base.changes import Event
-from headframe.fleet.records import Allocation, HoldState
+from headframe.fleet.records import Allocation
 from headframe.jobs.records import Job, JobState
 from headframe.metering.records import UsageRecord
 from headframe.scheduling.limits import METERS, needs
 from headframe.scheduling.queue import CLASS_RANK
 from headframe.scheduling.records import FairUse
-from headframe.sim.checkers import Scene, Violation
+from headframe.sim.checkers import Quotas, Scene, Violation
 from headframe.tenants.records import Quota, Scope
 
 STOPPABLE = CLASS_RANK["spot"]
@@ -72,31 +72,12 @@ class MakingWay:
             raise Violation("MakingWay", f"{job.id} ({job.spec.purchase}) makes way for {whom.id} by {cause}")
 
 
-class Borrowed:
+class Borrowed(Quotas):
     """Nothing begins to hold more than its project or organization may hold with what it may borrow."""
 
-    def __init__(self) -> None:
-        self._quotas: dict[str, Quota] = {}
-        self._held: dict[str, Allocation] = {}
-
-    def look(self, scene: Scene) -> None:
-        for changes in scene.committed:
-            begun = []
-            for row in changes.rows:
-                if isinstance(row, Quota):
-                    self._quotas[row.scope_id] = row
-                elif isinstance(row, Allocation):
-                    if row.version == 1:
-                        begun.append(row)
-                    self._held[row.id] = row
-                    if row.state is HoldState.RELEASED:
-                        del self._held[row.id]
-            for one in begun:
-                for quota in self._quotas.values():
-                    if quota.scope is not Scope.MEMBER and quota.scope_id in (one.organization_id, one.project_id):
-                        self._check(quota, one)
-
     def _check(self, quota: Quota, begun: Allocation) -> None:
+        if quota.scope is Scope.MEMBER:
+            return
         asked = needs(begun.slices)
         for meter, more in quota.borrow.items():
             held = sum(
