@@ -188,7 +188,7 @@ def test_when_files_may_not_grow_nothing_is_half_written_and_it_goes_on_afterwar
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="headframe-disk-"))
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], capture_output=True, text=True)
     if mounted.returncode != 0:
         folder.rmdir()
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")

@@ -15,6 +15,7 @@ while [ "$NODE_RANK" != 0 ]; do sleep 0.1; done
 while [ "$at" -lt 400 ]; do
   at=$((at + 1))
   echo $at > "$HEADFRAME_CHECKPOINTS/.new" && mv "$HEADFRAME_CHECKPOINTS/.new" "$HEADFRAME_CHECKPOINTS/$at"
+  echo "saved $at"
   sleep 0.05
 done
 """
@@ -28,7 +29,8 @@ def test_an_elastic_job_shrinks_before_it_has_to_end_and_knows_its_size(running:
             "checkpoints": {"path": "ckpt", "keep": 1000}, "retry": {"on": ["preemption"], "max": 0},
         }
     )  # fmt: skip
-    until(lambda: "attempt 1 of 2 from 0" in log_text(client, elastic["id"]))
+    until(lambda: "saved 3" in log_text(client, elastic["id"]))
+    assert "attempt 1 of 2 from 0" in log_text(client, elastic["id"])
     other = client.submit({"name": "other", "run": "sleep 1; echo here", "resources": GPU})
     assert end_of(client, other["id"])["state"] == "succeeded"
     until(lambda: "attempt 2 of 1" in log_text(client, elastic["id"]))
