@@ -34,7 +34,7 @@ class Reserved:
             inside = [cell for cell in cells(held.slices) if cell in devices]
             if own:
                 self._inside(one, held, devices)
-            elif inside and not self._gone_by(one, job, held):
+            elif inside and not self._gone_by(scene, one, job, held):
                 raise Violation("Reserved", f"{held.id} begins on {inside[0]}, which is reserved by {one.id}")
 
     @staticmethod
@@ -45,9 +45,12 @@ class Reserved:
             raise Violation("Reserved", f"{held.id} begins outside of its reservation {one.id}")
 
     @staticmethod
-    def _gone_by(one: Reservation, job: Job, held: Allocation) -> bool:
+    def _gone_by(scene: Scene, one: Reservation, job: Job, held: Allocation) -> bool:
         if held.purchase in STOPPABLE and held.held_us + USEFUL_US <= one.from_us:
             return True
+        own: Reservation | None = scene.world.get(Reservation, job.spec.reservation) if job.spec.reservation else None
+        if own is not None and own.to_us <= one.from_us:
+            return True  # it ends with its own reservation, which has the device before this one
         longest_us = job.spec.max_duration_us
         return longest_us is not None and held.held_us + longest_us <= one.from_us
 
