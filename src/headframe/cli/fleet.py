@@ -109,7 +109,7 @@ def resume(session: Session, node: str) -> None:
 
 
 @command("headframe label node_1 disk=nvme", "headframe label node_1 disk-",
-         "headframe label --cluster main packing=best-fit")  # fmt: skip
+         "headframe label --cluster local packing=best-fit")  # fmt: skip
 @click.argument("name")
 @click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
 @click.option("--cluster", is_flag=True, help="NAME is a cluster's.")
@@ -123,7 +123,7 @@ def label(session: Session, name: str, labels: tuple[str, ...], cluster: bool) -
         row = session.client.mark_cluster(name, labels=labels)
     else:
         row = session.client.mark(_node_id(session, name), labels=labels)
-    session.done(row, f"{row['id']} has the labels {_listed(f'{k}={v}' for k, v in row['labels'].items())}.")
+    session.done(row, f"{row['id']} {_has('labels', (f'{k}={v}' for k, v in row['labels'].items()))}.")
 
 
 @command("headframe taint node_1 dedicated=research", "headframe taint node_1 dedicated-")
@@ -136,11 +136,12 @@ def taint(session: Session, node: str, taints: tuple[str, ...]) -> None:
     Jobs name what they tolerate in tolerations. What runs there goes on.
     """
     row = session.client.mark(_node_id(session, node), taints=taints)
-    session.done(row, f"{row['id']} has the taints {_listed(row['taints'])}.")
+    session.done(row, f"{row['id']} {_has('taints', row['taints'])}.")
 
 
-def _listed(marks: Iterable[str]) -> str:
-    return ", ".join(sorted(marks)) or "none"
+def _has(what: str, marks: Iterable[str]) -> str:
+    listed = ", ".join(sorted(marks))
+    return f"has the {what} {listed}" if listed else f"has no {what}"
 
 
 def _node_id(session: Session, node: str) -> str:

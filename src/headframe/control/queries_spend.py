@@ -79,6 +79,7 @@ class Dimensions:
                 raise Invalid(
                     f"by names {name!r}, which is not a dimension, or twice.",
                     field="by", value=name, allowed=f"{', '.join(DIMENSIONS)}, {LABEL}KEY",
+                    next_step=f"Name each of these once at most: {', '.join(DIMENSIONS)}, {LABEL}KEY.",
                 )  # fmt: skip
 
     @property

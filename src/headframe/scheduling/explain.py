@@ -63,7 +63,7 @@ def nearest(empty: Capacity, want: Want) -> str:
     """The largest task and gang of the wanted kind that an empty cloud could hold, in words."""
     ready = empty.allowed(want.clusters, want.where)
     if not ready.any():
-        return "nothing, as no node has the cluster, labels, names and taints asked for"
+        return "nothing, as no node has the cluster, labels and names asked for and only taints that the job tolerates"
     best = want.alternatives[0]
     suits = suitable(empty, best) & ready[:, None] if best is not None else None
     if best is not None and suits is not None and int(suits.sum()) == 0:

@@ -45,13 +45,13 @@ def _check_amounts(quota: Quota) -> None:
         own, limit = quota.guaranteed.get(meter, 0), getattr(quota, meter)
         if limit is not None and own > limit:
             raise QuotaContradiction(
-                f"{own} of {meter} would be guaranteed, but at most {limit} may be held.",
+                f"{_amount(meter, own)} would be guaranteed, but at most {_amount(meter, limit)} may be held.",
                 field="guaranteed", value=own, allowed=f"{limit} or less",
                 next_step="Raise the limit, or guarantee less.",
             )  # fmt: skip
         if quota.lend.get(meter, 0) > own:
             raise QuotaContradiction(
-                f"{quota.lend[meter]} of {meter} would be lent, but {own} are guaranteed.",
+                f"{_amount(meter, quota.lend[meter])} would be lent, but {_amount(meter, own)} are guaranteed.",
                 field="lend", value=quota.lend[meter], allowed=f"{own} or less",
                 next_step="Lend at most what is guaranteed.",
             )  # fmt: skip
@@ -81,6 +81,13 @@ def _check_cycle(quota: Quota, known: Mapping[str, Quota]) -> None:
         above = known[above].parent_id if above in known else ""
 
 
+def _amount(meter: str, amount: int) -> str:
+    """An amount of a meter as people write it: `1.5 GPUs`, `512 MiB of memory`."""
+    if meter == "memory_mib":
+        return f"{amount} MiB of memory"
+    return f"{amount / 1000:g} {'GPUs' if meter == 'gpu_milli' else 'CPUs'}"
+
+
 def _above(quota: Quota) -> str:
     return quota.organization_id if quota.scope is Scope.PROJECT else quota.parent_id
 
@@ -94,7 +101,8 @@ def _check_sum(branch: str, known: Mapping[str, Quota]) -> None:
         total = sum(one.guaranteed.get(meter, 0) for one in _children(branch, known.values()))
         if total > own:
             raise QuotaContradiction(
-                f"{total} of {meter} would be guaranteed to parts of {branch}, which itself is guaranteed {own}.",
+                f"{_amount(meter, total)} would be guaranteed to parts of {branch}, which itself is guaranteed "
+                f"{_amount(meter, own)}.",
                 field="guaranteed", value=total, allowed=f"{own} or less in all",
                 next_step="Guarantee less to its parts, or more to it.",
             )  # fmt: skip

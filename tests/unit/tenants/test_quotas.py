@@ -41,14 +41,16 @@ def test_unknown_meters_are_refused() -> None:
 def test_no_more_is_lent_than_is_guaranteed_and_no_more_guaranteed_than_allowed() -> None:
     with pytest.raises(QuotaContradiction, match="lent"):
         check_quota(project("a", 2, lend={"gpu_milli": 3000}), {})
-    with pytest.raises(QuotaContradiction, match="at most 1000 may be held"):
+    with pytest.raises(QuotaContradiction, match="2 GPUs would be guaranteed, but at most 1 GPUs may be held"):
         check_quota(project("a", 2, gpu_milli=1000), {})
 
 
 def test_parts_are_not_guaranteed_more_than_the_whole() -> None:
     whole = house("org", guaranteed={"gpu_milli": 4000})
     check_quota(project("a", 2), known(whole, project("b", 2)))
-    with pytest.raises(QuotaContradiction, match="5000 of gpu_milli"):
+    with pytest.raises(
+        QuotaContradiction, match="5 GPUs would be guaranteed to parts of org, which itself is guaranteed 4 GPUs"
+    ):
         check_quota(project("a", 3), known(whole, project("b", 2)))
     with pytest.raises(QuotaContradiction):
         check_quota(replace(whole, guaranteed={"gpu_milli": 3000}), known(whole, project("a", 2), project("b", 2)))
