@@ -234,7 +234,8 @@ def waste(
 ) -> Callable[[Reads], WasteReport]:
     """What was held and charged but stood idle, in money, and what would have been enough."""
     if by not in WASTE_BY:
-        raise Invalid(f"by is {by!r}.", field="by", value=by, allowed=", ".join(WASTE_BY))
+        ways = ", ".join(WASTE_BY)
+        raise Invalid(f"by is {by!r}.", field="by", value=by, allowed=ways, next_step=f"Name one of these: {ways}.")
     house = find_organization(world, context, caller, organization)
     home = None if project is None else find_project(world, context, caller, project, house.id).id
     where = spender(world, caller, house.id, home)
