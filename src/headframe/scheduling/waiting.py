@@ -15,6 +15,7 @@ from headframe.fleet.records import Allocation, Reservation
 from headframe.jobs.records import Job
 from headframe.scheduling.agenda import SLACK_US, STOPPABLE
 from headframe.scheduling.backfill import Ending
+from headframe.scheduling.calendar import inside
 from headframe.scheduling.explain import BLOCKS, free, lacks, shape, words
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.forecast import AHEAD_LIMIT, Expected, through_the_queue
@@ -139,7 +140,7 @@ def _why(view: Snapshot, bucket: Bucket, verdict: Verdict, answer: dict[str, Any
 def _no_room(view: Snapshot, bucket: Bucket, answer: dict[str, Any], around: Around) -> str:
     """What is short; or, where something is free but kept, for whom."""
     if bucket.reservation is not None:
-        return "No room is left in its reservation: other jobs of it run there."
+        return _no_room_inside(view, bucket, around.reservations[bucket.reservation])
     if view.agenda is None or fit(view.capacity, bucket.want) is None:
         return f"No room: {lacks(bucket.want.resources, bucket.want, answer['free'])}."
     firm = [one for one in view.agenda.outlook.promises if one.firm and any(one.amounts.values())]
@@ -149,6 +150,17 @@ def _no_room(view: Snapshot, bucket: Bucket, answer: dict[str, Any], around: Aro
         return f"What is free and would do is reserved ({', '.join(whose)}), and the job need not have ended by then."
     answer["kept_for"] = "ahead"
     return "What is free and would do is kept for those who wait before it: it need not have ended when they start."
+
+
+def _no_room_inside(view: Snapshot, bucket: Bucket, reservation: Reservation) -> str:
+    """What is short in a job's own reservation: others of it run there, or it is too small for the job, even empty."""
+    empty = inside(view.capacity.emptied(), reservation.slices)
+    if fit(empty, bucket.want) is not None:
+        return "No room is left in its reservation: what the job needs of it is in use now."
+    if reservation.lacking:
+        return f"Part of its reservation {reservation.name} has no place now, and the job does not fit in the rest."
+    lacking = lacks(bucket.want.resources, bucket.want, free(empty, bucket.want))
+    return f"It does not fit in its reservation {reservation.name}, even when nothing else runs there: {lacking}."
 
 
 def _whose(reservation: Reservation | None, bucket: Bucket) -> str:

@@ -19,7 +19,7 @@ from headframe.control.ports import Reads
 from headframe.control.queries import story
 from headframe.control.steady import Steady, on_record_us
 from headframe.engines.scripted import ScriptedEngine, Temper
-from headframe.fleet.records import Allocation
+from headframe.fleet.records import Allocation, Reservation
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.sim.arrivals import People, fleet
 from headframe.sim.auditor import Audit, audit
@@ -190,6 +190,8 @@ class Simulation:
         if world.all(Allocation) or world.all(Attempt):
             return True
         jobs = world.all(Job).values()
+        if jobs and world.all(Reservation):
+            return True  # whoever waits for it, or for its place, goes on when it ends
         parents = {job.parent_id for job in jobs}
         return any(job.state not in waits and job.id not in parents for job in jobs)
 

@@ -240,6 +240,16 @@ def test_a_job_names_a_reservation_that_it_may_use(cloud: SmallCloud) -> None:
     assert cloud.job(cloud.submit(reservation="two")).spec.purchase == "reserved"
 
 
+def test_a_job_is_told_that_its_reservation_is_too_small_or_in_use(cloud: SmallCloud) -> None:
+    reserve(cloud, "one", count=1)
+    first = cloud.submit("run 30m; exit 0", reservation="one")
+    second = cloud.submit("run 30m; exit 0", reservation="one")
+    assert cloud.job(first).state == JobState.STARTING
+    assert "is in use now" in cloud.story(second)["waiting"]["text"]
+    large = cloud.submit("run 30m; exit 0", reservation="one", resources={"gpu": "H100:2"})
+    assert "does not fit in its reservation one, even when nothing else" in cloud.story(large)["waiting"]["text"]
+
+
 def test_a_program_that_starts_again_keeps_reservations(cloud: SmallCloud) -> None:
     made = reserve(cloud, begin_us=10 * MINUTE_US, nodes=2)
     cloud.boot()
