@@ -155,6 +155,24 @@ def on_nodes(running: list[Run]):  # type: ignore[no-untyped-def]
     return of
 
 
+def test_whoever_waits_first_is_told_the_earliest_moment():
+    """However many more end later: a place that is kept too late is taken by others until then."""
+    devices = [Accelerator(f"acc_{index}", "nod_0", index, "H100", "nvidia", 81_559) for index in range(4)]
+    capacity = capacity_of(([Node("nod_0", "one", "n0", 8000, 16_000, 9000)], devices))
+    running = []
+    for end in (10, 20, 30, 40):
+        slices = fit(capacity, gpus(1))
+        assert slices is not None
+        capacity.hold(slices)
+        running.append(Ending(end, end, slices, f"run_{end}"))
+    found = [shadow(Outlook(0, capacity), gpus(count), "head", 30, running) for count in (1, 2, 3, 4)]
+    assert [one and one.start_us for one in found] == [10, 20, 30, 40]
+
+
+def gpus(count: int) -> Want:
+    return Want(Resources((Gpus("H100", count),), 500, memory_mib=512), 1, 1, "none", ("any",))
+
+
 @settings(max_examples=200, deadline=None)
 @given(fleets(), some.data())
 def test_nobody_who_starts_behind_a_waiting_job_delays_it(fleet: Fleet, data: some.DataObject) -> None:

@@ -271,8 +271,8 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
     """The place that a waiting job is expected to get: found by giving back what runs, in order of expected end.
 
     `lasts_us` is how long the job would run, `endings` all that runs, in order of likely end. None when it does not
-    fit even then, within the first `SEARCH_LIMIT` ends. The moment is never too early if the estimates are true; it may
-    be too late, as ends are looked at in steps.
+    fit even then, within the first `SEARCH_LIMIT` ends. The moment is the earliest that the
+    estimates allow: were it later, others could take the place until then, and each search would push it further away.
     """
     now_us = outlook.now_us
     minded = [one for one in outlook.promises if one.from_us < now_us + lasts_us + FAR_US]
@@ -285,8 +285,10 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
         step *= 2
         for one in some:
             trial.release(one.slices)
-            guessed = guessed or one.source == "guess"
         found = fit(trial, want)
+        if found is not None:
+            some, found = _fewest(trial, want, some, found)
+        guessed = guessed or any(one.source == "guess" for one in some)
         if found is None:
             continue
         start_us = max(some[-1].likely_us, now_us + 1)
@@ -294,3 +296,25 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
             return None
         return Shadow(job_id, start_us, found, now_us, "guess" if guessed else "estimates")
     return None
+
+
+def _fewest(
+    trial: Capacity, want: Want, some: list[Ending], found: tuple[Slice, ...]
+) -> tuple[list[Ending], tuple[Slice, ...]]:
+    """Which of the ends, from the first, must have come before a want fits, and where it does.
+
+    `trial` has been given all of them back, and has room at `found`; it is used up.
+    """
+    short, enough, given = 0, len(some), len(some)
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        for one in some[middle:given]:
+            trial.hold(one.slices)
+        for one in some[given:middle]:
+            trial.release(one.slices)
+        given, place = middle, fit(trial, want)
+        if place is None:
+            short = middle
+        else:
+            enough, found = middle, place
+    return some[:enough], found
