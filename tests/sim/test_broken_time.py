@@ -10,11 +10,12 @@ from headframe.sim.checkers_time import HONEST, TIME, FirstInLine, InTime, Reser
 from headframe.sim.run import Simulation
 
 TRIES = 12  # seeds
+SEEDS = {"backfill": (22, 24, 54)}  # worlds in which somebody from behind would take the place of the first: few do
 
 
 def problem(scenario, checker):
     """What the checker, left alone, says first of some worlds of a scenario."""
-    for seed in range(TRIES):
+    for seed in SEEDS.get(scenario, range(TRIES)):
         simulation = Simulation(seed, scenario, checkers=[checker])
         simulation.checkers = [one for one in simulation.checkers if isinstance(one, checker)]
         outcome = simulation.run()

@@ -74,12 +74,15 @@ class InTime:
 class FirstInLine:
     """The first of the queue starts when it was told, or earlier, as long as it stays the first and all are honest.
 
-    For worlds in which every job runs as long as it promises, and nothing goes wrong.
+    For worlds in which every job runs as long as it promises, all have one priority, and nothing goes wrong. What it
+    was told before it was the first does not count, nor before somebody began who comes before it: one that waited for
+    other jobs, or for its turn in an array, takes the place that its age gives it.
     """
 
     def __init__(self) -> None:
         self._first = ""
         self._told_us = 0
+        self._since_us = 0  # what it was told before does not count
 
     def look(self, scene: Scene) -> None:
         world = scene.world
@@ -91,17 +94,25 @@ class FirstInLine:
 
         world.derived.queue.in_order(visit)
         job_id = first[0] if first else ""
+        job = world.get(Job, job_id) if job_id else None
+        if job_id != self._first or (job is not None and self._passed(scene, job)):
+            self._first, self._told_us, self._since_us = job_id, 0, scene.now_us
+        waits = job is not None and job.state is JobState.QUEUED and not job.claim
+        if waits and self._told_us and scene.now_us > self._told_us + SLACK_US:
+            late = (scene.now_us - self._told_us) // SECOND_US
+            raise Violation("FirstInLine", f"{job_id} was to start {late} s ago and has waited first since")
         shadow = world.derived.shadows.get(job_id)
-        known = shadow is not None and shadow.source == "estimates"
-        if job_id and job_id == self._first and self._told_us and scene.now_us > self._told_us + SLACK_US:
-            job = world.get(Job, job_id)
-            if job is not None and job.state is JobState.QUEUED and not job.claim:
-                late = (scene.now_us - self._told_us) // SECOND_US
-                raise Violation("FirstInLine", f"{job_id} was to start {late} s ago and has waited first since")
-        if job_id != self._first:
-            self._first, self._told_us = job_id, 0
+        known = shadow is not None and shadow.source == "estimates" and shadow.made_us >= self._since_us
         if shadow is not None and known and (not self._told_us or shadow.start_us < self._told_us):
             self._told_us = shadow.start_us
+
+    @staticmethod
+    def _passed(scene: Scene, first: Job) -> bool:
+        """Whether somebody has just begun who comes before the one that waits first."""
+        rows = [row for changes in scene.committed for row in changes.rows]
+        begun = [row.job_id for row in rows if isinstance(row, Allocation) and row.version == 1]
+        jobs = [scene.world.get(Job, name) or scene.store.get(Job, name) for name in begun]
+        return any((job.submitted_us, job.id) < (first.submitted_us, first.id) for job in jobs if job is not None)
 
 
 class Steadiness:
