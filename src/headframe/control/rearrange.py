@@ -9,7 +9,6 @@ from headframe.base.quantities import MINUTE_US
 from headframe.control.world import World
 from headframe.jobs.life import make_way
 from headframe.jobs.records import Job
-from headframe.scheduling.backfill import NEVER_US
 from headframe.scheduling.elastic import STAY_US, Runner, grow, runner
 from headframe.scheduling.judge import Snapshot, within
 from headframe.scheduling.limits import needs
@@ -61,7 +60,7 @@ def grow_elastic(world: World, view: Snapshot, now_us: int) -> Iterator[Changes]
         return
     derived.reviewed_us, derived.reviewed_epoch = now_us, derived.holders.epoch
     wanted = [bucket.want for bucket, reason in view.refused.items() if reason == "no_capacity"]
-    room = view.agenda.outlook.room(NEVER_US, NEVER_US)
+    room = view.agenda.ground()
     for one, order in grow(room, runners(world, derived.elastic, now_us), wanted):
         bucket = Bucket.of(one.job, 0)
         more = needs(one.allocation.slices[:1])  # one node more, at least, must be within all limits

@@ -15,7 +15,7 @@ from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.fleet.records import Reservation, ReservationState, Slice
 from headframe.jobs.records import Job
 from headframe.scheduling.backfill import HEADS, NEVER_US, Ending, Outlook, Promise, Shadow, by_end, shadow
-from headframe.scheduling.calendar import cells, inside, rest
+from headframe.scheduling.calendar import NODE_CELLS, cells, inside, rest, slices_of
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.durations import UNKNOWN, Estimate
 from headframe.scheduling.queue import Bucket
@@ -70,17 +70,31 @@ class Agenda:
         """Where a job of this bucket may be placed now, or a stable word why it may not be placed at all."""
         if bucket.reservation is not None:
             return self._inside(bucket.reservation)
-        return self.outlook.room(*self._horizon(bucket, job))
+        return self.outlook.room(*self.horizon(bucket, job))
 
     def beside_reservations(self, bucket: Bucket) -> Capacity:
         """As `room` for jobs outside of reservations, if nobody waited before them."""
-        return self.outlook.room(self._horizon(bucket, None)[0], 0)
+        return self.outlook.room(self.horizon(bucket, None)[0], 0)
+
+    def ground(self, sure_us: int = NEVER_US, likely_us: int = NEVER_US) -> Capacity:
+        """As the room of a horizon, to try who may make way: reserved devices do not come free by that.
+
+        Elsewhere who runs on them counts as gone in time; when such a job goes earlier, they stay reserved.
+        """
+        room = self.outlook.room(sure_us, likely_us)
+        kept = [one for one in self.outlook.promises if one.firm and one.from_us < sure_us]
+        devices = {cell: amount for one in kept for cell, amount in one.amounts.items() if cell[1] not in NODE_CELLS}
+        if not devices:
+            return room
+        left = room.scratch()
+        left.hold(slices_of(devices))
+        return left
 
     def sort(self, bucket: Bucket, job: Job | None = None) -> object:
         """Equal for jobs that get the same room, so that what did not fit for one need not be tried for another."""
         if bucket.reservation is not None:
             return bucket.reservation
-        return *self.outlook.key(*self._horizon(bucket, job)), len(self.outlook.promises)
+        return *self.outlook.key(*self.horizon(bucket, job)), len(self.outlook.promises)
 
     def started(self, bucket: Bucket, job: Job, slices: tuple[Slice, ...]) -> None:
         """The pass decided that this job starts there now."""
@@ -136,7 +150,7 @@ class Agenda:
         long_us = self._table.expect(job).long_us if job is not None else None
         return sure_us, sure_us if long_us is None else min(self._now_us + long_us, sure_us)
 
-    def _horizon(self, bucket: Bucket, job: Job | None) -> tuple[int, int]:
+    def horizon(self, bucket: Bucket, job: Job | None) -> tuple[int, int]:
         """As `_ends`, where a job that can be stopped counts as gone when the next reservation begins."""
         sure_us, likely_us = self._ends(bucket, job)
         if bucket.purchase in STOPPABLE:

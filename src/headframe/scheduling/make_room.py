@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from headframe.base.quantities import HOUR_US
 from headframe.fleet.records import Allocation, Slice
 from headframe.jobs.records import Job
-from headframe.scheduling.backfill import NEVER_US
 from headframe.scheduling.borrowing import Borrowing, Owners
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.defrag import make_one_place
@@ -84,11 +83,11 @@ class Room:
             return None
         self._tries -= 1
         agenda = snapshot.agenda
-        room = agenda.room(bucket, job) if agenda is not None else snapshot.capacity
+        room = agenda.ground(*agenda.horizon(bucket, job)) if agenda is not None else snapshot.capacity
         victims = [one for one in self._victims(holders, law, bucket) if one.allocation.id not in self._gone]
         self._work -= len(victims)
         found = None
-        if victims and not isinstance(room, str):
+        if victims:
             found = cheapest(victims, _Trial(self, bucket, job, room))
         if found is not None:
             return _told(bucket, job, *found)
@@ -117,7 +116,7 @@ class Room:
         if not self._runners or within(snapshot, bucket, least(bucket.want)) is not None:
             return None
         self._rearrangements -= 1
-        room = agenda.outlook.room(NEVER_US, NEVER_US)
+        room = agenda.ground()
         found = shrink(room, bucket, job, self._runners, self._away)
         if found is None and snapshot.rules.moves:
             told = agenda.search(bucket, job)

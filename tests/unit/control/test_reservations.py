@@ -100,6 +100,20 @@ def test_spot_jobs_use_a_place_that_is_reserved_for_later(cloud: SmallCloud) -> 
     assert cloud.job(late).state == JobState.QUEUED, "ten minutes before it begins is too late to start"
 
 
+def test_who_makes_way_frees_no_place_that_is_reserved_for_later(cloud: SmallCloud) -> None:
+    spots = [cloud.submit("run 5h; exit 0", purchase="spot", resources={"gpu": "H100:2"}) for _ in range(2)]
+    made = reserve(cloud, begin_us=HOUR_US)
+    endless = cloud.submit("run 5h; exit 0", resources={"gpu": "H100:2"})
+    cloud.go(MINUTE_US)
+    reserved = {share.accelerator_id for part in made.slices for share in part.shares}
+    (held,) = cloud.allocations(endless)
+    assert not reserved & {share.accelerator_id for part in held.slices for share in part.shares}
+    more = cloud.submit("run 5h; exit 0", resources={"gpu": "H100:1"})
+    cloud.go(MINUTE_US)
+    assert cloud.job(more).state == JobState.QUEUED, "nobody is stopped for a place that it could not keep"
+    assert sum(cloud.job(one).state == JobState.RUNNING for one in spots) == 1
+
+
 def test_jobs_are_stopped_with_warning_when_their_reservation_ends(cloud: SmallCloud) -> None:
     made = reserve(cloud, lasts="10m")
     inside = cloud.submit("run 5h; exit 0", purchase="reserved", warn_before_stop="1m", resources={"gpu": "H100:2"})
