@@ -24,9 +24,11 @@ router = APIRouter(prefix="/v1", tags=["money"])
 Ref = Annotated[str, Path(max_length=200, description="An invoice's id or number.")]
 Month = Annotated[str, Query(pattern=r"^[12][0-9]{3}-(0[1-9]|1[0-2])$", description="Such as 2026-11 (UTC).")]
 Short = Annotated[str | None, Field(max_length=200)]
-_FILE: dict[int | str, dict[str, object]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {}}}
-}
+
+
+def _file(*kinds: str) -> dict[int | str, dict[str, object]]:
+    """What the documentation says of an answer that is a file of one of these kinds."""
+    return {200: {"description": "The file.", "content": {kind: {} for kind in kinds}}}
 
 
 class PartyEdit(Body):
@@ -89,7 +91,11 @@ class LedgerState:
     chain: str
 
 
-@router.get("/invoices/{invoice_id}/file", response_class=Response, responses=_FILE)
+@router.get(
+    "/invoices/{invoice_id}/file",
+    response_class=Response,
+    responses=_file("application/pdf", "application/xml", "text/csv", "application/json"),
+)
 def invoice_file(call: Authenticated, invoice_id: Ref, form: Literal["pdf", "xml", "csv", "json"] = "pdf") -> Response:
     """An invoice as a file: PDF/A-3 with the e-invoice inside, that alone as XML, CSV or JSON."""
     found = call.ask(queries.invoice, invoice_id)
@@ -152,7 +158,7 @@ def ledger(call: Authenticated) -> Response:
     return answer(LedgerState(list(balance.accounts), balance.sums, balance.zero, head.number, head.chain))
 
 
-@router.get("/export/focus", response_class=Response, responses=_FILE)
+@router.get("/export/focus", response_class=Response, responses=_file("application/zip"))
 def export_focus(
     call: Authenticated,
     month: Month,
@@ -167,7 +173,7 @@ def export_focus(
     return _download(content, f"focus-{version}-{month}.zip", "application/zip")
 
 
-@router.get("/export/month", response_class=Response, responses=_FILE)
+@router.get("/export/month", response_class=Response, responses=_file("application/zip"))
 def export_month(call: Authenticated, month: Month, form: Literal["parquet", "csv"] = "parquet") -> Response:
     """Everything of a month in a ZIP (operator only): all documents, FOCUS 1.4 and 1.2, the ledger up to its end."""
     call.ask(queries.ledger_scope)
@@ -175,7 +181,7 @@ def export_month(call: Authenticated, month: Month, form: Literal["parquet", "cs
     return _download(content, f"headframe-{month}.zip", "application/zip")
 
 
-@router.get("/export/beancount", response_class=Response, responses=_FILE)
+@router.get("/export/beancount", response_class=Response, responses=_file("text/plain"))
 def export_beancount(call: Authenticated) -> Response:
     """The whole ledger as beancount text (operator only)."""
     call.ask(queries.ledger_scope)
