@@ -155,7 +155,7 @@ def on_nodes(running: list[Run]):  # type: ignore[no-untyped-def]
     return of
 
 
-def test_whoever_waits_first_is_told_the_earliest_moment():
+def test_whoever_waits_first_is_told_the_earliest_moment() -> None:
     """However many more end later: a place that is kept too late is taken by others until then."""
     devices = [Accelerator(f"acc_{index}", "nod_0", index, "H100", "nvidia", 81_559) for index in range(4)]
     capacity = capacity_of(([Node("nod_0", "one", "n0", 8000, 16_000, 9000)], devices))
