@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
 
 from headframe.api.documents import page_shape, shape
-from headframe.api.wire import Authenticated, Body, Cursor, Limit, Named, Text
+from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text
 from headframe.control import commands_contracts, commands_money, commands_prices
 from headframe.control.queries_tenancy import find_organization
 from headframe.ledger.wallets import Grant, Hold
@@ -78,9 +78,7 @@ class HoldPosted(Body):
 @router.get("/contracts", response_model=page_shape(Contract))
 def contracts(call: Authenticated, organization: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """The contracts of an organization."""
-    house = call.ask(find_organization, organization)
-    call.caller.need(Permission.INVOICES_READ, house.id)
-    return call.page(Contract, limit=limit, cursor=cursor, organization_id=house.id)
+    return _of_house(call, Contract, organization, limit, cursor)
 
 
 @router.post("/contracts", status_code=201, response_model=shape(Contract))
@@ -112,17 +110,13 @@ def set_exchange(call: Authenticated, body: NewExchange) -> Response:
 @router.get("/credits", response_model=page_shape(Grant))
 def grants(call: Authenticated, organization: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """The grants of credit of an organization, and what is left of each."""
-    house = call.ask(find_organization, organization)
-    call.caller.need(Permission.INVOICES_READ, house.id)
-    return call.page(Grant, limit=limit, cursor=cursor, organization_id=house.id)
+    return _of_house(call, Grant, organization, limit, cursor)
 
 
 @router.get("/holds", response_model=page_shape(Hold))
 def holds(call: Authenticated, organization: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """What is held back of an organization's credit, and what became of it."""
-    house = call.ask(find_organization, organization)
-    call.caller.need(Permission.INVOICES_READ, house.id)
-    return call.page(Hold, limit=limit, cursor=cursor, organization_id=house.id)
+    return _of_house(call, Hold, organization, limit, cursor)
 
 
 @router.post("/holds", status_code=201, response_model=shape(Hold))
@@ -141,3 +135,10 @@ def post_hold(call: Authenticated, hold_id: Id, body: HoldPosted) -> Response:
 def void_hold(call: Authenticated, hold_id: Id) -> Response:
     """Let what is held go (operator only)."""
     return call.run(commands_money.end_hold, hold_id)
+
+
+def _of_house(call: Call, kind: type[Any], organization: str | None, limit: int, cursor: str | None) -> Response:
+    """A page of what belongs to an organization and to whom its bills concern."""
+    house = call.ask(find_organization, organization)
+    call.caller.need(Permission.INVOICES_READ, house.id)
+    return call.page(kind, limit=limit, cursor=cursor, organization_id=house.id)

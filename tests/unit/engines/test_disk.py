@@ -91,7 +91,7 @@ def test_a_job_beyond_its_bound_is_ended_once(tmp_path: Path) -> None:
     small, large, asked = running(tmp_path, "small"), running(tmp_path, "large"), running(tmp_path, "asked", 16)
     for job in (large, asked):
         folder = tmp_path / "jobs" / job.record.job_id
-        fill(folder / "attempts/1/0/work/file", 2)
+        fill(folder / "attempts" / "1" / "0" / "work" / "file", 2)
         fill(folder / "outputs/file", 2)
         fill(folder / "checkpoints/file", 2)
     jobs: list[Any] = [small, large, asked]
