@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers fuzz lock clean
+.PHONY: help setup demo test check lint types layers fuzz explore lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ layers:
 
 fuzz: setup ## five minutes of hostile requests against the API
 	$(BIN)/python -m pytest tests/api/fuzz.py
+
+explore: setup ## the property tests with new examples, other ones each time
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest tests/property $(ARGS)
 
 lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --generate-hashes \

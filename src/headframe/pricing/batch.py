@@ -115,6 +115,7 @@ def _rate_group(use: Use, columns: Columns, held: Ints, book: Book, buyer: Buyer
         return
     from_us, to_us, timed = columns.from_us, columns.to_us, is_held(use.meter)
     found: dict[tuple[int, str], Rated] = {}
+    unpriced = np.ones(len(held), dtype=bool)  # counted, and no price answered so far
     pieces = book.pieces(use.meter, buyer, int(from_us.min()), max(int(to_us.max()), int(from_us.min()) + 1))
     for place, (start, stop, offer) in enumerate(pieces):
         if offer is None:
@@ -128,7 +129,9 @@ def _rate_group(use: Use, columns: Columns, held: Ints, book: Book, buyer: Buyer
                 missing = np.maximum(offer.price.minimum_us - columns.ran_us[ends], 0)
                 _add(found, place, Rated(use, "minimum", offer), held[ends] * missing)
         else:
-            _add(found, place, Rated(use, "usage", offer), held[(from_us >= start) & (from_us < stop)])
+            now = unpriced & (from_us < stop) & (to_us > start)  # the first price of its window is that of a count
+            _add(found, place, Rated(use, "usage", offer), held[now])
+            unpriced &= ~now
     yield from (found[key] for key in sorted(found))
 
 
