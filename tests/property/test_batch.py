@@ -86,7 +86,9 @@ def test_a_count_has_the_first_price_of_its_window_in_columns_too() -> None:
     counted = UsageRecord(
         "use_1", "", "", "org_1", "prj_1", "", "on-demand", "reg_1", "counted", BEGIN, BEGIN + HOUR_US, {"calls": 3}
     )  # fmt: skip
-    book = Book([Price("prc_1", "calls", 7, BEGIN + 60 * SECOND_US), Price("prc_2", "calls", 9, BEGIN + 120 * SECOND_US)])
+    book = Book(
+        [Price("prc_1", "calls", 7, BEGIN + 60 * SECOND_US), Price("prc_2", "calls", 9, BEGIN + 120 * SECOND_US)]
+    )
     [only] = rate_batch(columns_of([counted]), book, CURRENCIES)
     assert (only.offer.price.id, only.quantity) == ("prc_1", 3)
 
