@@ -30,7 +30,7 @@ EDGES = {
     "compose.py": {"time.time_ns", "secrets.randbits", "secrets.token_urlsafe"},  # the clock and the identities
     "engines/agent_state.py": {"time.time_ns"},  # the agent stamps what it sees with the machine's time
     "cli/printing.py": {"time.time_ns", "time.localtime"},  # how long ago something was, and in whose time zone
-    "client_wire.py": {"secrets.token_hex"},  # the key by which a repeat is known
+    "client/wire.py": {"secrets.token_hex"},  # the key by which a repeat is known
 }
 # Who may speak on standard output or error, besides cli/ and sim/.
 SPEAKERS = {"compose.py", "engines/agent.py", "engines/agent_spawn.py"}

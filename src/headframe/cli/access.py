@@ -21,7 +21,7 @@ SHELLS = ("bash", "zsh", "fish")
 def login(session: Session, key_file: TextIO | None, key: str | None) -> None:
     """Check a key and keep it, with the server's address, for later calls."""
     from headframe.client import Client
-    from headframe.client_wire import DEFAULT_URL, save_profile
+    from headframe.client.wire import DEFAULT_URL, save_profile
 
     url = session.url or os.environ.get("HEADFRAME_URL")
     if not url:

@@ -106,7 +106,7 @@ def said_by(client: Client, job: Mapping[str, Any], *, follow: bool, tail: int |
     """Pieces of a job's log; of an array or a schedule those of its jobs, each with the `index` of its job."""
     if not job.get("parent"):
         return client.logs(job["id"], follow=follow, tail=tail)
-    from headframe.client_family import family_logs
+    from headframe.client.family import family_logs
 
     return family_logs(client, job["id"], follow=follow, tail=tail)
 

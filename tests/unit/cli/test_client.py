@@ -15,8 +15,8 @@ import pytest
 
 from headframe.base import errors
 from headframe.client import Client, Unreachable
-from headframe.client_files import safe_place, walk
-from headframe.client_wire import error_of, events_of, profile, save_profile
+from headframe.client.files import safe_place, walk
+from headframe.client.wire import error_of, events_of, profile, save_profile
 
 Answer = Callable[[httpx.Request], httpx.Response]
 JOB = {"id": "job_1", "name": "a", "state": "running", "reason": "", "exit_code": None}
@@ -28,7 +28,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEADFRAME_URL", "HEADFRAME_KEY", "HEADFRAME_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("headframe.client_wire.time.sleep", lambda _: None)
+    monkeypatch.setattr("headframe.client.wire.time.sleep", lambda _: None)
 
 
 def client(answer: Answer, patience_s: float = 5.0) -> Client:

@@ -9,7 +9,7 @@ import pytest
 
 from headframe.base.errors import NotFound
 from headframe.client import Client
-from headframe.client_family import AT_ONCE, family_logs
+from headframe.client.family import AT_ONCE, family_logs
 
 CHILDREN = 2 * AT_ONCE + 3
 

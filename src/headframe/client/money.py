@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from headframe.client_wire import Wire
+    from headframe.client.wire import Wire
 
 Row = dict[str, Any]
 BATCH = 1000  # events sent in one request, and characters of them: servers bound the size of a request

@@ -1,16 +1,4 @@
-"""The Python SDK: `Client` calls a Headframe server as the command line does.
-
-    from headframe.client import Client
-
-    with Client() as cloud:
-        job = cloud.submit({"run": "python train.py", "files": ".", "resources": {"gpu": "H100:8"}})
-        for piece in cloud.logs(job["id"], follow=True):
-            print(piece["text"], end="")
-        print(cloud.wait(job["id"])["state"])
-
-Answers are plain dicts with the fields of the HTTP API; errors are the classes of `headframe.base.errors`. Whatever is
-called again after a lost connection is carried out once.
-"""
+"""What can be asked of a server, in one class."""
 
 from __future__ import annotations
 
@@ -24,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headframe.base.errors import CallerError, Invalid, Unreachable
-from headframe.client_invoices import InvoiceCalls
-from headframe.client_job import Source
-from headframe.client_money import MoneyCalls
-from headframe.client_spend import SpendCalls
-from headframe.client_wire import PATIENCE_S, Profile, Wire, profile
+from headframe.client.invoices import InvoiceCalls
+from headframe.client.job import Source
+from headframe.client.money import MoneyCalls
+from headframe.client.spend import SpendCalls
+from headframe.client.wire import PATIENCE_S, Profile, Wire, profile
 
 if TYPE_CHECKING:
     import httpx
 
-    from headframe.client_files import Progress
+    from headframe.client.files import Progress
 
 __all__ = ["ENDED", "Client", "Job", "Source", "Unreachable"]
 
@@ -291,7 +279,7 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
         self, job: str, folder: str | Path, paths: list[str] | None = None, progress: Progress | None = None
     ) -> list[Path]:
         """Outputs (all, or those named) into a folder; never outside of it."""
-        from headframe.client_files import safe_place, save
+        from headframe.client.files import safe_place, save
 
         root = Path(folder)
         wanted = paths if paths is not None else [item["path"] for item in self.outputs(job)]
@@ -304,7 +292,7 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
 
     def upload(self, folder: str | Path, progress: Progress | None = None) -> str:
         """Upload a folder, only what the server does not have; returns the hash for a job's `files`: sha256:<hex>."""
-        from headframe.client_files import upload
+        from headframe.client.files import upload
 
         return f"sha256:{upload(self.wire, Path(folder), progress)[0]}"
 

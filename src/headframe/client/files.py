@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headframe.base.errors import Invalid, InvalidSpec
-from headframe.client_wire import Wire
+from headframe.client.wire import Wire
 
 Progress = Callable[[str, int, int], None]  # (what is done, done so far, of all), in bytes or files
 MAX_FILES = 200_000

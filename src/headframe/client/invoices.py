@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
-    from headframe.client_wire import Wire
+    from headframe.client.wire import Wire
 
 Row = dict[str, Any]
 
@@ -82,7 +82,7 @@ class InvoiceCalls:
         return self._saved("/v1/export/beancount", place)
 
     def _saved(self, path: str, place: str | Path, **query: str | None) -> Path:
-        from headframe.client_files import save
+        from headframe.client.files import save
 
         asked = urlencode(_present(query))
         save(self.wire, f"{path}?{asked}" if asked else path, Path(place))

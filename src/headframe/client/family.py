@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from headframe.client import Client
+from headframe.client.client import Client
 
 AT_ONCE = 16  # logs that are followed at one moment; others wait until one of these has ended
 MERGED = 200  # logs that are merged by time; a larger array comes in as many parts as it takes
