@@ -14,7 +14,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_prices import default_price_changes
 from headframe.control.commands_tenancy import open_cloud
 from headframe.control.context import Context
-from headframe.control.driver import Control
+from headframe.control.driver import ANSWER_TIMEOUT_S, Control
 from headframe.control.loop import Loop
 from headframe.control.ports import Engine
 from headframe.control.steady import Steady, on_record_us
 from headframe.control.world import World
 from headframe.documents.papers import Documents
+from headframe.engines import homes, registry
 from headframe.engines.blobs import Blobs
+from headframe.engines.homes import Home
 from headframe.engines.local import LocalEngine, LocalLogs
 from headframe.engines.machine import CLUSTER, REGION
 from headframe.engines.outputs import Outputs
@@ -86,11 +89,15 @@ class Cloud:
         known = threading.Event()
         end = self.control.subscribe(lambda _: known.set())
         deadline = time.monotonic() + timeout_s
-        while not self.control.ask(lambda world, _: bool(world.all(Node))) and time.monotonic() < deadline:
+        while not self.control.ask(_machine_known) and time.monotonic() < deadline:
             known.wait(0.05)
             known.clear()
         end()
-        return bool(self.control.ask(lambda world, _: bool(world.all(Node))))
+        return bool(self.control.ask(_machine_known))
+
+
+def _machine_known(world: World, _: Context) -> bool:
+    return any(node.cluster_id == CLUSTER for node in world.all(Node).values())
 
 
 @contextlib.contextmanager
@@ -109,7 +116,9 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
                 disk_bound=settings.job_disk_mib << 20,
             )  # fmt: skip
             vault, blobs = Vault(settings.data), Blobs(settings.data, house_bytes=settings.uploads_mib << 20)
+            others = _homes(settings)
             engines: dict[str, Engine] = {CLUSTER: engine}
+            engines |= {home.cluster.id: registry.FACTORIES[home.cluster.engine](home) for home in others}
             loop = Loop(
                 store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation,
                 grace_us=settings.invoice_grace_us, rules=settings.rules,
@@ -119,23 +128,36 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
                 loop, clock, engines, store, LocalLogs(settings.data, engine), blobs, Outputs(settings.data),
                 Documents(),
             )  # fmt: skip
+            opened = _open(loop, others)
             control.start()
             try:
-                yield Cloud(settings, control, clock, ids, engine, _open(control))
+                for one in opened:
+                    one.result(timeout=ANSWER_TIMEOUT_S)
+                yield Cloud(settings, control, clock, ids, engine, control.run(_first_light))
             finally:
                 control.close()
         finally:
             store.close()
 
 
-def _open(control: Control) -> str | None:
-    """Put the local cluster on record and, in a new cloud, its operator and prices. Returns the first key once."""
-    region, cluster = Region(REGION, "local"), Cluster(CLUSTER, REGION, "local", "local")
-    control.run(open_cluster, region, cluster)
-    return control.run(_first_light)  # type: ignore[no-any-return]
+def _homes(settings: Settings) -> tuple[Home, ...]:
+    """The clusters besides this machine."""
+    file = Path(settings.clusters).expanduser() if settings.clusters else settings.data / homes.FILE
+    if not settings.clusters and not file.exists():
+        return ()
+    engines = [name for name in registry.FACTORIES if name != LocalEngine.name]  # this machine is there already
+    return homes.read_homes(file, settings.data, engines, taken=("local",))
+
+
+def _open(loop: Loop, others: Sequence[Home]) -> list[Future[Any]]:
+    """Have the clusters put on record in the first tick, before any report of their engines is heard."""
+    here = Region(REGION, "local"), Cluster(CLUSTER, REGION, "local", "local")
+    places = [here, *((home.region, home.cluster) for home in others)]
+    return [loop.run(open_cluster, region, cluster) for region, cluster in places]
 
 
 def _first_light(world: World, context: Context) -> tuple[Changes, str | None]:
+    """In a new cloud its operator and prices; the first key is told this once."""
     if world.all(Organization):
         return Changes(), None
     changes, opening = open_cloud(world, context)

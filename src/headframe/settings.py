@@ -52,6 +52,9 @@ class Settings:
         "label `preempt` overrides it there."
     ] = "class"  # fmt: skip
     moves: Annotated[bool, "Move jobs with checkpoints to make one place of what is free but scattered."] = False
+    clusters: Annotated[
+        str, "The file of further clusters; empty: clusters.yaml in the data folder, where there is one."
+    ] = ""
     isolation: Annotated[str, "preferred: jobs run with a warning where no sandbox works; required: they fail."] = (
         "preferred"
     )

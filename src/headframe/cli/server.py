@@ -64,6 +64,8 @@ _STORE = click.option(
               envvar="HEADFRAME_PREEMPT", help="Who makes way: a lower class, or a lower priority, too.")  # fmt: skip
 @click.option("--moves", is_flag=True, envvar="HEADFRAME_MOVES",
               help="Move jobs with checkpoints where that makes room for a large one.")  # fmt: skip
+@click.option("--clusters", metavar="FILE", envvar="HEADFRAME_CLUSTERS",
+              help="The file of further clusters [default: clusters.yaml in the data folder].")  # fmt: skip
 @click.option("--isolation", type=click.Choice(("preferred", "required")), default="preferred", show_default=True,
               envvar="HEADFRAME_ISOLATION", help="Whether jobs may run where there is no sandbox.")  # fmt: skip
 def serve(**options: Any) -> int:

@@ -130,7 +130,22 @@ def _written(mark: str, field: str) -> tuple[str, str | None]:
 
 
 def open_cluster(world: World, context: Context, region: Region, cluster: Cluster) -> tuple[Changes, Cluster]:
-    """Put a cluster and its region on record when they are not there yet; called by `serve`."""
+    """Put a cluster and its region on record when they are not there yet; called by `serve`.
+
+    One that is there keeps its region and engine, as bills and open allocations rest on them; labels are added to it.
+    """
+    known: Cluster | None = world.get(Cluster, cluster.id)
+    if known is not None and (known.region_id, known.engine) != (region.id, cluster.engine):
+        raise Conflict(
+            f"Cluster {cluster.name} is on record with the engine {known.engine} in {known.region_id}.",
+            next_step="Leave engine and region of a cluster as they were, or give it another name.",
+        )
+    packing_named(cluster.labels.get(LABEL, DEFAULT))
+    check_labels(cluster.labels)
+    if known is not None:
+        labels = dict(sorted({**known.labels, **cluster.labels}.items()))
+        kept = replace(known, labels=labels, version=known.version + 1)
+        return (Changes((kept,)), kept) if labels != known.labels else (Changes(), known)
     rows = [row for row in (region, cluster) if world.get(type(row), row.id) is None]
     events = [Event(context.now_us, f"{type(row).__name__.lower()}_opened", row.id, row.name) for row in rows]
     return Changes(tuple(rows), tuple(events)), cluster

@@ -66,8 +66,10 @@ def missing(world: World, dispatch: Dispatch, cluster_id: str, report: Report, n
 
 def hardware(world: World, cluster_id: str, report: Report, now_us: int) -> Changes:
     """Nodes and devices as the engine reports them; what it no longer reports is down, or unhealthy."""
-    parts = [_node(world, node, now_us) for node in report.nodes]
-    parts += [_device(world, device, now_us) for device in report.accelerators]
+    nodes = [replace(node, cluster_id=cluster_id) for node in report.nodes if _own(world, cluster_id, node.id)]
+    parts = [_node(world, node, now_us) for node in nodes]
+    ours = {node.id for node in nodes}
+    parts += [_device(world, device, now_us) for device in report.accelerators if device.node_id in ours]
     if report.nodes:
         reported = {node.id for node in report.nodes}
         devices = {device.id for device in report.accelerators}
@@ -78,6 +80,12 @@ def hardware(world: World, cluster_id: str, report: Report, now_us: int) -> Chan
             if device.node_id in reported and device.id not in devices and device.healthy:
                 parts.append(_device(world, replace(device, healthy=False, reason="not reported"), now_us))
     return gather(parts)
+
+
+def _own(world: World, cluster_id: str, node_id: str) -> bool:
+    """Whether a node is of this cluster, or of none yet: no engine speaks for the nodes of another."""
+    known: Node | None = world.get(Node, node_id)
+    return known is None or known.cluster_id == cluster_id
 
 
 def _node(world: World, told: Node, now_us: int) -> Changes:

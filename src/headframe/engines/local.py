@@ -21,6 +21,7 @@ from headframe.engines import agent_wire, joblog_reader, machine
 from headframe.engines.agent import BUILD
 from headframe.engines.agent_disk import JOB_BYTES
 from headframe.engines.agent_state import Folders, now_us
+from headframe.engines.homes import Home
 from headframe.engines.joblog import DEFAULT_BOUND
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop
 
@@ -66,6 +67,11 @@ class LocalEngine:
         self._thread = threading.Thread(target=self._run, name="local-engine", daemon=True)
         self.follows = joblog_reader.Follows(self._tell_follow)
         self._follow_lock = threading.Lock()
+
+    @classmethod
+    def at(cls, home: Home) -> LocalEngine:
+        """This machine, as a server's own cluster; raises `Invalid` for an unknown setting."""
+        return cls(home.data, **home.known("fake_gpus", "log_bound", "disk_bound"))
 
     # The port
 

@@ -42,7 +42,7 @@ def discover(data: Path, fake_gpus: str = "") -> Found:
     node_id = f"nod_{name}"
     disk = shutil.disk_usage(data)
     real, devices = _nvidia(node_id, name)
-    faked = _faked(node_id, name, fake_gpus, len(real))
+    faked = pretended(node_id, name, fake_gpus, len(real))
     devices |= {card.id: {"cuda": str(card.index), "fake": True, "nodes": []} for card in faked}
     node = Node(
         node_id, CLUSTER, name, cpus_milli(), memory_mib(), disk.total >> 20, labels={"engine": "local"},
@@ -167,15 +167,15 @@ def _text(value: str | bytes) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _faked(node_id: str, host: str, text: str, first: int) -> list[Accelerator]:
+def pretended(node_id: str, host: str, text: str, first: int, field: str = "--fake-gpus") -> list[Accelerator]:
     """Pretended devices from `H100:8,A100:2`; their numbers go on after the real ones."""
     cards: list[Accelerator] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         match = _FAKE.fullmatch(part)
         if match is None or not 1 <= int(match[2]) <= 512:
             raise Invalid(
-                f"--fake-gpus holds {part!r}, which is not a kind and a number.",
-                field="fake-gpus", value=part, allowed="KIND:COUNT, such as H100:8 or H100:4,A100:2",
+                f"{field} holds {part!r}, which is not a kind and a number.",
+                field=field.lstrip("-"), value=part, allowed="KIND:COUNT, such as H100:8 or H100:4,A100:2",
             )  # fmt: skip
         kind = match[1].upper()
         for _one in range(int(match[2])):

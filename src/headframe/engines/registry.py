@@ -1,20 +1,15 @@
-"""The engines by name: one line each. A factory takes the data folder and the engine's own settings."""
+"""The engines by name: one line each. A factory opens a cluster's engine, not yet started, from its `Home`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from headframe.control.ports import Engine
+from headframe.engines.homes import Home
 from headframe.engines.local import LocalEngine
-from headframe.engines.scripted import ScriptedEngine
+from headframe.engines.rehearsal import Rehearsal
 
-FACTORIES: dict[str, Callable[..., Engine]] = {
-    LocalEngine.name: LocalEngine,
-    ScriptedEngine.name: ScriptedEngine,
+FACTORIES: dict[str, Callable[[Home], Engine]] = {
+    LocalEngine.name: LocalEngine.at,
+    Rehearsal.name: Rehearsal.at,
 }
-
-
-def build(name: str, *arguments: Any, **settings: Any) -> Engine:
-    """An engine, not yet started; raises `KeyError` for an unknown name."""
-    return FACTORIES[name](*arguments, **settings)

@@ -111,6 +111,16 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An engine says that its cluster does not answer. It need not: a cluster of which nothing is heard for a while
+    counts as unreachable, too. The next report ends it.
+    """
+
+    at_us: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A full observation of one engine: all allocations it knows, all nodes it has."""
 

@@ -15,6 +15,11 @@ class NodeState(StrEnum):
     DOWN = "down"  # not heard of, or its engine says that it is dead
 
 
+class ClusterState(StrEnum):
+    READY = "ready"
+    DRAINING = "draining"  # runs what it has, takes nothing new
+
+
 class HoldState(StrEnum):
     """The life of an allocation."""
 
@@ -33,14 +38,27 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes under one engine. `engine` is a name of the engines' registry."""
+    """Nodes under one engine. `engine` is a name of the engines' registry.
+
+    `state` and `reason` are an operator's order. `unreachable_us` is since when nothing is heard of its engine (None:
+    it is heard of), `trouble` why, as far as anybody knows.
+    """
 
     id: str
     region_id: str
     name: str
     engine: str
     labels: dict[str, str] = field(default_factory=dict)
+    state: ClusterState = ClusterState.READY
+    reason: str = ""
+    unreachable_us: int | None = None
+    trouble: str = ""
     version: int = 1
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether anything new may start there."""
+        return self.state == ClusterState.READY and self.unreachable_us is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ _TABLES = {
         "id:text organization_id:text member_id:text name:text secret_sha256:text created_us:number "
         "project_id:text? scopes:text expires_us:number? revoked_us:number? version:number"
     ),
+    "sessions": (
+        "id:text organization_id:text member_id:text key_id:text secret_sha256:text created_us:number seen_us:number "
+        "expires_us:number device:text address:text ended_us:number? reason:text version:number"
+    ),
     "quotas": (
         "id:text organization_id:text scope:text scope_id:text gpu_milli:number? cpu_milli:number? "
         "memory_mib:number? jobs:number? guaranteed:text borrow:text lend:text weight:number parent_id:text "
@@ -40,7 +44,10 @@ _TABLES = {
         "version:number"
     ),
     "regions": ("id:text name:text version:number"),
-    "clusters": ("id:text region_id:text name:text engine:text labels:text version:number"),
+    "clusters": (
+        "id:text region_id:text name:text engine:text labels:text state:text reason:text unreachable_us:number? "
+        "trouble:text version:number"
+    ),
     "nodes": (
         "id:text cluster_id:text name:text cpu_milli:number memory_mib:number disk_mib:number state:text "
         "reason:text labels:text topology:text fake:truth taints:text version:number"
@@ -155,6 +162,9 @@ _INDICES = (
     ("members", "organization_id name", True, ""),
     ("keys", "organization_id id", False, ""),
     ("keys", "member_id id", False, ""),
+    ("sessions", "organization_id id", False, ""),
+    ("sessions", "member_id id", False, ""),
+    ("sessions", "id", False, "ended_us IS NULL"),
     ("quotas", "scope scope_id", True, ""),
     ("quotas", "organization_id id", False, ""),
     ("budgets", "scope scope_id", False, ""),
