@@ -14,6 +14,7 @@ from headframe.base.ports import Clock
 from headframe.control.loop import Loop
 from headframe.control.ports import Blobs, Engine, Logs, Outputs, Papers, Reads
 from headframe.control.world import World
+from headframe.fleet.gauges import Gauges
 from headframe.metering.records import UsageEvent
 
 ANSWER_TIMEOUT_S = 60.0
@@ -41,6 +42,7 @@ class Control:
         self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
         self._ticked_s = self._rest_until_s = 0.0
         self.beat_us = 0  # when the last tick ended
+        self.gauges = Gauges()
         loop.nudge = self._wake.set
         loop.announce = self._announce
 
