@@ -6,19 +6,25 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from headframe.base.changes import Event
 from headframe.base.errors import TooBusy
 from headframe.base.ports import Clock
 from headframe.control.loop import Loop
-from headframe.control.ports import Blobs, Engine, Logs, Outputs, Papers, Reads
+from headframe.control.metrics import Metrics
+from headframe.control.ports import Blobs, Columns, Engine, Logs, Outputs, Papers, Reads
 from headframe.control.world import World
+from headframe.fleet.engine_words import Observation, Report, Unreachable
 from headframe.fleet.gauges import Gauges
 from headframe.metering.records import UsageEvent
+from headframe.metrics.records import Measured
 
 ANSWER_TIMEOUT_S = 60.0
 GATHER_S = 0.005  # the least time from the beginning of one tick to the next
+METRICS_S = 1.0  # how long what was measured waits to be put on record
 REST_S = 0.02  # the most that the loop rests between two ticks; it rests as long as the last one took
 Wake = Callable[[Sequence[Event]], None]
 
@@ -32,17 +38,22 @@ class Control:
 
     def __init__(
         self, loop: Loop, clock: Clock, engines: dict[str, Engine], reads: Reads, logs: Logs, blobs: Blobs,
-        outputs: Outputs, papers: Papers | None = None,
+        outputs: Outputs, papers: Papers | None = None, columns: Columns | None = None,
     ) -> None:  # fmt: skip
         self._loop, self._clock, self._engines = loop, clock, engines
         self.reads, self.logs, self.blobs, self.outputs, self.papers = reads, logs, blobs, outputs, papers
+        self.columns = columns
         self._wake = threading.Event()
         self._closing = False
         self._listeners: dict[int, Wake] = {}
+        self.metrics = Metrics(loop.store)
         self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
+        self._recording = threading.Thread(target=self._record, name="headframe-metrics", daemon=True)
+        self._ended = threading.Event()
         self._ticked_s = self._rest_until_s = 0.0
         self.beat_us = 0  # when the last tick ended
         self.gauges = Gauges()
+        self.metrics.tell = self.gauges.tell
         loop.nudge = self._wake.set
         loop.announce = self._announce
 
@@ -58,8 +69,9 @@ class Control:
     def start(self) -> None:
         """Begin to tick, and to listen to engines."""
         self._thread.start()
+        self._recording.start()
         for cluster_id, engine in self._engines.items():
-            engine.start(lambda item, cluster_id=cluster_id: self._loop.deliver(cluster_id, item))  # type: ignore[misc]
+            engine.start(partial(self._heard, cluster_id))
 
     def close(self) -> None:
         """Let the tick under way end, and let go of engines; the work goes on."""
@@ -70,6 +82,9 @@ class Control:
         self._loop.refuse(_closed())
         for engine in self._engines.values():
             engine.close()
+        self._ended.set()
+        if self._recording.is_alive():
+            self._recording.join(timeout=30)
 
     def alive(self) -> bool:
         """Whether the loop's thread is there to answer."""
@@ -78,6 +93,11 @@ class Control:
     def run(self, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Carry out a command; it is on record when this returns."""
         return self._result(self._loop.run, command, *args, **kwargs)
+
+    def note(self, command: Callable[..., Any], *args: Any) -> None:
+        """Have a command carried out without waiting for it, nor for how it ends: for what is good to know, no more."""
+        with suppress(TooBusy):
+            self._loop.run(command, *args)
 
     def ask(self, question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Answer a question from the world as it is between two ticks."""
@@ -116,6 +136,23 @@ class Control:
             try:
                 wake(events)
             except Exception as error:  # what is on record stays so, whoever cannot hear of it
+                self._loop.complain(error)
+
+    def _heard(self, cluster_id: str, item: Observation | Report | Unreachable | Measured) -> None:
+        """An engine says something: what was measured goes past the loop, which decides nothing by it."""
+        if isinstance(item, Measured):
+            self.metrics.take(item)
+        else:
+            self._loop.deliver(cluster_id, item)
+
+    def _record(self) -> None:
+        """Put on record what was measured, a little later, as often as need be; the last of it at the end."""
+        ended = False
+        while not ended:
+            ended = self._ended.wait(METRICS_S)
+            try:
+                self.metrics.write()
+            except Exception as error:
                 self._loop.complain(error)
 
     def _gather(self) -> None:

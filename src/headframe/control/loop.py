@@ -17,6 +17,7 @@ from headframe.base.changes import Changes, Event, gather, revised
 from headframe.base.errors import CallerError, HeadframeError, OurError, StoreFailed, TooBusy
 from headframe.base.ports import Ids
 from headframe.base.quantities import DAY_US, HOUR_US
+from headframe.control import clusters
 from headframe.control.advance import due, end_for_money, ended, next_timer_us, start
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
@@ -32,7 +33,8 @@ from headframe.control.stage_money import contracts_due, expire_credit, meter_ra
 from headframe.control.stage_usage import count_events, levels_due
 from headframe.control.timetable import recall
 from headframe.control.world import World
-from headframe.fleet.engine_words import Observation, Report
+from headframe.fleet.engine_words import Observation, Report, Unreachable
+from headframe.fleet.records import Cluster
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.chain import link
 from headframe.metering.records import UsageEvent
@@ -42,6 +44,7 @@ INBOX_LIMIT = 20_000
 RETRY_US = 1_000_000
 MONEY_US = 100_000  # while more is to be done, money is counted so often: for many jobs at once
 REPORT_US = 60_000_000  # engines are compared with what is on record at least this often
+Word = Observation | Report | Unreachable  # what an engine says
 
 
 @dataclass(slots=True)
@@ -73,9 +76,11 @@ class Loop:
         self._store, self._engines, self._ids, self._vault, self._blobs = store, engines, ids, vault, blobs
         self._rules = rules
         self._asked: deque[Asked] = deque()
-        self._heard: deque[tuple[str, Observation | Report]] = deque()
+        self._heard: deque[tuple[str, Word]] = deque()
         self._heard_us: dict[str, int] = {}
         self._inquired_us: dict[str, int] = {}
+        self._silent: Counter[str] = Counter()  # reports asked for since a cluster last said anything
+        self._word_us: dict[str, int] = {}  # when that was
         self._pending: list[Changes] = []
         self._ended: list[Job] = []
         self._open_ends: Counter[str] = Counter()  # of those, by parent
@@ -92,6 +97,11 @@ class Loop:
         self._day_us = 0  # the day (UTC) over which what is kept has been carried on
         self._load(now_us)
 
+    @property
+    def store(self) -> Store:
+        """Where the facts are."""
+        return self._store
+
     # What others hand in.
 
     def run(self, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
@@ -102,7 +112,7 @@ class Loop:
         """Queue a question `(world, context, ...) -> result`, which changes nothing."""
         return self._queue(Asked(question, args, kwargs, writes=False))
 
-    def deliver(self, cluster_id: str, item: Observation | Report) -> None:
+    def deliver(self, cluster_id: str, item: Word) -> None:
         """An engine says something."""
         self._heard.append((cluster_id, item))
         self.nudge()
@@ -161,7 +171,7 @@ class Loop:
             )
         )  # fmt: skip
 
-    def _turn(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
+    def _turn(self, asked: list[Asked], said: list[tuple[str, Word]], now_us: int) -> None:
         answers = [(one, self._answer(one, now_us)) for one in asked]
         for cluster_id, item in said:
             self._hear(cluster_id, item, now_us)
@@ -193,13 +203,18 @@ class Loop:
             self._react(now_us)
         return True, result
 
-    def _hear(self, cluster_id: str, item: Observation | Report, now_us: int) -> None:
+    def _hear(self, cluster_id: str, item: Word, now_us: int) -> None:
         """An observation as it is; a report as its hardware, its observations, and what it lacks."""
+        if isinstance(item, Unreachable):
+            self._take(clusters.unreachable(self.world, cluster_id, item.at_us, item.reason, now_us))
+            return
+        self._silent[cluster_id], self._word_us[cluster_id] = 0, now_us
         if isinstance(item, Observation):
             self._take(heard(self.world, self._dispatch, cluster_id, item, now_us))
             self._react(now_us)
             return
         self._heard_us[cluster_id] = max(self._heard_us.get(cluster_id, 0), item.at_us)
+        self._take(clusters.reachable(self.world, cluster_id, now_us))
         self._take(hardware(self.world, cluster_id, item, now_us))
         for one in (*item.observations, *missing(self.world, self._dispatch, cluster_id, item, now_us)):
             self._hear(cluster_id, one, now_us)
@@ -267,7 +282,19 @@ class Loop:
             asked_us = self._inquired_us.get(cluster_id, 0)
             if now_us - asked_us >= REPORT_US or (asked_us <= hour_us and cluster_id in self.spending.hours):
                 self._inquired_us[cluster_id] = now_us
+                self._take(self._silence(cluster_id, now_us))
+                self._silent[cluster_id] += 1
                 engine.request_report()
+        for cluster_id in sorted(self.world.all(Cluster).keys() - self._engines.keys()):
+            self._take(clusters.unreachable(self.world, cluster_id, now_us, clusters.NO_ENGINE, now_us))
+        self._commit()
+
+    def _silence(self, cluster_id: str, now_us: int) -> Changes:
+        """A cluster that has left several inquiries unanswered cannot be reached."""
+        since_us = self._word_us.setdefault(cluster_id, now_us)
+        if self._silent[cluster_id] < clusters.IN_VAIN:
+            return Changes()
+        return clusters.unreachable(self.world, cluster_id, since_us, "nothing is heard of its engine", now_us)
 
     # How changes become facts.
 
@@ -308,7 +335,7 @@ class Loop:
     # When something goes wrong.
 
     def _recover(
-        self, asked: list[Asked], said: list[tuple[str, Observation | Report]], error: Exception, now_us: int
+        self, asked: list[Asked], said: list[tuple[str, Word]], error: Exception, now_us: int
     ) -> None:
         """Go back to what the store says; then let each caller have a turn alone, or try again later."""
         waiting = [one for one in asked if not one.answer.done()]
@@ -323,7 +350,7 @@ class Loop:
         else:
             self._give_up(error, now_us)
 
-    def _one_by_one(self, waiting: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> None:
+    def _one_by_one(self, waiting: list[Asked], said: list[tuple[str, Word]], now_us: int) -> None:
         """What cannot stand together: each caller in a transaction of its own, so that only the guilty fails."""
         for number, one in enumerate(waiting):
             try:
@@ -352,7 +379,7 @@ class Loop:
             self._reload(now_us)
             self._give_up(error, now_us)
 
-    def _wait(self, said: list[tuple[str, Observation | Report]], now_us: int) -> None:
+    def _wait(self, said: list[tuple[str, Word]], now_us: int) -> None:
         """The store does not work: keep what was heard, and try again later."""
         self._heard.extendleft(reversed(said))
         self._retry_us = now_us + RETRY_US
@@ -364,7 +391,7 @@ class Loop:
         for engine in self._engines.values():
             engine.request_report()
 
-    def _mend(self, asked: list[Asked], said: list[tuple[str, Observation | Report]], now_us: int) -> bool:
+    def _mend(self, asked: list[Asked], said: list[tuple[str, Word]], now_us: int) -> bool:
         """After the store failed: load anew, or keep waiting. True when work can go on."""
         if not self._reload(now_us):
             failed = StoreFailed("The store cannot be read.", next_step="Look at the server's log; try again later.")

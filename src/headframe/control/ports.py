@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from headframe.base.changes import Changes, Event
-from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Signal, Stop
+from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Signal, Stop, Unreachable
 from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice
 from headframe.metering.records import UsageEvent
+from headframe.metrics.records import Measured
+from headframe.pricing.batch import Batch
 
 
 class Reads(Protocol):
@@ -82,6 +84,13 @@ class Store(Reads, Protocol):
         """
         ...
 
+    def put(self, rows: Sequence[Any], removed: Sequence[tuple[type[Any], str]] = ()) -> None:
+        """Write rows over those of the same ids and remove others (class, id), in one transaction.
+
+        For what no decision hangs on, such as what was measured; from any thread, beside the loop.
+        """
+        ...
+
     def last_arrival(self) -> int:
         """The place of the newest event of use that came in; 0 when there is none."""
         ...
@@ -118,8 +127,9 @@ class Engine(Protocol):
 
     name: str
 
-    def start(self, deliver: Callable[[Observation | Report], None]) -> None:
-        """Begin: `deliver` is called from the engine's own thread with pushed observations and full reports."""
+    def start(self, deliver: Callable[[Observation | Report | Unreachable | Measured], None]) -> None:
+        """Begin: `deliver` is called from the engine's own thread with pushed observations and full reports, and, where
+        the engine knows, that its cluster does not answer."""
         ...
 
     def close(self) -> None:
@@ -198,6 +208,14 @@ class Papers(Protocol):
 
     def beancount(self, reads: Reads) -> Iterator[str]:
         """The whole ledger as text, line by line."""
+        ...
+
+
+class Columns(Protocol):
+    """The use of past and running months in columns, for those who rate all of it at once."""
+
+    def month(self, organization_id: str, month: str) -> Batch:
+        """All usage records of an organization that begin in a month, as they are on record."""
         ...
 
 

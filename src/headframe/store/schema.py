@@ -20,9 +20,10 @@ from headframe.jobs.records import Attempt, Job
 from headframe.ledger.records import Closing, Invoice, Party, TaxRate, Transfer
 from headframe.ledger.wallets import Burn, Grant, Hold
 from headframe.metering.records import Intake, Meter, Reading, UsageEvent, UsageRecord
+from headframe.metrics.records import Chunk, Experiment, Run, Series
 from headframe.pricing.records import Charge, Contract, Exchange, Price
 from headframe.scheduling.records import FairUse
-from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota, Secret
+from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota, Secret, Session
 from headframe.workloads.records import Dataset
 
 REVISION = "0001"  # what migrations lead up to; a test holds it against the newest migration
@@ -32,6 +33,7 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (Project, "projects"),
     (Member, "members"),
     (Key, "keys"),
+    (Session, "sessions"),
     (Quota, "quotas"),
     (FairUse, "fair_uses"),
     (Budget, "budgets"),
@@ -63,6 +65,10 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (TaxRate, "tax_rates"),
     (Dataset, "datasets"),
     (Reply, "replies"),
+    (Series, "series"),
+    (Chunk, "series_chunks"),
+    (Experiment, "experiments"),
+    (Run, "runs"),
     (Event, "events"),
 )
 
@@ -94,6 +100,7 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     Project: (_unique("organization_id", "name"),),
     Member: (_unique("organization_id", "name"),),
     Key: (_by("organization_id", "id"), _by("member_id", "id")),
+    Session: (_by("organization_id", "id"), _by("member_id", "id"), _by("id", where="ended_us IS NULL")),
     Quota: (_unique("scope", "scope_id"), _by("organization_id", "id")),
     Budget: (_by("scope", "scope_id"), _by("organization_id", "id")),
     Secret: (_unique("project_id", "name", where="deleted_us IS NULL"), _by("organization_id", "id")),
@@ -140,6 +147,10 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     Closing: (_unique("organization_id", "month"), _by("month")),
     Dataset: (_unique("organization_id", "name", "number"),),
     Reply: (_by("created_us"),),
+    Series: (_by("subject", "id"),),
+    Chunk: (_by("subject", "id"),),
+    Experiment: (_unique("project_id", "name"),),
+    Run: (_by("job_id", "id"),),
     Event: (_by("subject", "seq"), _by("organization_id", "seq")),
 }
 

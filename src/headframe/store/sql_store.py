@@ -54,6 +54,9 @@ class Statements:
         marks = ", ".join([mark] * len(mapping.names))
         self.insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608  names come from the schema
         self.insert_new = f"{self.insert} ON CONFLICT DO NOTHING"
+        renewed = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in mapping.names[1:])
+        self.put = f"{self.insert} ON CONFLICT (id) DO UPDATE SET {renewed}"
+        self.remove = f"DELETE FROM {table} WHERE id = {mark}"  # noqa: S608
         settings = ", ".join(f"{quote(name)} = {mark}" for name in mapping.names[1:])
         self.update = f"UPDATE {table} SET {settings} WHERE id = {mark} AND version = {mark}"  # noqa: S608
 
@@ -295,6 +298,21 @@ class SqlStore(SqlReads):
         except (exc.SQLAlchemyError, OSError) as error:
             raise explain(error) from error
         return int(kept)
+
+    def put(self, rows: Sequence[Any], removed: Sequence[tuple[type[Any], str]] = ()) -> None:
+        """Write rows over those of the same ids, and remove others."""
+        by_kind: dict[type[Any], list[Any]] = defaultdict(list)
+        for record in rows:
+            by_kind[type(record)].append(record)
+        try:
+            with self._database.write() as connection:
+                for kind, records in by_kind.items():
+                    encode = mapping_of(kind).encode
+                    connection.exec_driver_sql(self._statements[kind].put, [encode(record) for record in records])
+                for kind, record_id in removed:
+                    connection.exec_driver_sql(self._statements[kind].remove, (record_id,))
+        except (exc.SQLAlchemyError, OSError) as error:
+            raise explain(error) from error
 
     def _largest(self, kind: type[Any], column: str) -> int:
         with self._database.read() as connection:

@@ -150,6 +150,16 @@ _TABLES = {
         "files:number created_us:number"
     ),
     "replies": ("id:text fingerprint:text status:number body:text created_us:number"),
+    "series": ("id:text subject:text name:text part:text reported:truth from_us:number"),
+    "series_chunks": (
+        "id:text series_id:text subject:text level:number number:number at_us:text means:text lows:text highs:text "
+        "counts:text steps:text"
+    ),
+    "experiments": ("id:text organization_id:text project_id:text name:text created_us:number"),
+    "runs": (
+        "id:text experiment_id:text job_id:text organization_id:text project_id:text name:text status:text "
+        "started_us:number ended_us:number? params:text tags:text"
+    ),
     "events": (
         "at_us:number kind:text subject:text reason:text organization_id:text project_id:text detail:text seq:sequence"
     ),
@@ -219,6 +229,10 @@ _INDICES = (
     ("closings", "month", False, ""),
     ("datasets", "organization_id name number", True, ""),
     ("replies", "created_us", False, ""),
+    ("series", "subject id", False, ""),
+    ("series_chunks", "subject id", False, ""),
+    ("experiments", "project_id name", True, ""),
+    ("runs", "job_id id", False, ""),
     ("events", "subject seq", False, ""),
     ("events", "organization_id seq", False, ""),
 )

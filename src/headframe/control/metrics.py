@@ -1,0 +1,149 @@
+"""What was measured: taken in as it comes, written soon after, read in stretches as fine as asked for.
+
+Nothing here decides anything, so it goes past the loop: `take` from any thread, written by a thread of the driver's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headframe.base.errors import StoreFailed
+from headframe.control.ports import Store
+from headframe.metrics.names import MOST_REPORTED
+from headframe.metrics.records import Chunk, Measured, Point, Series
+from headframe.metrics.thin import Row, Track, add, rows_of, sparse
+
+WAITING_LIMIT = 200_000  # points that wait to be written; the oldest go first when the store is away
+BATCH = 5_000  # points that are written at once, so that others have their turn at the store
+SUBJECTS_LIMIT = 5_000  # subjects whose newest chunks stay in memory
+POINTS = 500  # of one series in one answer, unless asked otherwise
+MOST_POINTS = 5_000
+MOST_CHUNKS = 20_000
+_GAUGES = {
+    "gpu_busy_milli": ("use_percent", 10), "gpu_memory_mib": ("memory_mib", 1), "power_mw": ("power_w", 1000),
+    "temperature_c": ("temperature_c", 1), "memory_errors": ("errors", 1),
+}  # fmt: skip
+Wake = Callable[[frozenset[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A series from one moment to another, thinned to what was asked for."""
+
+    series: Series
+    rows: list[Row]
+
+
+class Metrics:
+    """All series of one cloud. Every call may come from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.tell: Callable[..., None] = lambda accelerator_id, at_us, **gauges: None  # the newest of each device
+        self._waiting: deque[Point] = deque(maxlen=WAITING_LIMIT)
+        self._tracks: dict[str, dict[tuple[str, str], Track]] = {}  # by subject; by name and part
+        self._writing = threading.Lock()
+        self._listeners: dict[int, Wake] = {}
+        self.told = 0  # points, since the server started
+        self.refused = 0  # of those, beyond what one job may report
+
+    def take(self, measured: Measured) -> None:
+        """Take in what was measured; `write` puts it on record."""
+        self._waiting.extend(measured.points)
+        self.told += len(measured.points)
+        gauges: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+        for point in measured.points:
+            if point.subject.startswith("acc_") and point.name in _GAUGES and point.value is not None:
+                name, part = _GAUGES[point.name]
+                gauges[point.subject, point.at_us][name] = round(point.value / part)
+        for (accelerator_id, at_us), told in gauges.items():
+            self.tell(accelerator_id, at_us, **told)
+
+    def write(self) -> int:
+        """Put on record what waits; how many points that were. Raises `StoreFailed`, and keeps them then."""
+        whole = 0
+        while self._waiting:
+            with self._writing:
+                points = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                try:
+                    subjects = self._write(points)
+                except StoreFailed:
+                    self._tracks.clear()
+                    self._waiting.extendleft(reversed(points[-(WAITING_LIMIT - len(self._waiting)) :]))
+                    raise
+            whole += len(points)
+            for wake in list(self._listeners.values()):
+                wake(subjects)
+        return whole
+
+    def _write(self, points: Sequence[Point]) -> frozenset[str]:
+        groups: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
+        for point in points:
+            groups[point.subject, point.name, point.part].append(point)
+        rows: list[Any] = []
+        removed: list[tuple[type[Any], str]] = []
+        for (subject, name, part), told in groups.items():
+            known = self._known(subject)
+            track = known.get((name, part))
+            if track is None:
+                if told[0].reported and sum(one.series.reported for one in known.values()) >= MOST_REPORTED:
+                    self.refused += len(told)
+                    continue
+                made = Series(f"{subject} {len(known):05}", subject, name, part, told[0].reported, told[0].at_us)
+                track = known[name, part] = Track.of(made, ())
+                rows.append(made)
+            chunks, gone = add(track, told, self._chunk)
+            rows += chunks
+            removed += [(Chunk, name) for name in gone]
+        self._store.put(rows, removed)
+        return frozenset(subject for subject, _name, _part in groups)
+
+    def _known(self, subject: str) -> dict[tuple[str, str], Track]:
+        """The series of a subject that is written to."""
+        known = self._tracks.pop(subject, None)
+        if known is None:
+            chunks: dict[str, list[Chunk]] = defaultdict(list)
+            for chunk in self._store.find(Chunk, subject=subject, limit=MOST_CHUNKS):
+                chunks[chunk.series_id].append(chunk)
+            found = self._store.find(Series, subject=subject, limit=MOST_CHUNKS)
+            known = {(one.name, one.part): Track.of(one, chunks[one.id]) for one in found}
+            while len(self._tracks) >= SUBJECTS_LIMIT:
+                del self._tracks[next(iter(self._tracks))]
+        self._tracks[subject] = known  # the newest last: what is long not told of leaves first
+        return known
+
+    def _chunk(self, name: str) -> Chunk | None:
+        found: Chunk | None = self._store.get(Chunk, name)
+        return found
+
+    def read(
+        self, subjects: Iterable[str], *, from_us: int = 0, to_us: int = 1 << 62, points: int = POINTS
+    ) -> list[Stretch]:
+        """The series of some subjects between two moments, each of at most `points` points; by subject, name, part."""
+        found: list[Stretch] = []
+        for subject in sorted(subjects):
+            chunks: dict[str, list[Chunk]] = defaultdict(list)
+            for chunk in self._store.find(Chunk, subject=subject, limit=MOST_CHUNKS):
+                if chunk.at_us[-1] >= from_us and chunk.at_us[0] <= to_us:
+                    chunks[chunk.series_id].append(chunk)
+            for series in self._store.find(Series, subject=subject, limit=MOST_CHUNKS):
+                rows = [row for one in sorted(chunks[series.id], key=_begin) for row in rows_of(one)]
+                inside = [row for row in rows if from_us <= row.at_us <= to_us]
+                if inside:
+                    found.append(Stretch(series, sparse(inside, points)))
+        found.sort(key=lambda one: (one.series.subject, one.series.reported, one.series.name, one.series.part))
+        return found
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        """Call `wake` with the subjects of which something was put on record; returns the call that ends it."""
+        token = id(wake)
+        self._listeners[token] = wake
+        return lambda: self._listeners.pop(token, None) and None
+
+
+def _begin(chunk: Chunk) -> int:
+    return chunk.at_us[0]
