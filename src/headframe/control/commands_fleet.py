@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import Conflict, Invalid, NotFound
+from headframe.control.commands_clusters import find_cluster
 from headframe.control.context import Context
 from headframe.control.regimes import check_labels
 from headframe.control.world import World
@@ -73,11 +74,7 @@ def mark_cluster(
 ) -> tuple[Changes, Cluster]:
     """Set labels (`key=value`) of a cluster; `key-` takes one away. `packing`, `order` and `preempt` choose."""
     caller.need(Permission.FLEET_WRITE, caller.organization_id)
-    clusters = world.all(Cluster)
-    found: Cluster | None = clusters.get(cluster_id)
-    found = found or next((one for _, one in sorted(clusters.items()) if one.name == cluster_id), None)
-    if found is None:
-        raise NotFound(f"There is no cluster {cluster_id!r}.", next_step="See `headframe clusters`.")
+    found = find_cluster(world, cluster_id)
     kept = _labelled(found.labels, labels)
     packing_named(kept.get(LABEL, DEFAULT))
     check_labels(kept)

@@ -7,7 +7,17 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, NodeState, Region, Slice
+from headframe.fleet.records import (
+    Accelerator,
+    Allocation,
+    Cluster,
+    HoldState,
+    Node,
+    NodeState,
+    Region,
+    Reservation,
+    Slice,
+)
 from headframe.jobs.life import deadline_us
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.backfill import Endings, Shadow
@@ -67,6 +77,7 @@ class Derived:
         self.timers: list[tuple[int, str]] = []
         self.on_node: dict[str, dict[str, Allocation]] = defaultdict(dict)
         self.reserved: dict[str, Allocation] = {}
+        self._promised: dict[str, list[Reservation]] | None = None
         self.fleet_changes = 0
         self.settled_fleet, self.settled_us = 0, 0  # as of when reservations were last held against the fleet
         self.shadows: Mapping[str, Shadow] = {}  # the places that the last pass kept for waiting jobs
@@ -88,7 +99,12 @@ class Derived:
     def total(self) -> dict[str, int]:
         """What there is in all on ready nodes, by meter of quotas."""
         if self._total is None:
-            ready = {node.id: node for node in self._tables[Node].values() if node.state == NodeState.READY}
+            clusters = self._tables[Cluster]
+            ready = {
+                node.id: node
+                for node in self._tables[Node].values()
+                if node.state == NodeState.READY and clusters[node.cluster_id].takes_work
+            }
             devices = (device for device in self._tables[Accelerator].values() if device.healthy)
             self._total = {
                 "gpu_milli": WHOLE * sum(device.node_id in ready for device in devices),
@@ -105,6 +121,17 @@ class Derived:
             for one in self.held.values():
                 self._borrowing.change((one.organization_id, one.project_id, one.member_id), needs(one.slices))
         return self._borrowing
+
+    @property
+    def promised(self) -> Mapping[str, list[Reservation]]:
+        """The open reservations of each accelerator, by its id, in the order in which they begin."""
+        if self._promised is None:
+            self._promised = {}
+            opened = self._tables[Reservation].values()
+            for one in sorted(opened, key=lambda one: (one.from_us, one.id)):
+                for share in (share for part in one.slices for share in part.shares):
+                    self._promised.setdefault(share.accelerator_id, []).append(one)
+        return self._promised
 
     def changed(self, before: Any | None, after: Any | None) -> None:
         """A warm row went from `before` to `after` (None: it is not warm)."""
@@ -123,6 +150,11 @@ class Derived:
                 self.quotas[record.scope_id] = record
                 self._borrowing = None
                 self.holders.epoch += 1
+            case Reservation():
+                self._promised = None
+                for part in record.slices:  # when those who are there end depends on it
+                    for name in self.on_node.get(part.node_id, ()):
+                        self.endings.changed(name)
             case Node() | Accelerator() | Cluster() | Region():
                 if self._capacity is not None and not self._capacity.renew(after):
                     self._capacity = None

@@ -45,6 +45,7 @@ class Capacity:
         packing: Packing | None = None,
     ) -> None:
         self.nodes = sorted(nodes, key=lambda node: node.id)
+        self.clusters = dict(clusters)
         self.row = {node.id: row for row, node in enumerate(self.nodes)}
         self.devices: list[list[Accelerator]] = [[] for _ in self.nodes]
         for device in sorted(accelerators, key=lambda device: (device.node_id, device.index, device.id)):
@@ -54,7 +55,7 @@ class Capacity:
         self.cpu = np.array([node.cpu_milli for node in self.nodes], np.int64)
         self.memory = np.array([node.memory_mib for node in self.nodes], np.int64)
         self.disk = np.array([node.disk_mib for node in self.nodes], np.int64)
-        self.ready = np.array([node.state == NodeState.READY for node in self.nodes], bool)
+        self.ready = np.array([self._takes_work(node) for node in self.nodes], bool)
         self.stamp = np.zeros(count, np.int64)
         self.gpu = np.zeros((count, slots), np.int64)
         self.gib = np.zeros((count, slots), np.int64)
@@ -77,6 +78,10 @@ class Capacity:
         self.clock = 0
         self.boards = Boards()
         self._empty: Capacity | None = None
+
+    def _takes_work(self, node: Node) -> bool:
+        """Whether anything new may start on a node, as its own state and its cluster's say."""
+        return node.state == NodeState.READY and self.clusters[node.cluster_id].takes_work
 
     def _fill(self) -> None:
         """The arrays of devices, from the records."""
@@ -122,9 +127,11 @@ class Capacity:
         self.stamp[rows] = self.clock
 
     def renew(self, record: Any) -> bool:
-        """Take in a changed node or device without building anything anew; False when it changes more than that."""
+        """Take in a changed node, device or cluster without building anything anew; False when it changes more."""
         if isinstance(record, Node):
             done = self._renew_node(record)
+        elif isinstance(record, Cluster):
+            done = self._renew_cluster(record)
         else:
             done = isinstance(record, Accelerator) and self._renew_device(record)
         if done:
@@ -144,12 +151,25 @@ class Capacity:
             array[row] += getattr(node, field) - getattr(known, field)
             self.full[place][row] = getattr(node, field)
         self.nodes[row] = node
-        self.ready[row] = node.state == NodeState.READY
+        self.ready[row] = self._takes_work(node)
         if (known.labels, known.taints) != (node.labels, node.taints):
             self.places.relabel(self.nodes)
             self.boards = Boards()
             self.shared.clear()
         self.touch(row)
+        return True
+
+    def _renew_cluster(self, cluster: Cluster) -> bool:
+        known = self.clusters.get(cluster.id)
+        named = (cluster.region_id, cluster.name, cluster.labels)
+        if known is not None and (known.region_id, known.name, known.labels) != named:
+            return False
+        self.clusters = {**self.clusters, cluster.id: cluster}
+        if known is not None and known.takes_work != cluster.takes_work:
+            rows = [row for row, node in enumerate(self.nodes) if node.cluster_id == cluster.id]
+            for row in rows:
+                self.ready[row] = self._takes_work(self.nodes[row])
+            self.touch(rows)
         return True
 
     def _renew_device(self, device: Accelerator) -> bool:

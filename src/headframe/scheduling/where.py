@@ -12,6 +12,7 @@ from headframe.fleet.records import Cluster, Node, Region
 
 ALL_TAINTS = "*"  # a toleration of every taint
 MASKS = 1000  # answers remembered, so that nobody can fill the memory by asking
+STORAGE = "storage"  # a label: clusters with the same value see the same checkpoints
 CLUSTER_LEVEL, BLOCK_LEVEL = 2, 3  # lengths of a node's path: (region, cluster, block, ..., rack, node)
 
 
@@ -19,7 +20,8 @@ CLUSTER_LEVEL, BLOCK_LEVEL = 2, 3  # lengths of a node's path: (region, cluster,
 class Where:
     """Which nodes a job admits, whatever is free there.
 
-    `clusters`: any of these names of clusters, regions or `label=value`. `labels`: all of these `label=value`.
+    `clusters`: any of these names of clusters, regions or `label=value`. `labels`: all of these `label=value`. Labels
+    are a node's or its cluster's.
     `nodes`: one of these names or ids (empty: any). `tolerations`: taints that it bears, `key` or `key=value`.
     """
 
@@ -32,6 +34,11 @@ class Where:
 ANYWHERE = Where()
 
 
+def marks(cluster: Cluster) -> tuple[str, ...]:
+    """The labels of a cluster as `label=value`, which hold for all of its nodes."""
+    return tuple(f"{name}={value}" for name, value in sorted(cluster.labels.items()))
+
+
 class Places:
     """The fleet's names. `paths` gives by node its region, cluster, topology and id, from wide to near.
 
@@ -41,8 +48,9 @@ class Places:
     """
 
     def __init__(self, regions: Mapping[str, Region], clusters: Mapping[str, Cluster], nodes: Sequence[Node]) -> None:
-        self._names = [(regions[clusters[node.cluster_id].region_id].name, clusters[node.cluster_id].name)
-                       for node in nodes]  # fmt: skip
+        homes = [clusters[node.cluster_id] for node in nodes]
+        self._names = [(regions[home.region_id].name, home.name) for home in homes]
+        self._shared = [marks(home) for home in homes]
         self.paths = [(*name, *node.topology, node.id) for name, node in zip(self._names, nodes, strict=True)]
         tiers = max((len(node.topology) for node in nodes), default=0)
         self.rack_level = CLUSTER_LEVEL + tiers if tiers > 1 else CLUSTER_LEVEL + tiers + 1
@@ -58,9 +66,9 @@ class Places:
         self._masks: dict[Where, NDArray[np.bool_]] = {}
         self._known: dict[str, list[int]] = {}  # rows by the name of a cluster, a region, or `label=value`
         self._called: dict[str, list[int]] = {}  # rows by name or id of the node
-        for row, (node, (region, cluster)) in enumerate(zip(nodes, self._names, strict=True)):
+        for row, (node, (region, cluster), shared) in enumerate(zip(nodes, self._names, self._shared, strict=True)):
             labels = (f"{name}={value}" for name, value in sorted(node.labels.items()))
-            for name in dict.fromkeys((region, cluster, *labels)):
+            for name in dict.fromkeys((region, cluster, *shared, *labels)):
                 self._known.setdefault(name, []).append(row)
             for name in dict.fromkeys((node.name, node.id)):
                 self._called.setdefault(name, []).append(row)
