@@ -113,6 +113,8 @@ TABLE = {
     "GET /v1/reservations/{reservation}": "++++0+-+",  # it may be the whole organization's
     "POST /v1/reservations/{reservation}/cancel": "++--0+--",
     "POST /v1/clusters/{cluster_id}/marks": "-----+--",
+    "POST /v1/clusters/{cluster_id}/drain": "-----+--",
+    "POST /v1/clusters/{cluster_id}/resume": "-----+--",
     "POST /v1/nodes/{node_id}/drain": "-----+--",
     "POST /v1/nodes/{node_id}/marks": "-----+--",
     "POST /v1/nodes/{node_id}/resume": "-----+--",

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from headframe.api.documents import Page, document, page_shape, shape
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, answer
+from headframe.control.commands_clusters import drain_cluster, resume_cluster
 from headframe.control.commands_fleet import drain_node, mark_cluster, mark_node, resume_node
 from headframe.control.queries_fleet import Held, Holder, held_of_nodes, holders
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
@@ -37,6 +38,12 @@ class AcceleratorInUse(shape(Accelerator)):  # type: ignore[misc]
 
 class DrainOrder(Body):
     reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class ClusterDrainOrder(DrainOrder):
+    """`move`: jobs that can go on elsewhere from a checkpoint do so."""
+
+    move: bool = False
 
 
 Written = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)]
@@ -70,6 +77,19 @@ def clusters(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> 
 def mark_a_cluster(call: Authenticated, cluster_id: NodeId, body: ClusterMarks) -> Response:
     """Set or take away labels of a cluster (operator only). `packing` chooses how its nodes are filled."""
     return call.run(mark_cluster, cluster_id, labels=body.labels)
+
+
+@router.post("/clusters/{cluster_id}/drain", response_model=shape(Cluster))
+def drain_a_cluster(call: Authenticated, cluster_id: NodeId, body: ClusterDrainOrder | None = None) -> Response:
+    """Let a cluster finish what it has and take nothing new (operator only)."""
+    order = body or ClusterDrainOrder()
+    return call.run(drain_cluster, cluster_id, reason=order.reason, move=order.move)
+
+
+@router.post("/clusters/{cluster_id}/resume", response_model=shape(Cluster))
+def resume_a_cluster(call: Authenticated, cluster_id: NodeId) -> Response:
+    """Let a drained cluster take work again (operator only)."""
+    return call.run(resume_cluster, cluster_id)
 
 
 @router.get("/nodes", response_model=page_shape(NodeInUse))

@@ -10,7 +10,7 @@ import click
 from headframe.base.errors import NotFound
 from headframe.base.quantities import format_mib
 from headframe.cli import printing
-from headframe.cli.options import Session, command, common
+from headframe.cli.options import Session, command, common, group, part
 from headframe.cli.printing import Column
 
 CLUSTERS = (
@@ -18,8 +18,12 @@ CLUSTERS = (
     Column("NAME", lambda row: row["name"]),
     Column("REGION", lambda row: row["region_id"]),
     Column("ENGINE", lambda row: row["engine"]),
+    Column("STATE", lambda row: "unreachable" if row["unreachable_us"] is not None else row["state"], whole=True),
+    Column("SINCE", lambda row: printing.moment(row["unreachable_us"]), whole=True),
+    Column("REASON", lambda row: row["trouble"] or row["reason"]),
     Column("LABELS", lambda row: ", ".join(f"{name}={value}" for name, value in sorted(row["labels"].items()))),
 )
+MAYBE = ("SINCE", "REASON", "LABELS")  # columns that are shown where they say something
 NODES = (
     Column("NODE", lambda row: row["id"], whole=True),
     Column("NAME", lambda row: row["name"], spare=True),
@@ -66,11 +70,38 @@ def _holder(one: Mapping[str, Any]) -> str:
     return one["job_name"] or one["job_id"] or "another organization"
 
 
-@command("headframe clusters")
+@group("headframe clusters", "headframe clusters drain lab --reason 'new switches'")
+def clusters() -> None:
+    """Clusters, each under one engine."""
+
+
+@part(clusters, "list", "headframe clusters", "headframe clusters list --json")
 @common
-def clusters(session: Session) -> None:
-    """List the clusters, each under one engine."""
-    session.rows(session.client.clusters(), CLUSTERS, "No clusters.")
+def list_clusters(session: Session) -> None:
+    """List the clusters, whether they take work, and since when one cannot be reached."""
+    rows = session.client.clusters()
+    shown = [column for column in CLUSTERS if column.head not in MAYBE or any(column.cell(row) for row in rows)]
+    session.rows(rows, shown, "No clusters.")
+
+
+@part(clusters, "drain", "headframe clusters drain lab", "headframe clusters drain lab --move --reason 'new switches'")
+@click.argument("cluster")
+@click.option("--reason", default="", help="Why, for those who look.")
+@click.option("--move", is_flag=True, help="Let jobs that can go on elsewhere from a checkpoint do so.")
+@common
+def drain_cluster(session: Session, cluster: str, reason: str, move: bool) -> None:
+    """Let a cluster finish what it has and take nothing new."""
+    row = session.client.drain_cluster(cluster, reason, move)
+    session.done(row, f"{row['name']} is {row['state']}.")
+
+
+@part(clusters, "resume", "headframe clusters resume lab")
+@click.argument("cluster")
+@common
+def resume_cluster(session: Session, cluster: str) -> None:
+    """Let a drained cluster take work again."""
+    row = session.client.resume_cluster(cluster)
+    session.done(row, f"{row['name']} is {row['state']}.")
 
 
 @command("headframe nodes")

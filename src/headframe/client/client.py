@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -335,6 +335,13 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
         """Set labels (`key=value`) of a cluster; `key-` takes one away."""
         return self._post(f"/v1/clusters/{_part(cluster)}/marks", {"labels": [*labels]})
 
+    def drain_cluster(self, cluster: str, reason: str = "", move: bool = False) -> Row:
+        """Let the cluster run what it has, and take nothing new; `move` those jobs that can go on elsewhere."""
+        return self._post(f"/v1/clusters/{_part(cluster)}/drain", {"reason": reason, "move": move})
+
+    def resume_cluster(self, cluster: str) -> Row:
+        return self._post(f"/v1/clusters/{_part(cluster)}/resume", {})
+
     def reservations(self, **query: Any) -> list[Row]:
         return self.all("/v1/reservations", **query)
 
@@ -355,6 +362,11 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
 
     def set_price(self, **fields: Any) -> Row:
         return self._post("/v1/prices", fields)
+
+    def preview_prices(self, month: str, prices: Iterable[Mapping[str, Any]] = (), **fields: Any) -> list[Row]:
+        """What all bills of a month would have been under these prices, beside what was charged."""
+        items: list[Row] = self._post("/v1/prices/preview", {"month": month, "prices": [*prices], **fields})["items"]
+        return items
 
     def charges(self, job: str | None = None, **query: Any) -> list[Row]:
         return self.all("/v1/charges", job=job, **query)

@@ -37,6 +37,7 @@ class Dispatch:
         self._isolation = isolation
         self._orders: dict[str, list[Order]] = defaultdict(list)
         self.failed: list[tuple[str, Observation]] = []  # launches that could not even be written down
+        self.troubles: list[Exception] = []  # of engines that took no orders
 
     def follow(self, world: World, rows: Iterable[Any], actions: Iterable[Any], now_us: int) -> None:
         """Orders that follow from rows just written, and the actions that came with them."""
@@ -83,8 +84,12 @@ class Dispatch:
         orders, self._orders = self._orders, defaultdict(list)
         for cluster_id, batch in orders.items():
             engine = self._engines.get(cluster_id)
-            if engine is not None:
+            if engine is None:
+                continue
+            try:
                 engine.act(batch)
+            except Exception as error:  # one engine's trouble is not the others'
+                self.troubles.append(error)
 
     def drop(self) -> None:
         """Forget what was collected: it was not committed."""

@@ -284,7 +284,10 @@ class Loop:
                 self._inquired_us[cluster_id] = now_us
                 self._take(self._silence(cluster_id, now_us))
                 self._silent[cluster_id] += 1
-                engine.request_report()
+                try:
+                    engine.request_report()
+                except Exception as error:  # an engine that cannot even be asked is not heard of
+                    self.complain(error)
         for cluster_id in sorted(self.world.all(Cluster).keys() - self._engines.keys()):
             self._take(clusters.unreachable(self.world, cluster_id, now_us, clusters.NO_ENGINE, now_us))
         self._commit()
@@ -331,12 +334,12 @@ class Loop:
         self._heard.extend(self._dispatch.failed)
         self._dispatch.failed.clear()
         self._dispatch.send()
+        while self._dispatch.troubles:
+            self.complain(self._dispatch.troubles.pop(0))
 
     # When something goes wrong.
 
-    def _recover(
-        self, asked: list[Asked], said: list[tuple[str, Word]], error: Exception, now_us: int
-    ) -> None:
+    def _recover(self, asked: list[Asked], said: list[tuple[str, Word]], error: Exception, now_us: int) -> None:
         """Go back to what the store says; then let each caller have a turn alone, or try again later."""
         waiting = [one for one in asked if not one.answer.done()]
         self._drop()
