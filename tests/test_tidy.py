@@ -29,11 +29,12 @@ BANNED = re.compile(
 EDGES = {
     "compose.py": {"time.time_ns", "secrets.randbits", "secrets.token_urlsafe"},  # the clock and the identities
     "engines/agent_state.py": {"time.time_ns"},  # the agent stamps what it sees with the machine's time
+    "report.py": {"time.time_ns"},  # a job stamps what it reports
     "cli/printing.py": {"time.time_ns", "time.localtime"},  # how long ago something was, and in whose time zone
     "client/wire.py": {"secrets.token_hex"},  # the key by which a repeat is known
 }
 # Who may speak on standard output or error, besides cli/ and sim/.
-SPEAKERS = {"compose.py", "engines/agent.py", "engines/agent_spawn.py"}
+SPEAKERS = {"compose.py", "engines/agent.py", "engines/agent_spawn.py", "report.py"}
 MONEY = ("base/money.py", "pricing/", "ledger/", "metering/")
 AVOID = re.compile(r"manager|handler|helper|util|common|service|(^|_)data($|_)|(^|_)info($|_)", re.IGNORECASE)
 # Words of others that cannot be called otherwise: (file, name).

@@ -32,11 +32,13 @@ from headframe.engines.agent_disk import JOB_BYTES, Disk
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_orphans import end_orphans
+from headframe.engines.agent_points import Plain, Points
 from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, prepare, record_of
 from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
 from headframe.engines.agent_trash import QUIET_SECONDS, Trash
-from headframe.engines.agent_use import LOOK_SECONDS, Looks
+from headframe.engines.agent_use import PULSE_SECONDS, Looks
+from headframe.engines.job_library import lay_out
 from headframe.engines.joblog import LogWriter
 from headframe.engines.sandbox_etc import Etc
 from headframe.fleet.engine_words import Launch, Observation, Seen, Signal, Stop
@@ -48,6 +50,7 @@ ALIVE_SECONDS = 10.0
 OUTGOING_LIMIT = 64 << 20  # bytes that wait for a server; one that does not read is cut off and asks anew
 STOPPED_LIMIT = 10_000
 UNWANTED_SECONDS = 60.0
+POINTS_EACH = 5_000  # in one message
 PRUNE_SECONDS = 30.0  # also how long a checkpoint must have been left alone to count as written
 
 
@@ -57,6 +60,7 @@ class Connection:
     def __init__(self, agent: Agent, wire: socket.socket) -> None:
         self.agent, self.wire = agent, wire
         self.following: set[str] = set()
+        self.measuring = False  # whether it wants to hear what is measured
         self._lines = agent_wire.Lines()
         self._outgoing = bytearray()
         self._blocked = False  # more waits than the wire takes now
@@ -125,12 +129,14 @@ class Agent:
         self._logs: dict[str, LogWriter] = {}
         self._grown: set[str] = set()
         self._told = 0.0
-        self._machine = Machine(self.folders, self.sandbox, self.groups, Etc(self.folders.agent / "etc"))
+        etc = Etc(self.folders.agent / "etc")
+        self._machine = Machine(self.folders, self.sandbox, self.groups, etc, lay_out(data / "lib"))
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads = 0
         self._trash = Trash(self.folders.agent / "trash")
         self._sweeping = False
-        self._looks = Looks(lambda: list(self.held.values()), self._in_thread, self.loop.post)
+        self.points = Points(data, self._tell_points)
+        self._looks = Looks(lambda: list(self.held.values()), self._in_thread, self.loop.post, self.points.measure)
         self._disk = Disk(data, disk_bound, self._in_thread, self.loop.post)
         self._unwanted = unwanted  # seconds
         self._wanted = time.monotonic()  # the last moment at which somebody needed us
@@ -187,9 +193,14 @@ class Agent:
         self.loop.later(PRUNE_SECONDS, self._prune_running)
 
     def _look(self) -> None:
-        self._looks.look()
-        self._disk.look(self.held.values())
-        self.loop.later(LOOK_SECONDS, self._look)
+        if self._looks.pulse():
+            self._disk.look(self.held.values())
+        self.loop.later(PULSE_SECONDS, self._look)
+
+    def _tell_points(self, points: list[Plain]) -> None:
+        for connection in list(self.connections):
+            if connection.measuring:
+                connection.send({"measured": points})
 
     # What servers say
 
@@ -204,12 +215,21 @@ class Agent:
                 connection.send({"grew": message["follow"]})  # it may have grown while the wish was on its way
             elif "unfollow" in message:
                 connection.following.discard(str(message["unfollow"]))
+            elif "measure" in message:
+                connection.measuring = True
+                self._tell_kept(connection)
             elif "leave" in message:
                 self.loop.leaving = True
             else:
                 self._act(message)
         except (ValueError, TypeError, KeyError) as problem:
             connection.send({"refused": f"{type(problem).__name__}: {problem}"})
+
+    def _tell_kept(self, connection: Connection) -> None:
+        """What was measured while no server listened; one that knows it already passes it over."""
+        points = list(self.points.kept)
+        for place in range(0, len(points), POINTS_EACH):
+            connection.send({"measured": points[place : place + POINTS_EACH]})
 
     def _hello(self) -> dict[str, Any]:
         return {
@@ -409,7 +429,7 @@ class Agent:
         server = agent_wire.listen(self.folders.agent)
         self.loop.watch(server.fileno(), lambda: self._accept(server))
         self._touch_alive()
-        self.loop.later(LOOK_SECONDS, self._look)
+        self.loop.later(PULSE_SECONDS, self._look)
         self._leave_when_unwanted()
         self._prune_running()
         self.loop.run()

@@ -48,6 +48,7 @@ class Held:
         record.groups = {str(start.rank): list(start.groups) for start in starts}
         record.memory = {str(start.rank): start.memory_mib for start in starts}
         record.running_us = now_us()
+        self.host.points.begin(self)
         record.save(self.host.folders.state)
         for start in starts:
             task = Task(self.host, self, start.rank)
@@ -152,6 +153,7 @@ class Held:
         """The end, on disk before anybody hears of it."""
         self.preparing = False
         self.look(None)
+        self.host.points.last(self)
         use = self.used()
         self.record.end = {
             "seen": seen.value, "at_us": self.at_us, "exit_code": code, "detail": detail, "fault": fault, "use": use,

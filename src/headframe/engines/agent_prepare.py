@@ -42,6 +42,7 @@ class Machine:
     sandbox: sandbox.Sandbox
     groups: Writer | None
     etc: Etc
+    library: Path | None = None  # what every job can import
 
     def user(self, launch: Launch) -> int | None:
         """The user number of the tasks; None when they run as ourselves."""
@@ -218,7 +219,7 @@ class _Task:
         held = [devices[share.accelerator_id] for share in self.piece.shares if share.accelerator_id in devices]
         places = Places(
             str(self.work), str(self.job / "checkpoints"), str(self.job / "outputs"), str(self.datasets),
-            str(self.task / "hostfile"), environment, ready.resumed_from,
+            str(self.task / "hostfile"), environment, ready.resumed_from, str(self.machine.library or ""),
         )  # fmt: skip
         hosts = hosts_of(self.launch, {})
         values = variables(
@@ -348,6 +349,8 @@ class _Task:
 
     def _view(self, environment: str, datasets: Sequence[tuple[str, str]], devices: Sequence[str]) -> sandbox.View:
         readable = [(str(self.machine.etc.of(self.uid)), "/etc"), (str(self.task), str(self.task))]
+        if self.machine.library is not None:
+            readable.append((str(self.machine.library), str(self.machine.library)))
         if datasets:
             readable.append((str(self.datasets), str(self.datasets)))
         readable += [(folder, folder) for folder in sorted({folder for _name, folder in datasets})]

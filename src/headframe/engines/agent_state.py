@@ -84,6 +84,7 @@ class Record:
     gpus: list[list[Any]] = field(default_factory=list)  # [what CUDA is told, thousandths held, whether pretended]
     sampled: dict[str, int] = field(default_factory=dict)  # how busy it was: `engine_words.SAMPLED`
     busy: list[str] = field(default_factory=list)  # those of `gpus` that were ever busy
+    reported: int = 0  # how far what the job reports has been read, in bytes
     disk_mib: int = 0  # asked for, all tasks together
     beyond: str = ""  # why the agent itself ended it
     stop: dict[str, Any] | None = None  # {"signal", "deadline_us", "why"}

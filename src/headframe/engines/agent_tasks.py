@@ -32,6 +32,7 @@ from headframe.fleet.engine_words import Seen
 
 if TYPE_CHECKING:
     from headframe.engines.agent_held import Held
+    from headframe.engines.agent_points import Points
 
 TAKE_BYTES = 256 << 10  # from one pipe in one round, so that a chatty task leaves room for the others
 LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
@@ -49,6 +50,7 @@ class Host(Protocol):
     loop: AgentLoop
     folders: Folders
     groups: Writer | None
+    points: Points
 
     def log_of(self, job_id: str) -> LogWriter: ...
 
@@ -380,7 +382,15 @@ class Task:
         """What it has used until now, or in all."""
         if self.end is not None:
             return self.end.use
-        return self.host.groups.use(self.groups) if self.host.groups is not None and self.groups else Use()
+        if self.host.groups is not None and self.groups:
+            return self.host.groups.use(self.groups)
+        return Use()
+
+    def use_now(self) -> Use:
+        """The same, told by the processes where there are no groups."""
+        if self.end is None and self.who is not None and not self.groups:
+            return cgroups.of_processes(self._inside())
+        return self.use()
 
     def _how(self) -> End:
         found, use = self._found or status(self.run), self.use()

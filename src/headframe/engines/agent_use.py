@@ -8,24 +8,42 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headframe.engines.agent_state import Record, now_us
 
 if TYPE_CHECKING:
     from headframe.engines.agent_held import Held
 
-LOOK_SECONDS = 10.0
+PULSE_SECONDS = 2.0  # how often points are taken
+LOOK_SECONDS = 10.0  # how often the sums are
+MANY = 50  # allocations: of more, points are taken as rarely as the sums
 LOOK_US = int(LOOK_SECONDS * 1_000_000)
 IDLE_MILLI = 50  # less than this is idle: thousandths of one core, or of a whole accelerator
 SAVE_LOOKS = 6  # the sums are written down after so many looks, and at the end
 
-# What NVML tells of a device: how busy in thousandths, memory in use in MiB.
-Reading = tuple[int, int]
+
+class Reading(NamedTuple):
+    """What NVML tells of a device: how busy in thousandths, memory in use in MiB; and where the device knows, power in
+    thousandths of a watt, degrees Celsius, and memory errors that could not be mended."""
+
+    busy_milli: int
+    memory_mib: int
+    power_mw: int | None = None
+    temperature_c: int | None = None
+    errors: int | None = None
+
+    def figures(self) -> list[tuple[str, int]]:
+        """By the names of `metrics.names`."""
+        told = (
+            ("gpu_busy_milli", self.busy_milli), ("gpu_memory_mib", self.memory_mib), ("power_mw", self.power_mw),
+            ("temperature_c", self.temperature_c), ("memory_errors", self.errors),
+        )  # fmt: skip
+        return [(name, value) for name, value in told if value is not None]
 
 
-def read_devices(names: Sequence[str]) -> dict[str, Reading]:
-    """How busy NVIDIA devices are, by their uuid or number; without those that do not tell."""
+def read_devices(names: Sequence[str] | None = None) -> dict[str, Reading]:
+    """How busy NVIDIA devices are, by their uuid or number (None: all, by uuid); without those that do not tell."""
     found: dict[str, Reading] = {}
     try:
         import pynvml
@@ -34,20 +52,40 @@ def read_devices(names: Sequence[str]) -> dict[str, Reading]:
     except Exception:  # not installed, no driver, or one that fails in ways of its own
         return found
     try:
-        for name in names:
+        for name in names if names is not None else map(str, range(pynvml.nvmlDeviceGetCount())):
             with contextlib.suppress(pynvml.NVMLError):
                 handle = (
                     pynvml.nvmlDeviceGetHandleByIndex(int(name))
                     if name.isdecimal()
                     else pynvml.nvmlDeviceGetHandleByUUID(name)
                 )
-                busy = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) * 10
-                used = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) >> 20
-                found[name] = (min(max(busy, 0), 1000), used)
+                uuid = name if names is not None else pynvml.nvmlDeviceGetUUID(handle)
+                found[(uuid if isinstance(uuid, str) else uuid.decode()) or name] = _read(pynvml, handle)
+    except pynvml.NVMLError:
+        pass  # the driver went away while we asked
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
     return found
+
+
+def _read(nvml: Any, handle: Any) -> Reading:
+    busy = int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu) * 10
+    used = int(nvml.nvmlDeviceGetMemoryInfo(handle).used) >> 20
+    more: list[int | None] = []
+    questions: tuple[Callable[[], Any], ...] = (
+        lambda: nvml.nvmlDeviceGetPowerUsage(handle),
+        lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        lambda: nvml.nvmlDeviceGetTotalEccErrors(
+            handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+        ),
+    )
+    for ask in questions:
+        try:
+            more.append(int(ask()))
+        except nvml.NVMLError:  # not every device knows
+            more.append(None)
+    return Reading(min(max(busy, 0), 1000), used, *more)
 
 
 class Looks:
@@ -58,35 +96,49 @@ class Looks:
         held: Callable[[], list[Held]],
         in_thread: Callable[[Callable[[], None]], None],
         post: Callable[[Callable[[], None]], None],
+        measure: Callable[[list[Held], dict[str, Reading]], None] = lambda held, readings: None,
     ) -> None:
-        self._held, self._in_thread, self._post = held, in_thread, post
+        self._held, self._in_thread, self._post, self._measure = held, in_thread, post, measure
         self._asking = False
-        self._count = 0
+        self._has_driver = True
+        self._pulses = self._count = 0
 
-    def look(self) -> None:
-        """Look at everything that runs."""
+    def pulse(self) -> bool:
+        """Take points of everything that runs; every so many times a look for the sums, and then True."""
+        self._pulses += 1
+        sums = self._pulses * PULSE_SECONDS % LOOK_SECONDS == 0
+        self.look(sums)
+        return sums
+
+    def look(self, sums: bool = True) -> None:
+        """Look at everything that runs, and at the machine."""
         running = [one for one in self._held() if one.active and not one.preparing and one.record.running_us]
+        if not sums and len(running) > MANY:
+            return
         names = sorted({name for one in running for name in _real(one.record)})
-        if not names:
-            self._take(running, {})
+        if not names and not self._has_driver:
+            self._take(running, {}, sums)
         elif self._asking:  # a driver that hangs is not asked twice
-            self._take([one for one in running if not _real(one.record)], {})
+            self._take([one for one in running if not _real(one.record)], {}, sums)
         else:
             self._asking = True
-            self._in_thread(lambda: self._ask(running, names))
+            self._in_thread(lambda: self._ask(running, sums))
 
-    def _ask(self, running: list[Held], names: list[str]) -> None:
+    def _ask(self, running: list[Held], sums: bool) -> None:
         readings: dict[str, Reading] = {}
         try:
-            readings = read_devices(names)
+            readings = read_devices()
         finally:
-            self._post(lambda: self._answered(running, readings))
+            self._post(lambda: self._answered(running, readings, sums))
 
-    def _answered(self, running: list[Held], readings: dict[str, Reading]) -> None:
-        self._asking = False
-        self._take(running, readings)
+    def _answered(self, running: list[Held], readings: dict[str, Reading], sums: bool) -> None:
+        self._asking, self._has_driver = False, bool(readings)
+        self._take(running, readings, sums)
 
-    def _take(self, running: list[Held], readings: dict[str, Reading]) -> None:
+    def _take(self, running: list[Held], readings: dict[str, Reading], sums: bool) -> None:
+        self._measure(running, readings)
+        if not sums:
+            return
         self._count += 1
         for one in running:
             if one.active:
@@ -140,7 +192,7 @@ class Watch:
         sums = record.sampled
         reading = None if readings is None else readings.get(name)
         if reading is not None and not fake:
-            busy_milli, memory_mib = reading
+            busy_milli, memory_mib = reading[:2]
             sums["gpu_peak_mib"] = max(sums.get("gpu_peak_mib", 0), memory_mib)
         elif fake or readings is not None:
             busy_milli = min(cores_milli, 1000)

@@ -1,7 +1,7 @@
 """What the server and the agent of a machine say to each other: one JSON object a line over a unix socket.
 
-Down: {"hello"}, {"launch"}, {"stop"}, {"signal"}, {"forget"}, {"report"}, {"follow"}, {"unfollow"}, {"leave"}.
-Up: {"hello"}, {"observation"}, {"report"}, {"grew"}.
+Down: {"hello"}, {"launch"}, {"stop"}, {"signal"}, {"forget"}, {"report"}, {"follow"}, {"unfollow"}, {"measure"},
+{"leave"}. Up: {"hello"}, {"observation"}, {"report"}, {"grew"}, {"measured"}.
 """
 
 from __future__ import annotations

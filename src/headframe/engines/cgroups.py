@@ -37,6 +37,7 @@ class Use:
     cpu_us: int = 0
     memory_peak_mib: int = 0
     out_of_memory: int = 0  # how many processes the kernel killed for want of memory
+    memory_mib: int = 0  # now, without what the kernel keeps of files and can let go of
 
     def plain(self) -> tuple[int, int, int]:
         return self.cpu_us, self.memory_peak_mib, self.out_of_memory
@@ -98,6 +99,7 @@ class V2:
             _keyed(group / "cpu.stat").get("usage_usec", 0),
             _number(group / "memory.peak") >> 20,
             _keyed(group / "memory.events").get("oom_kill", 0),
+            _working(_number(group / "memory.current"), _keyed(group / "memory.stat").get("inactive_file", 0)),
         )
 
     def for_container(self, name: str) -> tuple[str, list[str]]:
@@ -131,12 +133,14 @@ class V1:
         return folders
 
     def use(self, folders: Sequence[str]) -> Use:
-        cpu = peak = killed = 0
+        cpu = peak = killed = now = 0
         for folder in map(Path, folders):
+            files = _keyed(folder / "memory.stat").get("total_inactive_file", 0)
+            now = now or _working(_number(folder / "memory.usage_in_bytes"), files)
             peak = peak or _number(folder / "memory.max_usage_in_bytes") >> 20  # only one of the trees has it
             killed = killed or _keyed(folder / "memory.oom_control").get("oom_kill", 0)
             cpu = cpu or _number(folder / "cpuacct.usage") // 1000
-        return Use(cpu, peak, killed)
+        return Use(cpu, peak, killed, now)
 
     def for_container(self, name: str) -> tuple[str, list[str]]:
         # Podman uses one path in all trees, also in those where our own is another.
@@ -148,6 +152,22 @@ class V1:
         remove([str(base) for base in self.bases.values()])
         _parent, others = self.for_container("")
         remove(others)
+
+
+def _working(used: int, files: int) -> int:
+    return max(used - files, 0) >> 20
+
+
+def of_processes(pids: Sequence[int]) -> Use:
+    """What processes use, where there are no groups: with what they have waited for, without what left them."""
+    ticks = memory = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(word) for word in words[11:15])  # user and system, of its own and of children that ended
+            memory += int(words[21])
+    pages = os.sysconf("SC_PAGE_SIZE")
+    return Use(ticks * 1_000_000 // os.sysconf("SC_CLK_TCK"), memory_mib=memory * pages >> 20)
 
 
 def members(folders: Sequence[str]) -> list[int]:

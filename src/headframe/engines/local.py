@@ -23,7 +23,9 @@ from headframe.engines.agent_disk import JOB_BYTES
 from headframe.engines.agent_state import Folders, now_us
 from headframe.engines.homes import Home
 from headframe.engines.joblog import DEFAULT_BOUND
+from headframe.engines.local_points import measured
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop
+from headframe.metrics.records import Measured
 
 Action = Launch | Stop | Signal | Forget
 
@@ -57,7 +59,7 @@ class LocalEngine:
         self.trouble = ""  # why there is no agent, in a sentence
         self._fake_gpus, self._log_bound, self._use_sandbox = fake_gpus, log_bound, sandbox
         self._disk_bound = disk_bound
-        self._deliver: Callable[[Observation | Report], None] = lambda _seen: None
+        self._deliver: Callable[[Observation | Report | Measured], None] = lambda _seen: None
         self._queue: deque[dict[str, Any]] = deque()
         self._unseen: dict[str, dict[str, Any]] = {}  # launches of which nothing was heard: said again to a new agent
         self._lock = threading.Lock()
@@ -75,7 +77,7 @@ class LocalEngine:
 
     # The port
 
-    def start(self, deliver: Callable[[Observation | Report], None]) -> None:
+    def start(self, deliver: Callable[[Observation | Report | Measured], None]) -> None:
         self._deliver = deliver
         self._machine = machine.discover(self.folders.data, self._fake_gpus)
         self._thread.start()
@@ -186,7 +188,7 @@ class LocalEngine:
         with self._lock:
             again = list(self._unseen.values())
         outgoing = bytearray(agent_wire.encode({"hello": {"build": BUILD}}))
-        for message in (*again, {"report": {}}, *({"follow": job_id} for job_id in self._followed())):
+        for message in (*again, {"report": {}}, {"measure": {}}, *({"follow": job_id} for job_id in self._followed())):
             outgoing += agent_wire.encode(message)
         self._wake_followers(self._followed())
         while not self._closing:
@@ -221,6 +223,9 @@ class LocalEngine:
             self._deliver(self._report(message["report"]))
         elif "grew" in message:
             self._wake_followers([message["grew"]])
+        elif "measured" in message:
+            if self._machine is not None:
+                self._deliver(measured(self._machine, message["measured"]))
         elif "hello" in message:
             self.agent, self.trouble = message["hello"], ""
             if self.agent["build"] != BUILD:

@@ -19,6 +19,7 @@ class Places:
     hostfile: str
     environment: str = ""
     resume_from: str = ""
+    library: str = ""  # goes on the path of Python
 
 
 def hosts_of(launch: Launch, addresses: Mapping[str, str]) -> list[str]:
@@ -92,6 +93,9 @@ def variables(  # one argument for each thing that the values depend on
         "HIP_VISIBLE_DEVICES": visible,
         "ROCR_VISIBLE_DEVICES": visible,
     }
+    if places.library:
+        own = launch.secrets.get("PYTHONPATH") or launch.env.get("PYTHONPATH")
+        placed["PYTHONPATH"] = f"{own}:{places.library}" if own else places.library
     if places.resume_from:
         placed["HEADFRAME_RESUME_FROM"] = places.resume_from
     if fake:
