@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 from headframe.base.changes import Event
@@ -58,29 +59,22 @@ class NoBlobs:
 
 
 class SmallCloud:
-    """One cluster of `nodes` nodes with 8 cores, 16 GiB and `gpus` H100 each.
+    """One cluster of `nodes` nodes with 8 cores, 16 GiB and `gpus` H100 each; or several, one in each region.
 
     A GPU costs 3.60 USD an hour, all else nothing.
 
     `owner` is the operator's owner; `anna` (member) and `adam` (admin) belong to the organization "lab".
     """
 
-    def __init__(self, url: str = "sqlite://", *, nodes: int = 1, gpus: int = 2) -> None:
+    def __init__(self, url: str = "sqlite://", *, nodes: int = 1, gpus: int = 2, more: tuple[str, ...] = ()) -> None:
         self.clock = VirtualClock(DUSK_US)
         self.doom = Doom()
         self.inner = SqlStore(url)
         self.store = FragileStore(self.inner, self.doom)
         self.ids = CountedIds(1)
-        self.nodes = [Node(f"nod_{n}", "clu_1", f"node-{n}", 8000, 16384, 100_000) for n in range(nodes)]
-        self.devices = [
-            Accelerator(f"acc_{node.id}_{index}", node.id, index, "H100", "nvidia", 81_559)
-            for node in self.nodes
-            for index in range(gpus)
-        ]
-        self.engine = ScriptedEngine(
-            self.nodes, self.devices, true_us=lambda: self.clock.true_us, stamp_us=self.clock.machine_us,
-            rng=NoChance(), temper=Temper(delay_least_us=1000, delay_most_us=1000),
-        )  # fmt: skip
+        self.nodes, self.devices, self.engine = self._cluster("clu_1", "", nodes, gpus)
+        self.engines = {"clu_1": self.engine}
+        self.engines |= {f"clu_{name}": self._cluster(f"clu_{name}", f"{name}_", nodes, gpus)[2] for name in more}
         self.complaints: list[BaseException] = []
         self.after_tick: Callable[[], None] = lambda: None
         self.boots = 0
@@ -88,12 +82,30 @@ class SmallCloud:
         opening = self.run(open_cloud)
         self.owner = Caller(opening.organization.id, opening.member.id, opening.key.id, Role.OWNER, operator=True)
         self.run(open_cluster, Region("reg_1", "north"), Cluster("clu_1", "reg_1", "main", "scripted"))
+        for name in more:
+            region = Region(f"reg_{name}", f"of-{name}")
+            self.run(open_cluster, region, Cluster(f"clu_{name}", region.id, name, "scripted"))
         self.run(set_price, self.owner, meter="gpu:H100", amount="3.60 USD")
         self.lab: Organization = self.run(create_organization, self.owner, name="lab")
         self.anna = self.member("anna", Role.MEMBER)
         self.adam = self.member("adam", Role.ADMIN)
         self.go(SECOND_US)
-        assert len(self.world.all(Node)) == nodes
+        assert len(self.world.all(Node)) == nodes * len(self.engines)
+
+    def _cluster(
+        self, cluster: str, mark: str, nodes: int, gpus: int
+    ) -> tuple[list[Node], list[Accelerator], ScriptedEngine]:
+        made = [Node(f"nod_{mark}{n}", cluster, f"{mark}node-{n}", 8000, 16384, 100_000) for n in range(nodes)]
+        devices = [
+            Accelerator(f"acc_{node.id}_{index}", node.id, index, "H100", "nvidia", 81_559)
+            for node in made
+            for index in range(gpus)
+        ]
+        engine = ScriptedEngine(
+            made, devices, true_us=lambda: self.clock.true_us, stamp_us=self.clock.machine_us,
+            rng=NoChance(), temper=Temper(delay_least_us=1000, delay_most_us=1000),
+        )  # fmt: skip
+        return made, devices, engine
 
     def close(self) -> None:
         self.inner.close()
@@ -111,10 +123,11 @@ class SmallCloud:
     def boot(self) -> None:
         """Start the program on what the store holds."""
         self.boots += 1
-        port = FragileEngine(self.engine, self.doom)
-        self.loop = loop = Loop(self.store, {"clu_1": port}, self.ids, OpenVault(), NoBlobs(), self.now_us)
+        ports = {name: FragileEngine(engine, self.doom) for name, engine in self.engines.items()}
+        self.loop = loop = Loop(self.store, ports, self.ids, OpenVault(), NoBlobs(), self.now_us)
         loop.complain = self.complaints.append
-        port.start(lambda item: loop.deliver("clu_1", item))
+        for name, port in ports.items():
+            port.start(partial(loop.deliver, name))
 
     def tick(self) -> None:
         try:
@@ -138,12 +151,13 @@ class SmallCloud:
         end_us = self.now_us + span_us
         while True:
             self.settle()
-            dues = (self.engine.next_due_us(), self.loop.next_wake_us(self.now_us))
+            dues = (*(one.next_due_us() for one in self.engines.values()), self.loop.next_wake_us(self.now_us))
             next_us = min((due for due in dues if due is not None), default=end_us)
             if next_us > end_us:
                 break
             self.clock.advance_to(max(next_us, self.now_us))
-            self.engine.advance()
+            for engine in self.engines.values():
+                engine.advance()
         self.clock.advance_to(end_us)
         self.settle()
 
@@ -152,11 +166,12 @@ class SmallCloud:
         end_us = self.now_us + limit_us
         self.settle()
         while not condition():
-            dues = (self.engine.next_due_us(), self.loop.next_wake_us(self.now_us))
+            dues = (*(one.next_due_us() for one in self.engines.values()), self.loop.next_wake_us(self.now_us))
             next_us = min(due for due in dues if due is not None)
             assert next_us <= end_us, "it never came about"
             self.clock.advance_to(max(next_us, self.now_us))
-            self.engine.advance()
+            for engine in self.engines.values():
+                engine.advance()
             self.settle()
 
     # What people do.
@@ -224,8 +239,9 @@ class SmallCloud:
         """Nothing is held, nothing waits to be charged, the engine keeps nothing, and nothing needs a tick soon."""
         assert not self.world.all(Allocation)
         assert not self.world.all(Attempt)
-        assert self.engine.known() == []
-        assert self.engine.violations == []
+        for engine in self.engines.values():
+            assert engine.known() == []
+            assert engine.violations == []
         assert not self.world.derived.held
         assert not self.world.derived.unsettled
 
