@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headframe.base.ports import Ids
 from headframe.control.ports import Blobs, Reads, Vault
 from headframe.control.spending import Spending
+from headframe.fleet.gauges import Gauges
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,4 @@ class Context:
     vault: Vault
     blobs: Blobs
     spending: Spending
+    gauges: Gauges = field(default_factory=Gauges)

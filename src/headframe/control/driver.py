@@ -18,7 +18,6 @@ from headframe.control.metrics import Metrics
 from headframe.control.ports import Blobs, Columns, Engine, Logs, Outputs, Papers, Reads
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report, Unreachable
-from headframe.fleet.gauges import Gauges
 from headframe.metering.records import UsageEvent
 from headframe.metrics.records import Measured
 
@@ -52,7 +51,7 @@ class Control:
         self._ended = threading.Event()
         self._ticked_s = self._rest_until_s = 0.0
         self.beat_us = 0  # when the last tick ended
-        self.gauges = Gauges()
+        self.gauges = loop.gauges
         self.metrics.tell = self.gauges.tell
         loop.nudge = self._wake.set
         loop.announce = self._announce

@@ -34,6 +34,7 @@ from headframe.control.stage_usage import count_events, levels_due
 from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report, Unreachable
+from headframe.fleet.gauges import Gauges
 from headframe.fleet.records import Cluster
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.chain import link
@@ -88,6 +89,7 @@ class Loop:
         self._dispatch = Dispatch(engines, store, vault, isolation)
         self._retry_us: int | None = None
         self.ticks = 0
+        self.gauges = Gauges()
         self.nudge: Callable[[], None] = lambda: None
         self.announce: Callable[[Sequence[Event]], None] = lambda events: None
         self.complain: Callable[[BaseException], None] = lambda error: None
@@ -187,7 +189,7 @@ class Loop:
 
     def _answer(self, one: Asked, now_us: int) -> tuple[bool, Any]:
         """Carry out a command or a question; its error is its caller's, not the tick's."""
-        context = Context(now_us, self._ids, self._store, self._vault, self._blobs, self.spending)
+        context = Context(now_us, self._ids, self._store, self._vault, self._blobs, self.spending, self.gauges)
         try:
             result = one.call(self.world, context, *one.args, **one.kwargs)
         except StoreFailed:
