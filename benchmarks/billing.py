@@ -3,7 +3,8 @@
 
 The month: 100,000 GPUs on 12,500 nodes over 31 days, 9.3 million node-hours of 400 customers in four kinds, two
 regions, on-demand and spot, with dated prices, reservations and tiers; one hour in ten is used in part. Its usage lies
-in columns on disk, as `pricing.batch` takes it. Each figure is taken in a process of its own, start to end.
+in files of columns, as `headframe prices preview` keeps it (`store.usage_columns`), and is drafted as that drafts each
+customer (`control.preview.draft_of`). Each figure is taken in a process of its own, start to end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ KINDS = ("H100", "A100", "H200", "L40S")
 
 
 def make_month(folder: Path) -> None:
-    """Write the usage of the month in columns: not measured."""
+    """Write the usage of the month in columns, as a whole for the second engine and as the product keeps it."""
+    from headframe.store.usage_columns import write_columns
+
     luck = np.random.default_rng(7)
     nodes = np.array_split(np.arange(NODES), TENANTS)
     groups: list[list[Any]] = []
@@ -64,6 +67,8 @@ def make_month(folder: Path) -> None:
     for name, columns in zip(("from", "span", "held", "order"), zip(*parts, strict=True), strict=True):
         np.save(folder / f"{name}.npy", np.concatenate(columns))
     (folder / "groups.json").write_text(json.dumps(groups))
+    for owner, batch in cut_by_tenant(folder):
+        write_columns(folder / "columns" / f"{owner}.npz", batch, 1)
 
 
 def book_and_contracts() -> tuple[Any, list[Any]]:
@@ -93,14 +98,15 @@ def book_and_contracts() -> tuple[Any, list[Any]]:
         Contract(
             f"con_{tenant:03d}", f"org_{tenant:03d}", "", "Reserved 24 H100", "reserved", 1_900_000_001, BEGIN_US,
             BEGIN_US + HOURS * HOUR_US, meter="gpu:H100", quantity=24_000, unit="gpu-hour",
+            rated_us=BEGIN_US + HOURS * HOUR_US,
         )
         for tenant in range(0, TENANTS, 4)
     ]  # fmt: skip
     return Book(prices), contracts
 
 
-def tenants_of(folder: Path) -> Iterator[tuple[str, Any]]:
-    """The usage of each customer, read from disk when its turn comes."""
+def cut_by_tenant(folder: Path) -> Iterator[tuple[str, Any]]:
+    """The usage of each customer, cut out of the whole."""
     from headframe.pricing.batch import Batch, Columns, Use
 
     names = ("from", "span", "held", "order")
@@ -117,51 +123,39 @@ def tenants_of(folder: Path) -> Iterator[tuple[str, Any]]:
     yield owner, batch
 
 
-def draft_all(folder: Path) -> tuple[list[Any], int, int]:
-    """The drafts of all customers, the sum of their exact lines, and the number of rated stretches."""
-    from headframe.ledger.close import Terms, close_month
-    from headframe.ledger.records import InvoiceLine, Party, TaxRate
-    from headframe.pricing.batch import rate_batch
-    from headframe.pricing.fees import fees
+def tenants_of(folder: Path) -> Iterator[tuple[str, Any]]:
+    """The usage of each customer, read from the product's files when its turn comes."""
+    from headframe.store.usage_columns import read_columns
+
+    for tenant in range(TENANTS):
+        owner = f"org_{tenant:03d}"
+        yield owner, read_columns(folder / "columns" / f"{owner}.npz", 1)
+
+
+def draft_all(folder: Path) -> tuple[list[Any], int]:
+    """The drafts of all customers, and the sum of their exact lines."""
+    from headframe.control.preview import draft_of
+    from headframe.ledger.close import Terms
+    from headframe.ledger.records import Party, TaxRate
 
     book, contracts = book_and_contracts()
     seller = Party("seller", "Benchmark Cloud GmbH", "Street 1", "Dortmund", "44379", "DE", "DE123456788")
     rates = (TaxRate("tax_1", "DE", "S", 19_000, 0),)
-    drafts, exact, rows = [], 0, 0
+    drafts = []
     for number, (owner, batch) in enumerate(tenants_of(folder), 1):
-        mine = [one for one in contracts if one.organization_id == owner]
-        lines = []
-        for one in rate_batch(batch, book, {owner: "USD"}, mine):
-            use, price = one.use, one.offer.price
-            lines.append(
-                InvoiceLine(
-                    use.project_id, use.meter, one.kind, one.offer.unit_nano, one.quantity // 1_000_000,
-                    one.amount_nano, unit=price.unit, purchase=use.purchase, project=f"{owner} in {use.region_id}",
-                )
-            )  # fmt: skip
-            rows += one.rows
-        for contract in mine:
-            for fee in fees(contract, contract.to_us):
-                lines.append(
-                    InvoiceLine("", fee.meter, "fee", fee.unit_nano, 1, fee.amount_nano, unit="one",
-                                contract_id=contract.id, note=contract.title)
-                )  # fmt: skip
         buyer = Party(owner, f"Customer {owner}", "Road 2", "Berlin", "10115", "DE", "DE987654321")
-        draft, _ = close_month(
-            owner, MONTH, "USD", lines, 0, number, BEGIN_US + HOURS * HOUR_US + 1, terms=Terms(seller, buyer, rates)
-        )
-        drafts.append(draft)
-        exact += sum(line.amount_nano for line in lines)
-    return drafts, exact, rows
+        mine = [one for one in contracts if one.organization_id == owner]
+        draft = draft_of(owner, MONTH, "USD", batch, book, mine, Terms(seller, buyer, rates))
+        drafts.append(replace(draft, number=number))
+    return drafts, sum(line.amount_nano for draft in drafts for line in draft.lines)
 
 
 def child_draft(folder: Path) -> dict[str, Any]:
-    drafts, exact, rows = draft_all(folder)
+    drafts, exact = draft_all(folder)
     return {
         "total_nano": str(exact),
         "invoices": len(drafts),
         "lines": sum(len(one.lines) for one in drafts),
-        "rows": rows,
     }
 
 
@@ -171,21 +165,20 @@ def child_draft(folder: Path) -> dict[str, Any]:
 def daily_pieces(folder: Path, names: dict[tuple[Any, ...], Any]) -> Iterator[tuple[Any, Any]]:
     """Rated use by node and day, for FOCUS and for the ledger."""
     from headframe.documents.focus import Key, Sums
-    from headframe.pricing.batch import _beyond, exact_sum, products_divided
+    from headframe.pricing.batch import beyond_contracts, products_divided
     from headframe.pricing.book import Buyer
 
     book, contracts = book_and_contracts()
     day_us = 24 * HOUR_US
     for owner, batch in tenants_of(folder):
-        beyond = _beyond(batch, [one for one in contracts if one.organization_id == owner])
-        for use, columns in sorted(batch.groups.items()):
-            held = beyond[use][0] if use in beyond else columns.held
+        beyond = beyond_contracts(batch.groups, [one for one in contracts if one.organization_id == owner])
+        for use, columns in sorted({**batch.groups, **beyond}.items()):
             buyer = Buyer(owner, "USD", use.region_id, use.purchase)
             for start, stop, offer in book.pieces(use.meter, buyer, BEGIN_US, BEGIN_US + HOURS * HOUR_US):
                 if offer is None or offer.price.tiers:
                     continue
                 span = np.maximum(np.minimum(columns.to_us, stop) - np.maximum(columns.from_us, start), 0)
-                quantity = held * span
+                quantity = columns.held * span
                 amounts = products_divided(quantity, offer.unit_nano, offer.size)
                 slot = columns.order * 32 + (columns.from_us - BEGIN_US) // day_us
                 edges = np.flatnonzero(np.diff(slot, prepend=slot[0] - 1))
@@ -201,7 +194,6 @@ def daily_pieces(folder: Path, names: dict[tuple[Any, ...], Any]) -> Iterator[tu
                         MONTH, "",
                     )  # fmt: skip
                     yield key, Sums(much, amount, amount, amount, amount, begin, begin + day_us)
-                assert exact_sum(amounts) >= 0
 
 
 def child_close(folder: Path) -> dict[str, Any]:
@@ -218,7 +210,7 @@ def child_close(folder: Path) -> dict[str, Any]:
     from headframe.store.sql_store import SqlStore
 
     marks = [time.perf_counter()]
-    drafts, _, _ = draft_all(folder)
+    drafts, _ = draft_all(folder)
     marks.append(time.perf_counter())
 
     def paper(document: Any) -> None:
@@ -308,7 +300,8 @@ def child_engine(folder: Path) -> dict[str, Any]:
     ).fetchone()[0]
     total = int(plain)
     steps = ((5_000, 1_100_000_003), (20_000, 900_000_001), (None, 700_000_003))
-    for quantity, size in db.execute("SELECT sum(q), any_value(d) FROM rated WHERE tiered GROUP BY g").fetchall():
+    tiered = "SELECT sum(q), any_value(d) FROM rated JOIN promised USING (g) WHERE tiered GROUP BY org"
+    for quantity, size in db.execute(tiered).fetchall():
         left, worth, below = Fraction(int(quantity), int(size)), Fraction(0), 0
         for up_to, each in steps:
             part = left if up_to is None else min(left, up_to - below)
@@ -466,7 +459,6 @@ def measure(folder: Path, only: set[str]) -> dict[str, Any]:
             "draft_100k_gpus_seconds": round(parts["draft"]["wall_seconds"], 2),
             "draft_peak_mib": parts["draft"]["peak_mib"], "draft_cpu_seconds": parts["draft"]["cpu_seconds"],
             "draft_lines": parts["draft"]["lines"],
-            "draft_rows": parts["draft"]["rows"],
         }  # fmt: skip
     if "close" in parts:
         found |= {"full_close_seconds": round(parts["close"]["wall_seconds"], 2), "close": parts["close"]}

@@ -43,6 +43,7 @@ from headframe.fleet.records import Cluster, Node, Region
 from headframe.settings import Settings, from_options
 from headframe.store.migrations import migrate as migrate_store
 from headframe.store.sql_store import SqlStore
+from headframe.store.usage_columns import UsageColumns
 from headframe.tenants.records import Organization
 
 LOG = logging.getLogger("headframe")
@@ -126,7 +127,7 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
             loop.complain = lambda error: LOG.error("The loop failed and goes on from the store.", exc_info=error)
             control = Control(
                 loop, clock, engines, store, LocalLogs(settings.data, engine), blobs, Outputs(settings.data),
-                Documents(),
+                Documents(), UsageColumns(store, settings.data / "columns"),
             )  # fmt: skip
             opened = _open(loop, others)
             control.start()

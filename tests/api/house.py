@@ -32,6 +32,7 @@ from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.sim.clock import SeededRng
 from headframe.store.migrations import migrate
 from headframe.store.sql_store import SqlStore
+from headframe.store.usage_columns import UsageColumns
 
 GPUS = 8
 
@@ -177,7 +178,8 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
     loop = Loop(store, engines, ids, vault, blobs, clock.now_us())  # type: ignore[arg-type]
     complaints: list[BaseException] = []
     loop.complain = complaints.append
-    control = Control(loop, clock, engines, store, logs, blobs, outputs, Documents())  # type: ignore[arg-type]
+    columns = UsageColumns(store, folder / "columns")
+    control = Control(loop, clock, engines, store, logs, blobs, outputs, Documents(), columns)  # type: ignore[arg-type]
     control.start()
     stop = threading.Event()
     driver = threading.Thread(target=_drive, args=(engine, stop), daemon=True)

@@ -125,3 +125,28 @@ def test_extreme_questions_have_answers(house: House) -> None:
     ):
         house.ok("GET", path)
     assert house.call("GET", "/v1/invoices/nothing").status_code == 404
+
+
+def test_the_operator_sees_what_a_month_would_have_cost_under_other_prices(house: House) -> None:
+    priced(house)
+    home = house.organization("fullers")["id"]
+    admin = house.member(home, "admin")
+    house.ok("POST", "/v1/prices", json={"meter": "gpu:H100", "amount": "8折", "organization": "fullers"})
+    job = house.submit(admin, spec={"resources": {"gpu": "H100:2"}, "run": "run 100000s"})
+    wait_for(lambda: house.ok("GET", f"/v1/jobs/{job['id']}", admin)["state"] == "running")
+    house.clock.ahead_us += 90 * 1_000_000
+    house.ok("POST", f"/v1/jobs/{job['id']}/stop", admin, json={})
+    charges = wait_for(lambda: house.ok("GET", f"/v1/charges?job={job['id']}", admin)["items"])
+    month = house.ok("GET", "/v1/invoices/draft", admin)["month"]
+    asked = {"month": month, "organization": "fullers"}
+    (as_it_was,) = house.ok("POST", "/v1/prices/preview", json=asked)["items"]
+    assert as_it_was["charged_nano"] == as_it_was["rated_nano"] == sum(each["amount_nano"] for each in charges) > 0
+    double = {"meter": "gpu:H100", "amount": "5.76 USD", "organization": "fullers"}
+    (dearer,) = house.ok("POST", "/v1/prices/preview", json={**asked, "prices": [double]})["items"]
+    gpu = sum(each["amount_nano"] for each in charges if each["meter"] == "gpu:H100")
+    assert dearer["rated_nano"] - dearer["charged_nano"] in range(gpu - 2, gpu + 3)
+    assert house.call("POST", "/v1/prices/preview", admin, json=asked).status_code == 403
+    wrong = house.call("POST", "/v1/prices/preview", json={**asked, "prices": [{"meter": "moon", "amount": "1"}]})
+    assert wrong.json()["code"] == "unknown_meter"
+    offers = house.ok("GET", "/v1/prices", admin)["items"]
+    assert [each["paid_of_list"] for each in offers if each["organization_id"] == home] == [800_000]

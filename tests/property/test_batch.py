@@ -14,9 +14,9 @@ from headframe.base.quantities import HOUR_US, SECOND_US
 from headframe.metering.records import UsageRecord
 from headframe.pricing.batch import columns_of, exact_sum, products_divided, rate_batch
 from headframe.pricing.book import Book
-from headframe.pricing.cover import cover
+from headframe.pricing.cover import cover, covers
 from headframe.pricing.rate import Rating, rate
-from headframe.pricing.records import Charge, Contract, Exchange, Price
+from headframe.pricing.records import Charge, Contract, Exchange, Price, Tier
 
 BEGIN = 1_793_491_200_000_000  # 2026-11-01
 CURRENCIES = {"org_1": "USD", "org_2": "EUR"}
@@ -93,42 +93,66 @@ def test_a_count_has_the_first_price_of_its_window_in_columns_too() -> None:
     assert (only.offer.price.id, only.quantity) == ("prc_1", 3)
 
 
-@settings(max_examples=60, deadline=None)
+MARKS = [0, 0, HOUR_US // 3, HOUR_US // 2, HOUR_US - 7, HOUR_US]
+
+
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 20_000)), max_size=20, unique_by=lambda r: r[:2]
+        st.tuples(
+            st.integers(0, 5), st.integers(0, 5), st.integers(1, 20_000), st.sampled_from(MARKS), st.sampled_from(MARKS)
+        ),
+        max_size=20, unique_by=lambda r: r[:2],
     ),
-    st.lists(st.tuples(st.integers(0, 3), st.integers(4, 6), st.integers(1, 30_000)), max_size=3),
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(4, 6), st.integers(1, 30_000), st.sampled_from(["*", "reg_1"])),
+        max_size=3,
+    ),
 )  # fmt: skip
 def test_contracts_cover_in_columns_what_they_cover_in_records(
-    held: list[tuple[int, int, int]], promised: list[tuple[int, int, int]]
+    held: list[tuple[int, int, int, int, int]], promised: list[tuple[int, int, int, str]]
 ) -> None:
     usage = [
         UsageRecord(
-            f"use_{hour}_{name}", f"alc_{name}", "job_1", "org_1", f"prj_{name % 2}", "mem_1", "on-demand", "reg_1",
-            "running", BEGIN + hour * HOUR_US, BEGIN + (hour + 1) * HOUR_US, {"gpu:H100": level},
+            f"use_{hour}_{name}", f"alc_{name}", "job_1", "org_1", f"prj_{name % 2}", "mem_1",
+            "spot" if name == 5 else "on-demand", f"reg_{name % 3}", "running",
+            BEGIN + hour * HOUR_US + min(marks), BEGIN + hour * HOUR_US + max(marks), {"gpu:H100": level}, last=True,
         )
-        for hour, name, level in held
+        for hour, name, level, *marks in held
+        if marks[0] != marks[1]
     ]  # fmt: skip
     contracts = [
         Contract(
             f"con_{place}", "org_1", "", "", "reserved", 10**9, BEGIN + first * HOUR_US, BEGIN + last * HOUR_US,
-            meter="gpu:H100", quantity=quantity, unit="gpu-hour",
+            meter="gpu:H100", quantity=quantity, unit="gpu-hour", region_id=region,
         )
-        for place, (first, last, quantity) in enumerate(promised)
+        for place, (first, last, quantity, region) in enumerate(promised)
     ]  # fmt: skip
     book = Book(
         [Price("prc_1", "gpu:H100", 2_990_000_001, 0), Price("prc_2", "gpu:H100", 2_500_000_003, BEGIN + 3 * HOUR_US)]
     )
-    rating = Rating(book, "USD")
-    expected = 0
+    rating = Rating(
+        book, "USD", deferred=lambda record, meter: any(covers(one, record, meter) for one in contracts)
+    )  # fmt: skip
+    expected = sum(charge.amount_nano for record in usage for charge in rating.charges(record))
     for hour in range(6):
         start, stop = BEGIN + hour * HOUR_US, BEGIN + (hour + 1) * HOUR_US
         now = [one for one in contracts if one.from_us <= start < one.to_us]
-        here = [one for one in usage if one.from_us == start]
-        charges = cover(here, now, rating, start, stop) if now else (c for one in here for c in rating.charges(one))
-        expected += sum(charge.amount_nano for charge in charges)
+        here = [one for one in usage if start <= one.from_us < stop]
+        expected += sum(charge.amount_nano for charge in cover(here, now, rating, start, stop))
     assert sum(one.amount_nano for one in rate_batch(columns_of(usage), book, CURRENCIES, contracts)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(records(), max_size=12), st.sampled_from(["graduated", "volume"]))
+def test_a_month_with_tiers_costs_the_same_in_columns(usage: list[UsageRecord], shape: str) -> None:
+    tiers = (Tier(3, 10**9 + 7), Tier(200, 7 * 10**8 + 1), Tier(None, 5 * 10**8 + 3))
+    book = Book([Price(f"prc_{meter}", meter, 10**9, 0, shape=shape, tiers=tiers) for meter in ("gpu:H100", "calls")])
+    tiered = [one for one in usage if one.quantities.get("calls", 1) > 0]
+    for name, currency in CURRENCIES.items():
+        own = [one for one in tiered if one.organization_id == name]
+        charged = sum(charge.amount_nano for charge in rate(own, book, currency))
+        assert sum(one.amount_nano for one in rate_batch(columns_of(own), book, CURRENCIES)) == charged
 
 
 @given(

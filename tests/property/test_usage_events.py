@@ -14,9 +14,9 @@ from headframe.base.errors import FutureEvent, Invalid, NegativeDuration, Unknow
 from headframe.base.quantities import DAY_US, HOUR_US, format_moment
 from headframe.control.stage_usage import count_events, levels_due
 from headframe.ledger.records import Invoice
+from headframe.metering.defaults import TOKENS, default_meters
 from headframe.metering.intake import Desk, read_events
 from headframe.metering.records import Aggregation, Meter, Reading, UsageEvent, Window
-from headframe.metering.tokens import normalised
 from headframe.pricing.records import Charge, Price, Tier
 from headframe.workloads.records import Dataset
 
@@ -213,9 +213,19 @@ def test_an_absurd_amount_is_told_and_does_not_stop_the_loop(cloud: Cloud) -> No
 def test_tokens_are_counted_once_whichever_way_they_are_reported() -> None:
     inside = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 60}}
     beside = {"input_tokens": 30, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 60, "output_tokens": 7}
-    expected = {"tokens:input": 40, "tokens:cached": 60, "tokens:output": 7}
-    assert normalised(inside) == normalised(beside) == expected
-    with pytest.raises(Invalid):
-        normalised({"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}})
-    with pytest.raises(Invalid):
-        normalised({"input_tokens": -1})
+    plain = {"input": 40, "cached": 60, "output": 7}
+    desk = Desk({"": ("prj_1", "org_1")}, {TOKENS: default_meters(0)[-3:]}, BEGIN)
+
+    def told(data: dict[str, object]) -> dict[str, object]:
+        event = {"specversion": "1.0", "id": "1", "source": "/gateway", "type": TOKENS, "data": data}
+        return read_events([event], desk)[0].data
+
+    for data in (inside, beside, {"usage": inside}, {"usage": beside}, plain):
+        read = told({"model": "m", **data})
+        assert {name: read[name] for name in ("model", *plain)} == {"model": "m", **plain}
+    for wrong in (
+        {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}}, {"input_tokens": -1}, {"input": 1},
+        {"usage": {"prompt_tokens": "many"}},
+    ):  # fmt: skip
+        with pytest.raises(Invalid):
+            told(wrong)

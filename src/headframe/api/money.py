@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from headframe.api.documents import page_shape, shape
 from headframe.api.wire import Authenticated, Body, Cursor, Limit, Named, Text, answer
+from headframe.base.errors import OurError
 from headframe.base.quantities import parse_moment_us
 from headframe.control import commands_money as commands
-from headframe.control import commands_prices, queries_spend
+from headframe.control import commands_prices, preview, queries_spend
 from headframe.control import queries_money as queries
 from headframe.control.queries_tenancy import find_organization
 from headframe.ledger.records import Invoice
@@ -25,15 +26,15 @@ from headframe.tenants.roles import Permission
 
 router = APIRouter(prefix="/v1", tags=["money"])
 
-Month = Annotated[str, Query(pattern=r"^[12][0-9]{3}-(0[1-9]|1[0-2])$", description="Such as 2026-11 (UTC).")]
+MONTH = r"^[12][0-9]{3}-(0[1-9]|1[0-2])$"
+Month = Annotated[str, Query(pattern=MONTH, description="Such as 2026-11 (UTC).")]
 Moment = Annotated[str | None, Query(max_length=40, description="A date or an RFC 3339 moment (UTC).")]
 
 
-class NewPrice(Body):
+class TriedPrice(Body):
     """`amount` is what one unit costs, such as "2.99 USD"; for one organization it may be "20 % off" or "8折".
 
-    `tiers` are [up to so many units, amount]; the last one is without end (null). With `back_dated` a price may begin
-    in the past: what was charged since is corrected.
+    `tiers` are [up to so many units, amount]; the last one is without end (null).
     """
 
     meter: Text
@@ -49,7 +50,26 @@ class NewPrice(Body):
     starts: Text | None = None
     ends: Text | None = None
     minimum: Text = "60s"
+
+
+class NewPrice(TriedPrice):
+    """A price, to hold from `starts` on. With `back_dated` that may be past: what was charged since is corrected."""
+
     back_dated: bool = False
+
+
+class OtherPrices(Body):
+    """Prices to hold over a month in place of those of the book; none: the book as it is."""
+
+    month: Annotated[str, Field(pattern=MONTH)]
+    prices: Annotated[list[TriedPrice], Field(max_length=preview.MOST_PRICES)] = []
+    organization: Text | None = None
+
+
+@dataclass
+class Bills:
+    items: list[preview.Bill]
+    next: str | None
 
 
 class NewCredit(Body):
@@ -98,6 +118,17 @@ def prices(call: Authenticated, limit: Limit = 100, cursor: Cursor = None) -> Re
 def set_price(call: Authenticated, body: NewPrice) -> Response:
     """A new price (operator only)."""
     return call.run(commands_prices.set_price, status=201, **dict(body))
+
+
+@router.post("/prices/preview", response_model=Bills)
+def preview_prices(call: Authenticated, body: OtherPrices) -> Response:
+    """What all bills of a month would have been under other prices, beside what was charged (operator only)."""
+    told = [dict(price) for price in body.prices]
+    found = call.ask(preview.preview, month=body.month, prices=told, organization=body.organization)
+    columns = call.control.columns
+    if columns is None:
+        raise OurError("This server keeps no columns.", next_step="Ask its operator.")
+    return answer(Bills(found(call.control.reads, columns), None))
 
 
 @router.get("/usage", response_model=queries_spend.Usage)

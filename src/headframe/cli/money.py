@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from headframe.base.money import format_discount, payable
 from headframe.base.quantities import format_span
 from headframe.cli import printing
 from headframe.cli.limits import scope_of
 from headframe.cli.naming import Names
 from headframe.cli.options import Session, command, common, confirm, group, part
 from headframe.cli.printing import Column
+from headframe.workloads import yaml_text
 
 PRICES = (
     Column("METER", lambda row: row["meter"], whole=True),
     Column("PRICE", lambda row: printing.money(row["unit_nano"], row["currency"]), whole=True, right=True),
     Column("PER", lambda row: row["unit"], whole=True),
-    Column("FOR", lambda row: "" if row["organization_id"] == "*" else row["organization_id"]),
+    Column("FOR", lambda row: row.get("customer", row["organization_id"]).replace("*", "")),
+    Column("OFF LIST", lambda row: _discount(row["paid_of_list"])),
     Column("PURCHASE", lambda row: row["purchase"]),
     Column("REGION", lambda row: row["region_id"]),
     Column("FROM", lambda row: printing.moment(row["from_us"]), whole=True),
@@ -71,6 +76,12 @@ def _money(row: Mapping[str, Any], nano: object) -> str:
     return printing.money(nano, row.get("currency", "USD"))
 
 
+def _discount(paid: int) -> str:
+    """`80 % off`, or `2折` where the terminal speaks Chinese."""
+    language = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "en")
+    return format_discount(paid, language=language) if paid else ""
+
+
 @group("headframe prices", "headframe prices set gpu:H100 '2.50 USD'")
 def prices() -> None:
     """The price book."""
@@ -80,7 +91,10 @@ def prices() -> None:
 @common
 def list_prices(session: Session) -> None:
     """List prices past, present and to come."""
-    session.rows(session.client.prices(), PRICES, "No prices: use is free.")
+    rows, known = session.client.prices(), Names(session)
+    for row in [] if session.json else rows:
+        row["customer"] = known.of(row["organization_id"])
+    session.rows(rows, PRICES, "No prices: use is free.")
 
 
 @part(
@@ -107,7 +121,63 @@ def list_prices(session: Session) -> None:
 def set_price(session: Session, tiers: tuple[str, ...], **fields: Any) -> None:
     """Set what one of gpu:KIND, gpu:*, cpu, memory, disk, electricity or of a meter of events costs."""
     row = session.client.set_price(tiers=[_tier(text) for text in tiers], **fields)
-    session.done(row, f"{row['meter']} costs {_money(row, row['unit_nano'])} per {row['unit']} ({row['id']}).")
+    off = f", {_discount(row['paid_of_list'])}" if row["paid_of_list"] else ""
+    session.done(row, f"{row['meter']} costs {_money(row, row['unit_nano'])} per {row['unit']}{off} ({row['id']}).")
+
+
+def _payable(row: Mapping[str, Any], nano: int) -> str:
+    return _money(row, payable(nano, row["currency"]))
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    change, before = row["rated_nano"] - row["charged_nano"], row["charged_nano"]
+    percent = f" ({100 * change / before:+.1f} %)" if change and before else ""
+    return f"{_payable(row, change)}{percent}"
+
+
+BILLS = (
+    Column("CUSTOMER", lambda row: row["customer"], whole=True),
+    Column("CHARGED", lambda row: _money(row, row["charged_nano"]), right=True, spare=True),
+    Column("WAS", lambda row: _payable(row, row["charged_nano"]), whole=True, right=True),
+    Column("WOULD BE", lambda row: _payable(row, row["rated_nano"]), whole=True, right=True),
+    Column("CHANGE", _change, whole=True, right=True),
+    Column("WITH TAX", lambda row: _payable(row, row["total_nano"]), right=True),
+)
+
+
+@part(
+    prices, "preview", "headframe prices preview --month 2026-11", "headframe prices preview new.yaml --month 2026-11"
+)
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--month", metavar="YYYY-MM", required=True, help="The month whose use is rated.")
+@_ORGANIZATION
+@common
+def preview(session: Session, file: Path | None, month: str, organization: str | None) -> None:
+    """What all customers' bills of a month would have been under the prices of a file, beside what was charged.
+
+    The file is YAML: a list `prices`, each with meter and amount and whatever `prices set` knows (unit, region,
+    purchase, organization, shape, tiers, watts, starts, ends, minimum). Without a file: under the prices as they are.
+    """
+    told = [] if file is None else _read_prices(file)
+    rows = session.client.preview_prices(month, told, organization=organization)
+    known = Names(session, organization)
+    for row in rows:
+        row["customer"] = known.of(row["organization_id"])
+    session.rows(rows, BILLS, f"Nothing was used in {month}.", key="organization_id")
+
+
+def _read_prices(file: Path) -> list[dict[str, Any]]:
+    try:
+        told, _ = yaml_text.read(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, OSError) as error:
+        raise click.UsageError(f"{file} cannot be read: {error}") from None
+    rows = told.get("prices")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise click.UsageError(f"{file} has no list `prices`, such as: prices: [{{meter: gpu:H100, amount: 2.50 USD}}]")
+    return [
+        {name: str(value) if name == "amount" else value for name, value in row.items() if value is not None}
+        for row in rows
+    ]
 
 
 def _tier(text: str) -> tuple[int | None, str]:

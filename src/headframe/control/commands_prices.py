@@ -13,6 +13,7 @@ from headframe.base.money import (
     WHOLE_PRICE,
     Money,
     divide_half_even,
+    format_discount,
     is_discount,
     parse_discount,
     parse_money,
@@ -72,6 +73,34 @@ def set_price(
     "80 % off" or "2折". With `back_dated` it may begin in the past: what was charged since is corrected, not edited.
     """
     caller.need(Permission.PRICES_WRITE, caller.organization_id)
+    from_us, to_us = _time(context, starts, ends, back_dated)
+    price = read_price(
+        world, context, caller, from_us, to_us, meter=meter, amount=amount, unit=unit, region=region, purchase=purchase,
+        term=term, organization=organization, shape=shape, tiers=tiers, watts=watts, minimum=minimum,
+    )  # fmt: skip
+    return _enter(world, context, caller, price), price
+
+
+def read_price(
+    world: World,
+    context: Context,
+    caller: Caller,
+    from_us: int,
+    to_us: int | None,
+    *,
+    meter: str,
+    amount: str = "",
+    unit: str = "",
+    region: str = ANY,
+    purchase: str = ANY,
+    term: str = "",
+    organization: str | None = None,
+    shape: str | None = None,
+    tiers: Sequence[tuple[int | None, str]] = (),
+    watts: int = 0,
+    minimum: str = "60s",
+) -> Price:
+    """A price as it was told, checked; it is not in the book yet."""
     check_meter(world, meter)
     shape = shape or usual_shape(meter, purchase)
     for field, value, known in (("purchase", purchase, (*PURCHASES, ANY)), ("shape", shape, tuple(SHAPES))):
@@ -80,7 +109,6 @@ def set_price(
                 f"{field} is {value!r}, which is not known.", field=field, value=value, allowed=", ".join(known)
             )
     size_of(meter, unit)
-    from_us, to_us = _time(context, starts, ends, back_dated)
     minimum_us = parse_span_us(minimum, field="minimum") if is_held(meter) else 0
     if minimum_us > DAY_US:
         raise Invalid(f"minimum is {minimum!r}, which is too long.", field="minimum", value=minimum, allowed="up to 1d")
@@ -109,16 +137,17 @@ def set_price(
         minimum_us=minimum_us,
         tiers=tuple(Tier(up_to, each.nano) for up_to, each in steps),
         watts=watts,
+        paid_of_list=parse_discount(amount, field="amount") if is_discount(amount) else 0,
         book=1 + max((one.book for one in world.all(Price).values()), default=0),
     )
     if any(each.currency != money.currency for _, each in steps):
         raise Invalid("tiers are in several currencies.", field="tiers", allowed=f"all in {money.currency}")
-    return _enter(world, context, caller, price), price
+    SHAPES[price.shape].check(price)
+    return price
 
 
 def _enter(world: World, context: Context, caller: Caller, price: Price) -> Changes:
     """What it means for the book, and for what was charged, that a price holds from its moment on."""
-    SHAPES[price.shape].check(price)
     late = price.from_us < context.now_us
     if late and price.tiers:
         raise Invalid("A price with tiers cannot be back-dated.", field="tiers", allowed="none, or a start from now on")
@@ -278,11 +307,12 @@ def set_exchange(
 def _price_set(price: Price, now_us: int, organization_id: str) -> Event:
     """All of the price is in the event, so that bills can be worked out from events alone."""
     until = "" if price.to_us is None else f" until {format_second(price.to_us)}"
+    off = f" ({format_discount(price.paid_of_list)})" if price.paid_of_list else ""
     return Event(
         at_us=now_us,
         kind="price_set",
         subject=price.id,
-        reason=f"{price.meter} costs {Money(price.unit_nano, price.currency)} per {price.unit}{until}.",
+        reason=f"{price.meter} costs {Money(price.unit_nano, price.currency)} per {price.unit}{off}{until}.",
         organization_id=organization_id,
         detail=asdict(price),
     )

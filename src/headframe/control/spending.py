@@ -316,7 +316,7 @@ class Spending:
             for payer in _monthly(charge):
                 self.spent[payer] += charge.amount_nano
             self._mark(*_monthly(charge))
-        if charge.price_id in self.tiered and charge.kind in ("usage", "minimum"):
+        if charge.price_id in self.tiered and charge.kind == "usage":
             self.tallies[charge.organization_id, charge.price_id, calendar_month(charge.to_us - 1)] += charge.quantity
         if charge.job_id in self.job_budgets:
             self.spent["job", charge.job_id] += charge.amount_nano
@@ -469,7 +469,7 @@ def tallies(reads: Reads, prices: Iterable[str], month: str, **where: object) ->
         to_us__ge=begin + 1, to_us__lt=end + 1, **where,
     )  # fmt: skip
     for row in rows:
-        if row["kind"] in ("usage", "minimum"):
+        if row["kind"] == "usage":
             tally = (row["organization_id"], row["price_id"], month)
             found[tally] = found.get(tally, 0) + row["quantity"]
     return found

@@ -14,7 +14,9 @@ from typing import Any
 from headframe.base.errors import FutureEvent, Invalid, NegativeDuration, UnknownMeter
 from headframe.base.quantities import MINUTE_US, parse_moment_us
 from headframe.metering.count import check
+from headframe.metering.defaults import TOKENS
 from headframe.metering.records import Meter, UsageEvent
+from headframe.metering.tokens import normalised
 
 AHEAD_US = 5 * MINUTE_US  # how far the clocks of others may be before ours
 BATCH = 10_000  # events told at once
@@ -90,7 +92,7 @@ def read_event(told: Mapping[str, Any], desk: Desk, place: str) -> UsageEvent:
         type=told["type"],
         at_us=_moment(told.get("time"), data, desk, place),
         received_us=desk.now_us,
-        data=dict(data),
+        data=normalised(data) if told["type"] == TOKENS else dict(data),
     )
     check(event, desk.meters[event.type])
     return event

@@ -1,16 +1,17 @@
 """Many usage records rated at once, in columns: the same amounts as `rate`, to the nano-unit, and far faster.
 
-For clouds whose month has millions of records: drafts of all customers, and checks of what was charged. Everything is
-whole numbers. A product of quantity and price has up to 80 bits, so it is divided as it is multiplied, piece by piece
-of the price (long division), and never held as a whole. Each record and stretch of one price is rounded once, half to
-even, as `rate` does.
+For clouds whose month has millions of records: what all customers' bills would be under other prices, and checks of
+what was charged. A batch is of one month. Everything is whole numbers. A product of quantity and price has up to 80
+bits, so it is divided as it is multiplied, piece by piece of the price (long division), and never held as a whole. Each
+record and stretch of one price is rounded once, half to even, as `rate` does.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from headframe.pricing.registry import SHAPES
 from headframe.pricing.units import is_held
 
 Ints = NDArray[np.int64]
+Truths = NDArray[np.bool_]
 _CHUNK = 20  # bits of the price that one step of the long division takes
 _MOST_SIZE = 1 << 42  # a unit's size below which those steps stay inside of 63 bits
 
@@ -55,11 +57,12 @@ class Columns:
 
 @dataclass(slots=True)
 class Rated:
-    """The sum of rows at one price: what an invoice line is made of. Quantity and amount are exact."""
+    """The sum of rows at one price (of one tier): what an invoice line is made of. Quantity and amount are exact."""
 
     use: Use
     kind: str
     offer: Offer
+    unit_nano: int
     quantity: int = 0
     amount_nano: int = 0
     rows: int = 0
@@ -99,56 +102,61 @@ def rate_batch(
 ) -> Iterator[Rated]:
     """What each group owes at each price, in the order of groups. What contracts cover is in their fees, not here.
 
-    `currencies` are those of the organizations.
+    `currencies` are those of the organizations. What tiers ask for is shared out among the groups in their order: the
+    sum over all groups of a customer is exact, whatever came first.
     """
-    beyond = _beyond(batch, contracts) if contracts else {}
-    for use, columns in sorted(batch.groups.items()):
+    groups = batch.groups
+    if contracts:
+        groups = {**groups, **beyond_contracts(groups, contracts)}
+    counted: Counter[tuple[str, str]] = Counter()
+    for use, columns in sorted(groups.items()):
         buyer = Buyer(use.organization_id, currencies.get(use.organization_id, "USD"), use.region_id, use.purchase)
-        held, watched = beyond.get(use, (columns.held, None))
-        if watched is not None:  # what a contract covers in part is not topped up to a least running time
-            columns = replace(columns, ran_us=np.where(watched, -1, columns.ran_us))  # noqa: PLW2901
-        yield from _rate_group(use, columns, held, book, buyer)
+        yield from _rate_group(use, columns, book, buyer, counted)
 
 
-def _rate_group(use: Use, columns: Columns, held: Ints, book: Book, buyer: Buyer) -> Iterator[Rated]:
-    if not len(held):
+def _rate_group(
+    use: Use, columns: Columns, book: Book, buyer: Buyer, counted: Counter[tuple[str, str]]
+) -> Iterator[Rated]:
+    if not len(columns.held):
         return
-    from_us, to_us, timed = columns.from_us, columns.to_us, is_held(use.meter)
-    found: dict[tuple[int, str], Rated] = {}
+    from_us, to_us, held = columns.from_us, columns.to_us, columns.held
     unpriced = np.ones(len(held), dtype=bool)  # counted, and no price answered so far
     pieces = book.pieces(use.meter, buyer, int(from_us.min()), max(int(to_us.max()), int(from_us.min()) + 1))
-    for place, (start, stop, offer) in enumerate(pieces):
+    for start, stop, offer in pieces:
         if offer is None:
             continue
-        if timed:
-            span = np.minimum(to_us, stop) - np.maximum(from_us, start)
-            np.maximum(span, 0, out=span)
-            _add(found, place, Rated(use, "usage", offer), held * span)
-            ends = (columns.ran_us > 0) & (to_us > start) & (to_us <= stop)
-            if ends.any():
-                missing = np.maximum(offer.price.minimum_us - columns.ran_us[ends], 0)
-                _add(found, place, Rated(use, "minimum", offer), held[ends] * missing)
-        else:
+        if not is_held(use.meter):
             now = unpriced & (from_us < stop) & (to_us > start)  # the first price of its window is that of a count
-            _add(found, place, Rated(use, "usage", offer), held[now])
+            yield from _rated(use, offer, held[now], counted)
             unpriced &= ~now
-    yield from (found[key] for key in sorted(found))
+            continue
+        ends = (columns.ran_us > 0) & (to_us > start) & (to_us <= stop)
+        if ends.any():
+            missing = held[ends] * np.maximum(offer.price.minimum_us - columns.ran_us[ends], 0)
+            missing = missing[missing != 0]
+            if len(missing):
+                amount = amounts_sum(missing, offer)
+                yield Rated(use, "minimum", offer, offer.unit_nano, exact_sum(missing), amount, len(missing))
+        span = np.minimum(to_us, stop) - np.maximum(from_us, start)
+        np.maximum(span, 0, out=span)
+        span *= held
+        yield from _rated(use, offer, span, counted)
 
 
-def _add(found: dict[tuple[int, str], Rated], place: int, rated: Rated, quantity: Ints) -> None:
-    """Rate the quantities of one price and add them up; what comes to no row leaves no line."""
+def _rated(use: Use, offer: Offer, quantity: Ints, counted: Counter[tuple[str, str]]) -> Iterator[Rated]:
+    """The quantities of one price, rated and added up; what comes to no row leaves no line."""
     quantity = quantity[quantity != 0]
     if not len(quantity):
         return
-    rated.rows = len(quantity)
-    rated.quantity = exact_sum(quantity)
-    if rated.offer.price.tiers:
-        # What tiers ask for is a function of the month's sum, however it was cut.
-        parts = SHAPES[rated.offer.price.shape].parts(rated.offer, 0, rated.quantity)
-        rated.amount_nano = sum(part.amount_nano for part in parts)
-    else:
-        rated.amount_nano = amounts_sum(quantity, rated.offer)
-    found[place, rated.kind] = rated
+    whole, rows = exact_sum(quantity), len(quantity)
+    if not offer.price.tiers:
+        yield Rated(use, "usage", offer, offer.unit_nano, whole, amounts_sum(quantity, offer), rows)
+        return
+    # What tiers ask for is a function of the month's sum, however it was cut.
+    tally = (use.organization_id, offer.price.id)
+    for part in SHAPES[offer.price.shape].parts(offer, counted[tally], whole):
+        yield Rated(use, part.kind, offer, part.unit_nano, part.quantity, part.amount_nano, rows)
+    counted[tally] += whole
 
 
 def amounts_sum(quantity: Ints, offer: Offer) -> int:
@@ -191,12 +199,9 @@ def exact_sum(values: Ints) -> int:
 # Contracts.
 
 
-def _beyond(batch: Batch, contracts: Sequence[Contract]) -> dict[Use, tuple[Ints, NDArray[Any]]]:
-    """For the groups that any contract covers: what is held beyond, and whether one was there for it, row by row.
-
-    Rows that meet in an hour must be of the same stretch of it, as whole hours are; others are for `cover`.
-    """
-    beyond: dict[Use, tuple[Ints, NDArray[Any]]] = {}
+def beyond_contracts(groups: Mapping[Use, Columns], contracts: Sequence[Contract]) -> dict[Use, Columns]:
+    """The groups that any contract covers, with what is held beyond."""
+    beyond: dict[Use, Columns] = {}
     kinds = sorted({(one.organization_id, one.meter) for one in contracts if one.quantity})
     for organization_id, meter in kinds:
         own = sorted(
@@ -205,46 +210,85 @@ def _beyond(batch: Batch, contracts: Sequence[Contract]) -> dict[Use, tuple[Ints
         )
         uses = [
             use
-            for use in sorted(batch.groups)
-            if use.organization_id == organization_id and use.meter == meter and use.purchase != "spot"
+            for use in sorted(groups)
+            if (use.organization_id, use.meter) == (organization_id, meter) and use.purchase != "spot"
         ]
         if uses:
-            beyond |= _sweep(batch, uses, own)
+            beyond |= _sweep({use: groups[use] for use in uses}, own)
     return beyond
 
 
-def _sweep(batch: Batch, uses: Sequence[Use], contracts: Sequence[Contract]) -> dict[Use, tuple[Ints, NDArray[Any]]]:
-    """At every moment what was allocated first is covered first."""
-    tables = [batch.groups[use] for use in uses]
-    joined = {
-        name: np.concatenate([getattr(one, name) for one in tables]) for name in ("from_us", "to_us", "held", "order")
-    }
-    order = np.lexsort((joined["order"], joined["from_us"]))
-    begin, end, held = joined["from_us"][order], joined["to_us"][order], joined["held"][order].copy()
-    opens = np.flatnonzero(np.diff(begin, prepend=begin[0] - 1))
-    slot = np.cumsum(np.diff(begin, prepend=begin[0] - 1) != 0) - 1
-    if (end != end[opens][slot]).any() or (end[opens][:-1] > begin[opens][1:]).any():
-        raise ValueError("records that overlap in part cannot be covered in columns")
-    watched = np.zeros(len(held), dtype=bool)
-    for contract in contracts:
-        regions = {"*"} if contract.region_id == "*" else {contract.region_id}
-        fits = _rows_of(uses, tables, regions)[order] & (begin >= contract.from_us) & (begin < contract.to_us)
-        watched |= fits
-        wanted = np.where(fits, held, 0)
+class _Pieces(NamedTuple):
+    """Rows cut at every moment at which any of them begins or ends, in order of time and then of `order`.
+
+    `row` is the place of the row that a piece was cut from.
+    """
+
+    row: Ints
+    from_us: Ints
+    to_us: Ints
+    order: Ints
+
+
+def _sweep(groups: Mapping[Use, Columns], contracts: Sequence[Contract]) -> dict[Use, Columns]:
+    """At every moment what was allocated first is covered first.
+
+    What a contract covers in part is not topped up to a least running time, and what is beyond is rated stretch by
+    stretch: see `cover`.
+    """
+    uses, tables = list(groups), list(groups.values())
+    rows = Columns(*(np.concatenate([getattr(one, name) for one in tables]) for name in Columns.__slots__))
+    owner = np.repeat(np.arange(len(uses)), [len(one.held) for one in tables])
+    fits = [
+        np.array([one.region_id in ("*", use.region_id) for use in uses], dtype=bool)[owner]
+        & (rows.from_us >= one.from_us) & (rows.from_us < one.to_us)
+        for one in contracts
+    ]  # fmt: skip
+    watched: Truths = np.logical_or.reduce(fits)
+    pieces = _cut(rows, np.flatnonzero(watched))
+    held = rows.held[pieces.row]
+    opens = np.flatnonzero(np.diff(pieces.from_us, prepend=-1))
+    slot = np.cumsum(np.diff(pieces.from_us, prepend=-1) != 0) - 1
+    for contract, fit in zip(contracts, fits, strict=True):
+        wanted = np.where(fit[pieces.row], held, 0)
         before = np.cumsum(wanted) - wanted
         before -= before[opens][slot]
-        held -= np.clip(contract.quantity - before, 0, wanted)
-    there = np.argsort(order, kind="stable")  # back to the rows as they were
-    ends = np.cumsum([len(one.held) for one in tables])[:-1]
-    parts = zip(np.split(held[there], ends), np.split(watched[there], ends), strict=True)
-    return dict(zip(uses, parts, strict=True))
+        held = held - np.clip(contract.quantity - before, 0, wanted)
+    row, from_us, to_us, held = _joined(pieces, held)
+    free = ~watched
+    found: dict[Use, Columns] = {}
+    for place, use in enumerate(uses):
+        mine, beyond = free & (owner == place), owner[row] == place
+        found[use] = Columns(
+            np.concatenate([rows.from_us[mine], from_us[beyond]]),
+            np.concatenate([rows.to_us[mine], to_us[beyond]]),
+            np.concatenate([rows.held[mine], held[beyond]]),
+            np.concatenate([rows.ran_us[mine], np.full(int(beyond.sum()), -1, dtype=np.int64)]),
+            np.concatenate([rows.order[mine], rows.order[row][beyond]]),
+        )
+    return found
 
 
-def _rows_of(uses: Sequence[Use], tables: Sequence[Columns], regions: set[str]) -> NDArray[Any]:
-    """Which rows lie in the regions ("*": in any)."""
-    return np.concatenate(
-        [
-            np.full(len(one.held), "*" in regions or use.region_id in regions)
-            for use, one in zip(uses, tables, strict=True)
-        ]
-    )
+def _cut(rows: Columns, which: Ints) -> _Pieces:
+    from_us, to_us = rows.from_us[which], rows.to_us[which]
+    moments = np.unique(np.concatenate([from_us, to_us]))
+    first, last = np.searchsorted(moments, from_us), np.searchsorted(moments, to_us)
+    counts = last - first
+    row = np.repeat(which, counts)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+    sort = np.lexsort((rows.from_us[row], rows.order[row], place))
+    row, place = row[sort], place[sort]
+    return _Pieces(row, moments[place], moments[place + 1], rows.order[row])
+
+
+def _joined(pieces: _Pieces, held: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """(row, from, to, held) of what is left of the pieces; neighbours of one row that hold as much are one again."""
+    sort = np.lexsort((pieces.from_us, pieces.row))
+    sort = sort[held[sort] > 0]
+    row, from_us, to_us, held = pieces.row[sort], pieces.from_us[sort], pieces.to_us[sort], held[sort]
+    if not len(row):
+        return row, from_us, to_us, held
+    same = (row[1:] == row[:-1]) & (from_us[1:] == to_us[:-1]) & (held[1:] == held[:-1])
+    begins = np.flatnonzero(np.concatenate([[True], ~same]))
+    ends = np.concatenate([begins[1:], [len(row)]]) - 1
+    return row[begins], from_us[begins], to_us[ends], held[begins]

@@ -24,7 +24,8 @@ class Price:
     customer whose contract says so; `region_id` and `purchase` may be "*"; `term` is "" or the length that it is bound
     to, such as "1y". `shape` is a name of `pricing.registry.SHAPES`. `minimum_us` is the least running time charged.
     `tiers` belong to the shapes "volume" and "graduated", `watts` (per unit, cooling included) to "power". `book` is
-    the version of the price book that it came with: 1, 2, 3 ...
+    the version of the price book that it came with: 1, 2, 3 ... `paid_of_list` are the millionths of the list price
+    that it was agreed as, such as 200,000 for "80 % off"; 0 when it was told as an amount.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Price:
     tiers: tuple[Tier, ...] = ()
     watts: int = 0
     book: int = 1
+    paid_of_list: int = 0
     version: int = 1
 
 

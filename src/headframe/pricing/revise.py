@@ -54,3 +54,18 @@ def revise(prices: Iterable[Price], new: Price, rest_id: str) -> Revision:
     if new.to_us is not None and new.to_us not in after:
         gaps.append((new.to_us, min(after, default=None)))
     return Revision((*rows, new), tuple(gaps))
+
+
+def instead(prices: Iterable[Price], new: Price) -> list[Price]:
+    """The prices as they would be if this one held over its time in place of all of its kind."""
+    kept: list[Price] = []
+    for one in prices:
+        if kind_of(one) != kind_of(new):
+            kept.append(one)
+            continue
+        end_us = new.from_us if one.to_us is None else min(one.to_us, new.from_us)
+        if one.from_us < end_us:
+            kept.append(replace(one, to_us=end_us))
+        if new.to_us is not None and (one.to_us is None or one.to_us > new.to_us):
+            kept.append(replace(one, id=f"{one.id}.rest", from_us=max(one.from_us, new.to_us)))
+    return [*kept, new]

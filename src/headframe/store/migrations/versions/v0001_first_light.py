@@ -100,7 +100,7 @@ _TABLES = {
     "prices": (
         "id:text meter:text unit_nano:number from_us:number to_us:number? currency:text unit:text organization_id:text "
         "region_id:text purchase:text term:text shape:text minimum_us:number tiers:text watts:number book:number "
-        "version:number"
+        "paid_of_list:number version:number"
     ),
     "exchanges": ("id:text base:text quote:text rate_pico:number from_us:number source:text"),
     "contracts": (
