@@ -9,11 +9,12 @@ from typing import Any, get_type_hints
 
 import orjson
 
-from headframe.tenants.records import Key, Secret
+from headframe.tenants.records import Key, Secret, Session
 
 HIDDEN: dict[type[Any], frozenset[str]] = {
     Key: frozenset({"secret_sha256"}),
     Secret: frozenset({"sealed"}),
+    Session: frozenset({"secret_sha256"}),
 }
 
 

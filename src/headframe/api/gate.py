@@ -118,7 +118,8 @@ class _Outgoing:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", ()))
-            headers += _HEADERS
+            told = {name for name, _ in headers}
+            headers += [each for each in _HEADERS if each[0] not in told]
             headers.append((b"x-request-id", self.request_id.encode()))
             message = {**message, "headers": headers}
         await self.send(message)

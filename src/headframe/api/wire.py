@@ -29,13 +29,14 @@ from starlette.responses import Response
 
 from headframe.api.documents import Page, dump
 from headframe.api.failures import Failures
+from headframe.api.origin import SAFE, TOKEN_HEADER, check_form_token, check_origin, cookie_of
 from headframe.api.problems import unauthenticated
 from headframe.base.changes import Changes
 from headframe.base.errors import Invalid, Unauthenticated
 from headframe.base.ports import Clock, Ids
 from headframe.base.quantities import LIMIT
 from headframe.control.idempotency import Asked, once
-from headframe.control.queries_tenancy import authenticate, organization_for, project_for
+from headframe.control.queries_tenancy import authenticate, authenticate_session, organization_for, project_for
 from headframe.tenants.records import Organization, Project
 from headframe.tenants.roles import Caller
 
@@ -189,11 +190,17 @@ async def _call(request: Request) -> Call:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     now_us = serving.clock.now_us()
     try:
-        if scheme.lower() != "bearer":
+        if scheme.lower() == "bearer":
+            caller = authenticate(serving.control.world, now_us, text.strip())
+        elif (cookie := cookie_of(request)) is not None:
+            caller, _, secret = authenticate_session(serving.control.world, now_us, cookie)
+            if request.method not in SAFE:
+                check_origin(request)
+                check_form_token(secret, request.headers.get(TOKEN_HEADER, ""))
+        else:
             raise unauthenticated()
-        caller = authenticate(serving.control.world, now_us, text.strip())
     except Unauthenticated:
-        serving.failures.count(request.client.host if request.client else "", now_us)
+        count_failure(request, serving)
         raise
     fingerprint = ""
     key = request.headers.get("idempotency-key")
@@ -206,6 +213,11 @@ async def _call(request: Request) -> Call:
         head = f"{request.method} {request.url.path}?{request.url.query}\n"
         fingerprint = sha256(head.encode(errors="replace") + await request.body()).hexdigest()
     return Call(request, serving, caller, fingerprint)
+
+
+def count_failure(request: Request, serving: Serving) -> None:
+    """Note that a wrong key or session came; raises when too many came from that address."""
+    serving.failures.count(request.client.host if request.client else "", serving.clock.now_us())
 
 
 Authenticated = Annotated[Call, Depends(_call)]

@@ -93,6 +93,13 @@ class Forbidden(CallerError):
     status = 403
 
 
+class ForeignRequest(CallerError):
+    """A browser sent what would change something, but not from a page of ours."""
+
+    code = "foreign_request"
+    status = 403
+
+
 class NotFound(CallerError):
     code = "not_found"
     status = 404

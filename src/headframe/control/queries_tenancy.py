@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from headframe.base.errors import NotFound, Unauthenticated
 from headframe.control.context import Context
 from headframe.control.world import World
 from headframe.tenants.keys import is_key, is_live, read_key
-from headframe.tenants.records import Key, Member, Organization, Project
+from headframe.tenants.records import Key, Member, Organization, Project, Session
 from headframe.tenants.roles import Caller, Permission
+from headframe.tenants.sessions import is_open, is_session, read_cookie
 
 ByName = Callable[..., Any | None]  # (class, column=value ...) -> the row with those values
 
@@ -20,30 +22,54 @@ def authenticate(world: World, now_us: int, text: str) -> Caller:
     read = read_key(text)
     key: Key | None = world.get(Key, read[0]) if read else None
     known = is_key(key, read[1] if read else "")
-    if key is not None and known and is_live(key, now_us):
-        member: Member | None = world.get(Member, key.member_id)
-        organization: Organization | None = world.get(Organization, key.organization_id)
-        if member is not None and organization is not None and not member.disabled:
-            return Caller(
-                organization_id=organization.id,
-                member_id=member.id,
-                key_id=key.id,
-                role=member.role,
-                operator=organization.operator,
-                project_id=key.project_id,
-                scopes=key.scopes,
-            )
+    caller = _behind(world, now_us, key) if key is not None and known else None
+    if caller is not None:
+        return caller
     raise Unauthenticated(
         "The API key is not known, has expired or was revoked.",
         next_step="Send a live key as `Authorization: Bearer hf_...`; an admin of the organization can make one.",
     )
 
 
+def authenticate_session(world: World, now_us: int, text: str) -> tuple[Caller, Session, str]:
+    """The caller behind what a browser keeps, its session, and the session's secret. Any thread may ask."""
+    read = read_cookie(text)
+    session: Session | None = world.get(Session, read[0]) if read else None
+    known = is_session(session, read[1] if read else "")
+    if read is not None and session is not None and known and is_open(session, now_us):
+        key: Key | None = world.get(Key, session.key_id)
+        caller = _behind(world, now_us, key) if key is not None else None
+        if caller is not None:
+            return replace(caller, session_id=session.id), session, read[1]
+    raise Unauthenticated("You are signed out.", next_step="Sign in again.")
+
+
+def _behind(world: World, now_us: int, key: Key) -> Caller | None:
+    """Whom a key speaks for, while it and its member are welcome."""
+    member: Member | None = world.get(Member, key.member_id)
+    organization: Organization | None = world.get(Organization, key.organization_id)
+    if not is_live(key, now_us) or member is None or organization is None or member.disabled:
+        return None
+    return Caller(
+        organization_id=organization.id,
+        member_id=member.id,
+        key_id=key.id,
+        role=member.role,
+        operator=organization.operator,
+        project_id=key.project_id,
+        scopes=key.scopes,
+    )
+
+
 def is_welcome(world: World, now_us: int, caller: Caller) -> bool:
-    """Whether a caller who was let in may stay: streams ask this again and again."""
+    """Whether a caller who was let in may stay, with the same rights: streams ask this again and again."""
     key: Key | None = world.get(Key, caller.key_id)
-    member: Member | None = world.get(Member, caller.member_id)
-    return key is not None and is_live(key, now_us) and member is not None and not member.disabled
+    if key is None or _behind(world, now_us, key) != replace(caller, session_id=""):
+        return False
+    if not caller.session_id:
+        return True
+    session: Session | None = world.get(Session, caller.session_id)
+    return session is not None and is_open(session, now_us)
 
 
 def nothing_here(what: str, named: str) -> NotFound:

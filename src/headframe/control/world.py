@@ -18,7 +18,7 @@ from headframe.pricing.records import Contract, Exchange, Price
 from headframe.scheduling.durations import Durations
 from headframe.scheduling.order import Rules
 from headframe.scheduling.records import FairUse
-from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota
+from headframe.tenants.records import Budget, Key, Member, Organization, Project, Quota, Session
 
 # Which rows are warm: all of a class (None), or those whose column has one of the values (True) / none of them (False).
 WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
@@ -26,6 +26,7 @@ WARM: dict[type[Any], tuple[str, bool, tuple[object, ...]] | None] = {
     Project: None,
     Member: None,
     Key: None,
+    Session: ("ended_us", True, (None,)),
     Quota: None,
     FairUse: None,
     Budget: ("removed", True, (False,)),

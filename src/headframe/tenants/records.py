@@ -90,6 +90,29 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that has signed in with a key, and reaches as far as that key; only the SHA-256 of its secret is kept.
+
+    `device` is what the browser calls itself, `address` where it signed in from; both are text of others. `seen_us` is
+    when it was last used, to a few minutes. `reason` says why it ended: "signed_out" or "expired".
+    """
+
+    id: str
+    organization_id: str
+    member_id: str
+    key_id: str
+    secret_sha256: str
+    created_us: int
+    seen_us: int
+    expires_us: int
+    device: str = ""
+    address: str = ""
+    ended_us: int | None = None
+    reason: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """What a scope may hold at one moment. One per (scope, scope_id).
 

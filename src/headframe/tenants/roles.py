@@ -80,7 +80,10 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a member of an organization, through a key that may be narrowed to a project or to some rights."""
+    """Who asks: a member of an organization, through a key that may be narrowed to a project or to some rights.
+
+    `session_id` is that of the browser that signed in with the key, "" where the key itself was sent.
+    """
 
     organization_id: str
     member_id: str
@@ -89,6 +92,7 @@ class Caller:
     operator: bool = False
     project_id: str | None = None
     scopes: tuple[str, ...] = ()
+    session_id: str = ""
 
     def may(self, permission: Permission, organization_id: str, project_id: str | None = None) -> bool:
         """Whether the caller has the right there. The operator's admins and finance have it in every organization."""

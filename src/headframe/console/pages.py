@@ -1,0 +1,16 @@
+"""All pages of the console, and how they come into the API's app."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from headframe.console import access, assets, home
+
+SUBJECTS = (assets, access, home)
+
+
+def add_console(app: FastAPI) -> FastAPI:
+    """Serve the console from the app of the API, at the root of its address; returns the app."""
+    for subject in SUBJECTS:
+        app.include_router(subject.router)
+    return app
