@@ -49,6 +49,16 @@ class Machine:
         return sandbox.task_uid(launch.organization_number) if os.geteuid() == 0 else None
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all tasks of a job share: their user, environment ("": none), and (name, folder) of each dataset."""
+
+    uid: int | None
+    environment: str
+    datasets: list[tuple[str, str]]
+    resumed_from: str = ""
+
+
 @dataclass(slots=True)
 class Ready:
     """A gang that can be started."""
@@ -103,6 +113,16 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
         ready.story.append(f"Runs without a sandbox: {box.reason}.")
     if machine.groups is None:
         ready.story.append("Runs without limits on memory and CPU: control groups cannot be used here.")
+    around = surroundings(machine, launch, ready.story, say)
+    ready.resumed_from = around.resumed_from
+    port = free_port()
+    for piece in sorted(launch.slices, key=lambda item: item.rank):
+        _Task(machine, launch, piece, around.uid).make(ready, devices, around.environment, around.datasets, port)
+    return ready
+
+
+def surroundings(machine: Machine, launch: Launch, story: list[str], say: Say) -> Surroundings:
+    """Make the job's folders, its environment and its datasets, and choose the checkpoint that it goes on from."""
     job = machine.folders.job(launch.job_id)
     uid = machine.user(launch)
     _make_closed(job, uid)
@@ -110,12 +130,8 @@ def prepare(machine: Machine, launch: Launch, devices: Mapping[str, Device], say
         sandbox.make_folder(job / name, uid)
     environment = _environment(machine, launch, uid, say)
     datasets = _datasets(machine, launch, uid)
-    if keeps_checkpoints(launch.work):
-        ready.resumed_from = _choose_checkpoint(job / "checkpoints", ready.story, say)
-    port = free_port()
-    for piece in sorted(launch.slices, key=lambda item: item.rank):
-        _Task(machine, launch, piece, uid).make(ready, devices, environment, datasets, port)
-    return ready
+    resumed = _choose_checkpoint(job / "checkpoints", story, say) if keeps_checkpoints(launch.work) else ""
+    return Surroundings(uid, environment, datasets, resumed)
 
 
 def _make_closed(job: Path, uid: int | None) -> None:
@@ -197,8 +213,8 @@ def free_port() -> int:
         return port
 
 
-class _Task:
-    """The making of one task's folders and command."""
+class TaskPlace:
+    """One task's folders, and what it may see: the same for every engine that starts tasks by itself."""
 
     def __init__(self, machine: Machine, launch: Launch, piece: Slice, uid: int | None) -> None:
         self.machine, self.launch, self.piece, self.uid = machine, launch, piece, uid
@@ -207,101 +223,16 @@ class _Task:
         self.work, self.task, self.run = self.folder / "work", self.folder / "task", self.folder / "run"
         self.datasets = self.folder / "datasets"
 
-    def make(
-        self,
-        ready: Ready,
-        devices: Mapping[str, Device],
-        environment: str,
-        datasets: Sequence[tuple[str, str]],
-        port: int,
-    ) -> None:
-        self._make_folders(datasets)
-        held = [devices[share.accelerator_id] for share in self.piece.shares if share.accelerator_id in devices]
-        places = Places(
-            str(self.work), str(self.job / "checkpoints"), str(self.job / "outputs"), str(self.datasets),
-            str(self.task / "hostfile"), environment, ready.resumed_from, str(self.machine.library or ""),
-        )  # fmt: skip
-        hosts = hosts_of(self.launch, {})
-        values = variables(
-            self.launch, self.piece.rank, places, hosts=hosts, port=port,
-            devices={key: device.cuda for key, device in devices.items()},
-            fake=any(device.fake for device in held), path=sandbox.task_path(),
-        )  # fmt: skip
-        (self.task / "hostfile").write_text(hostfile(self.launch, hosts))
-        work = self.launch.work
-        if work.get("image"):
-            ready.starts.append(self._contained(values, datasets, held))
-            return
-        self._write_script(sandbox.script(work.get("setup") or (), work.get("run") or ""))
-        view = self._view(environment, datasets, [node for device in held for node in device.nodes])
-        command = ["/bin/sh", "-e", str(self.task / "script")]
-        box, limits = self.machine.sandbox, self._limits()
-        arguments = sandbox.arguments_of(box, view) if box.kind != "none" else []
-        groups = self.machine.groups.make(self._group_name(), limits) if self.machine.groups is not None else []
-        first = beginning(self.run, str(self.work), groups)
-        ready.starts.append(
-            Start(
-                self.piece.rank, self.run, tuple(sandbox.leader_command(box, view, command, first)),
-                tuple(groups), limits.memory_mib or 0,
-                b"".join(os.fsencode(argument) + b"\0" for argument in arguments), sandbox.exports(values),
-            )
-        )  # fmt: skip
-
-    def _contained(self, values: dict[str, str], datasets: Sequence[tuple[str, str]], held: Sequence[Device]) -> Start:
-        """The same in a container, which sees the task's folders where they are."""
-        work, limits = self.launch.work, self._limits()
-        self._write_script(agent_containers.script(work.get("setup") or (), work.get("run") or ""))
-        parent: str | None = None
-        groups: list[str] = []
-        if self.machine.groups is not None:
-            parent, groups = self.machine.groups.for_container(self._group_name())
-        if "PATH" not in {**self.launch.env, **self.launch.secrets}:
-            del values["PATH"]  # the image knows where its programs are
-        view = self._view("", datasets, [])
-        seen = [(path, False) for path, _seen in view.readable[1:]] + [(path, True) for path, _seen in view.writable]
-        container = containers.Container(
-            image=work["image"],
-            name=agent_containers.name_of(self.launch.allocation_id, self.launch.generation, self.piece.rank),
-            script=str(self.task / "script"),
-            work=str(self.work),
-            mounts=tuple(containers.Mount(Path(path), path, writable) for path, writable in seen),
-            devices=agent_containers.devices(
-                [device.cuda for device in held if not device.fake], [node for device in held for node in device.nodes]
-            ),
-            user=(self.uid, self.uid) if self.uid is not None else None,
-            memory_mib=limits.memory_mib if groups else None,
-            cpu_milli=limits.quota_milli if groups else None,
-            pids=limits.pids if groups else None,
-            shm_mib=view.shm_mib,
-            cgroup_parent=parent,
-            pidfile=self.run / CONTAINER,
-        )
-        # Podman's companion leaves a file `oom` where it was started when the memory ran out: not among the job's.
-        leader = agent_containers.leader_command(container, self.run, beginning(self.run, str(self.run), []))
-        return Start(
-            self.piece.rank, self.run, tuple(leader), tuple(groups), limits.memory_mib or 0, b"",
-            containers.standard_input(values),
-        )  # fmt: skip
-
-    def _write_script(self, text: str) -> None:
+    def write_script(self, text: str) -> None:
         (self.task / "script").write_text(text, encoding="utf-8", errors="surrogatepass")
 
-    def _group_name(self) -> str:
-        return f"{safe(self.launch.allocation_id)}.{self.launch.generation}.{self.piece.rank}"
-
-    def _limits(self) -> Limits:
-        resources = self.launch.work.get("resources") or {}
-        memory = resources.get("memory_max_mib") or self.piece.memory_mib
-        return Limits(memory or None, self.piece.cpu_milli, resources.get("cpu_max_milli"))
-
-    def _make_folders(self, datasets: Sequence[tuple[str, str]]) -> None:
+    def make_folders(self, datasets: Sequence[tuple[str, str]]) -> None:
         if self.folder.exists():  # what an agent that was killed while preparing has left
             shutil.rmtree(self.folder)
         os.makedirs(self.folder)
         for folder in (self.task, self.run, *((self.datasets,) if datasets else ())):
             os.mkdir(folder)
         sandbox.make_folder(self.work, self.uid)
-        make_pipes(self.run, self.uid)
         if manifest := self.launch.work.get("files"):
             from headframe.engines import workdir
 
@@ -347,7 +278,7 @@ class _Task:
             sandbox.make_folder(Path(folder), self.uid)
         os.symlink(self.job / "checkpoints", place)
 
-    def _view(self, environment: str, datasets: Sequence[tuple[str, str]], devices: Sequence[str]) -> sandbox.View:
+    def view(self, environment: str, datasets: Sequence[tuple[str, str]], devices: Sequence[str]) -> sandbox.View:
         readable = [(str(self.machine.etc.of(self.uid)), "/etc"), (str(self.task), str(self.task))]
         if self.machine.library is not None:
             readable.append((str(self.machine.library), str(self.machine.library)))
@@ -364,3 +295,92 @@ class _Task:
             self.uid or 0, str(self.work), tuple((str(path), str(path)) for path in writable), tuple(readable),
             tuple(devices), resources.get("shm_mib") or 64,
         )  # fmt: skip
+
+
+class _Task(TaskPlace):
+    """The making of one task's folders and command on this machine."""
+
+    def make(
+        self,
+        ready: Ready,
+        devices: Mapping[str, Device],
+        environment: str,
+        datasets: Sequence[tuple[str, str]],
+        port: int,
+    ) -> None:
+        self.make_folders(datasets)
+        make_pipes(self.run, self.uid)
+        held = [devices[share.accelerator_id] for share in self.piece.shares if share.accelerator_id in devices]
+        places = Places(
+            str(self.work), str(self.job / "checkpoints"), str(self.job / "outputs"), str(self.datasets),
+            str(self.task / "hostfile"), environment, ready.resumed_from, str(self.machine.library or ""),
+        )  # fmt: skip
+        hosts = hosts_of(self.launch, {})
+        values = variables(
+            self.launch, self.piece.rank, places, hosts=hosts, port=port,
+            devices={key: device.cuda for key, device in devices.items()},
+            fake=any(device.fake for device in held), path=sandbox.task_path(),
+        )  # fmt: skip
+        (self.task / "hostfile").write_text(hostfile(self.launch, hosts))
+        work = self.launch.work
+        if work.get("image"):
+            ready.starts.append(self._contained(values, datasets, held))
+            return
+        self.write_script(sandbox.script(work.get("setup") or (), work.get("run") or ""))
+        view = self.view(environment, datasets, [node for device in held for node in device.nodes])
+        command = ["/bin/sh", "-e", str(self.task / "script")]
+        box, limits = self.machine.sandbox, self._limits()
+        arguments = sandbox.arguments_of(box, view) if box.kind != "none" else []
+        groups = self.machine.groups.make(self._group_name(), limits) if self.machine.groups is not None else []
+        first = beginning(self.run, str(self.work), groups)
+        ready.starts.append(
+            Start(
+                self.piece.rank, self.run, tuple(sandbox.leader_command(box, view, command, first)),
+                tuple(groups), limits.memory_mib or 0,
+                b"".join(os.fsencode(argument) + b"\0" for argument in arguments), sandbox.exports(values),
+            )
+        )  # fmt: skip
+
+    def _contained(self, values: dict[str, str], datasets: Sequence[tuple[str, str]], held: Sequence[Device]) -> Start:
+        """The same in a container, which sees the task's folders where they are."""
+        work, limits = self.launch.work, self._limits()
+        self.write_script(agent_containers.script(work.get("setup") or (), work.get("run") or ""))
+        parent: str | None = None
+        groups: list[str] = []
+        if self.machine.groups is not None:
+            parent, groups = self.machine.groups.for_container(self._group_name())
+        if "PATH" not in {**self.launch.env, **self.launch.secrets}:
+            del values["PATH"]  # the image knows where its programs are
+        view = self.view("", datasets, [])
+        seen = [(path, False) for path, _seen in view.readable[1:]] + [(path, True) for path, _seen in view.writable]
+        container = containers.Container(
+            image=work["image"],
+            name=agent_containers.name_of(self.launch.allocation_id, self.launch.generation, self.piece.rank),
+            script=str(self.task / "script"),
+            work=str(self.work),
+            mounts=tuple(containers.Mount(Path(path), path, writable) for path, writable in seen),
+            devices=agent_containers.devices(
+                [device.cuda for device in held if not device.fake], [node for device in held for node in device.nodes]
+            ),
+            user=(self.uid, self.uid) if self.uid is not None else None,
+            memory_mib=limits.memory_mib if groups else None,
+            cpu_milli=limits.quota_milli if groups else None,
+            pids=limits.pids if groups else None,
+            shm_mib=view.shm_mib,
+            cgroup_parent=parent,
+            pidfile=self.run / CONTAINER,
+        )
+        # Podman's companion leaves a file `oom` where it was started when the memory ran out: not among the job's.
+        leader = agent_containers.leader_command(container, self.run, beginning(self.run, str(self.run), []))
+        return Start(
+            self.piece.rank, self.run, tuple(leader), tuple(groups), limits.memory_mib or 0, b"",
+            containers.standard_input(values),
+        )  # fmt: skip
+
+    def _group_name(self) -> str:
+        return f"{safe(self.launch.allocation_id)}.{self.launch.generation}.{self.piece.rank}"
+
+    def _limits(self) -> Limits:
+        resources = self.launch.work.get("resources") or {}
+        memory = resources.get("memory_max_mib") or self.piece.memory_mib
+        return Limits(memory or None, self.piece.cpu_milli, resources.get("cpu_max_milli"))

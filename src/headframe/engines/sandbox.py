@@ -44,7 +44,8 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one task may see besides the system. Pairs are (path on the machine, path as seen)."""
+    """What one task may see besides the system. Pairs are (path on the machine, path as seen). `uid` 0: it runs as
+    whoever starts it."""
 
     uid: int
     work: str
@@ -64,16 +65,18 @@ def without(reason: str) -> Sandbox:
     return Sandbox("none", reason, setpriv=shutil.which("setpriv", path=SYSTEM_PATH) or "")
 
 
-def probe() -> Sandbox:
-    """Find out by trying what this machine allows."""
+def probe(as_root: bool | None = None) -> Sandbox:
+    """Find out by trying what this machine allows. `as_root` says whether tasks are started by the superuser (None:
+    by ourselves)."""
+    root = os.geteuid() == 0 if as_root is None else as_root
     bwrap, setpriv = shutil.which("bwrap", path=SYSTEM_PATH), shutil.which("setpriv", path=SYSTEM_PATH)
     if bwrap is None:
         return without("bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap)")
-    if os.geteuid() == 0 and setpriv is None:
+    if root and setpriv is None:
         return without("setpriv is not installed (Debian and Ubuntu: apt-get install util-linux)")
-    kind = "root" if os.geteuid() == 0 else "user"
+    kind = "root" if root else "user"
     sandbox = Sandbox(kind, "", bwrap, setpriv or "", tuple(_system_arguments(kind)))
-    with_true = View(task_uid(0), "/tmp", (), ())  # noqa: S108
+    with_true = View(task_uid(0) if root else 0, "/tmp", (), ())  # noqa: S108
     try:
         arguments = ["--tmpfs", "/tmp", *arguments_of(sandbox, with_true)]  # noqa: S108
         run = subprocess.run(
@@ -155,7 +158,7 @@ def arguments_of(sandbox: Sandbox, view: View) -> list[str]:
 
 def command_of(sandbox: Sandbox, view: View, command: Sequence[str]) -> list[str]:
     """What runs inside: as root first drop to the tenant's user, for good."""
-    if os.geteuid() != 0:
+    if not view.uid:
         return list(command)
     uid = str(view.uid)
     drop = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
