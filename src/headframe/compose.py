@@ -238,8 +238,10 @@ def serve(options: Mapping[str, Any]) -> int:
     """Run a server until SIGTERM or SIGINT. Prints its address and, the very first time, the operator's key."""
     import uvicorn
 
+    from headframe.api import mlflow
     from headframe.api.app import Server, create_app
     from headframe.api.connections import Connection
+    from headframe.console.pages import add_console
 
     settings = from_options(options)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -247,11 +249,12 @@ def serve(options: Mapping[str, Any]) -> int:
     _allow_many_files()
     with listener, cloud(settings) as running:
         known = running.wait_for_machine()
-        app = create_app(running.control, clock=running.clock, ids=running.ids)
+        app = add_console(create_app(running.control, clock=running.clock, ids=running.ids))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
             date_header=False, backlog=2048, http=Connection,
         )  # fmt: skip
+        running.control.track(f"{_address(settings, listener.getsockname()[1])}{mlflow.MOUNT}")
         _announce(running, listener.getsockname()[1], known)
         gc.collect()
         gc.freeze()  # what start-up made stays: collecting it again and again costs
@@ -265,11 +268,15 @@ def _say_why(why: str) -> None:
     print(f"Headframe stops{reason}. Running jobs go on; `headframe serve` takes them up again.", flush=True)
 
 
+def _address(settings: Settings, port: int) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{port}"
+
+
 def _announce(running: Cloud, port: int, known: bool) -> None:
     """Say where the server is; scripts read the same from server.json in the data folder."""
     settings = running.settings
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{port}"
+    url = _address(settings, port)
     card = settings.data / "server.json"
     card.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     print(f"Headframe serves at {url} (data in {settings.data}).")

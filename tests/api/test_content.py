@@ -94,21 +94,21 @@ def test_outputs_are_downloads(house: House, owner: str):
 
 def test_metrics_are_read_whatever_a_job_wrote(house: House, owner: str):
     job = house.submit(owner)["id"]
-    assert house.ok("GET", f"/v1/jobs/{job}/metrics", owner) == {"items": [], "next": None}
+    assert house.ok("GET", f"/v1/jobs/{job}/metrics/lines", owner) == {"items": [], "next": None}
     lines = [
         b'{"step": 1, "loss": 0.5}', b"not json", b'{"step": 2, "loss": NaN}', b"[1]", b"\xff\xfe",
         b'{"step": 12345678901234567890123}', b"[" * 50_000, b'{"a": "\\ud800", "\\udfff": {"b": 1}}',
         b'{"x": "' + b"y" * 70_000 + b'"}', b"1" * 5000, b'{"step": 3}',
     ]  # fmt: skip
     house.outputs.put(job, "metrics.jsonl", b"\n".join(lines) + b"\n" + b'{"cut": ')
-    found = house.ok("GET", f"/v1/jobs/{job}/metrics", owner)["items"]
+    found = house.ok("GET", f"/v1/jobs/{job}/metrics/lines", owner)["items"]
     assert found[0] == {"step": 1, "loss": 0.5}
     assert found[1] == {"step": 2, "loss": None}
     assert found[-1] == {"step": 3}
     assert len(found) == 5
-    page = house.ok("GET", f"/v1/jobs/{job}/metrics", owner, params={"limit": 1})
+    page = house.ok("GET", f"/v1/jobs/{job}/metrics/lines", owner, params={"limit": 1})
     assert page["items"] == found[:1]
-    rest = house.ok("GET", f"/v1/jobs/{job}/metrics", owner, params={"cursor": page["next"]})
+    rest = house.ok("GET", f"/v1/jobs/{job}/metrics/lines", owner, params={"cursor": page["next"]})
     assert rest["items"] == found[1:]
 
 
@@ -116,7 +116,7 @@ def test_metrics_of_a_file_with_a_hole_hold_no_thread(house: House, owner: str):
     job = house.submit(owner)["id"]
     house.outputs.put(job, "metrics.jsonl", b'{"step": 1}\n')
     os.truncate(house.outputs.data / "jobs" / job / "outputs" / "metrics.jsonl", 1 << 42)
-    assert house.ok("GET", f"/v1/jobs/{job}/metrics", owner) == {"items": [{"step": 1}], "next": None}
+    assert house.ok("GET", f"/v1/jobs/{job}/metrics/lines", owner) == {"items": [{"step": 1}], "next": None}
 
 
 def test_logs_are_read_by_place(house: House, owner: str):

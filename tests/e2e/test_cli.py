@@ -142,7 +142,7 @@ def test_a_folder_goes_up_and_outputs_come_down(cloud: Cloud, tmp_path: Path) ->
     cloud.run("outputs", "folder", "--download", "results", folder=tmp_path)
     found = list((tmp_path / "results").rglob("weights.txt"))
     assert [place.read_text() for place in found] == ["data t0k"]
-    assert cloud.json("metrics", "folder")[-1] == {"step": 2, "loss": 0.5}
+    assert cloud.json("metrics", "--lines", "folder")[-1] == {"step": 2, "loss": 0.5}
 
 
 def test_a_followed_log_and_a_wait_outlive_the_server(cloud: Cloud, tmp_path: Path) -> None:

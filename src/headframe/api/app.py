@@ -19,9 +19,12 @@ from headframe import __version__
 from headframe.api import (
     files,
     fleet,
+    fleet_map,
     health,
     invoices,
     jobs,
+    metrics,
+    mlflow,
     money,
     money_contracts,
     money_events,
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
     from headframe.control.driver import Control
 
 SUBJECTS = (
-    health, tenancy, files, jobs, outputs, streams, fleet, money, money_contracts, money_events, invoices, reservations,
-    spend,
+    health, tenancy, files, jobs, metrics, outputs, streams, fleet, fleet_map, money, money_contracts,
+    money_events, invoices, reservations, spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -95,6 +98,7 @@ def create_app(control: Control, *, clock: Clock, ids: Ids, limits: Limits | Non
     app.state.serving = serving
     for subject in SUBJECTS:
         app.include_router(subject.router)
+    app.include_router(mlflow.router)
     problems.install(app)
     app.add_middleware(Gate, serving=serving)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]

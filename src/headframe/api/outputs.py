@@ -63,8 +63,8 @@ def output(call: Authenticated, job: Ref, path: Annotated[str, Path(max_length=4
     return StreamingResponse(content, 200, headers, "application/octet-stream")
 
 
-@router.get("/jobs/{job}/metrics", response_model=MetricsPage)
-def metrics(
+@router.get("/jobs/{job}/metrics/lines", response_model=MetricsPage)
+def metric_lines(
     call: Authenticated,
     job: Ref,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,

@@ -179,12 +179,12 @@ class Demo:
         at = FAIL_AFTER - FAIL_AFTER % CHECKPOINT_EVERY
         self.must(first["outcome"] == "error" and first["exit_code"] == 1, f"attempt 1 ended: {first['outcome']}")
         self.must(resumed == f"epoch-{at:03}.pkl.gz", f"attempt 2 resumed from {resumed or 'nothing'}")
-        steps = [row["step"] for row in self.client.metrics(job["id"])]
+        steps = [row["step"] for row in self.client.metric_lines(job["id"])]
         self.must(
             steps == [*range(1, FAIL_AFTER + 1), *range(at + 1, EPOCHS + 1)], f"the epochs that were trained: {steps}"
         )
         self.did(f"attempt 1 failed after epoch {FAIL_AFTER}; attempt 2 went on from {resumed}, by itself")
-        accuracy = self.client.metrics(job["id"])[-1]["test_accuracy"]
+        accuracy = self.client.metric_lines(job["id"])[-1]["test_accuracy"]
         self.must(accuracy > LEAST_ACCURACY, f"the test accuracy is {accuracy}")
         self.did(f"test accuracy {accuracy:.3f} after epoch {steps[-1]}")
 
@@ -258,7 +258,7 @@ class Demo:
     def record(self) -> None:
         """The story of the training, its use, and its metrics, by the command line."""
         self.run_command("show", self.jobs[0]["name"])
-        self.run_command("metrics", self.jobs[0]["name"], "--limit", "4")
+        self.run_command("metrics", self.jobs[0]["name"])
         story = self.client.story(self.jobs[0]["id"])
         gpu_us = sum(
             share["milli"] * (held["released_us"] - held["running_us"]) // 1000

@@ -1,9 +1,9 @@
-"""Commands that read what a job said and did: logs, events, metrics."""
+"""Commands that read what a job said and did: logs, events."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -132,30 +132,6 @@ def events(session: Session, job: str | None, follow: bool, limit: int) -> None:
         else:
             line = f"{printing.moment(event['at_us'])}  {event['kind']}  {event['subject']}  {event['reason']}"
             print(printing.safe(line), flush=True)
-
-
-@command("headframe metrics train-7b", "headframe metrics train-7b --json")
-@click.argument("job")
-@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="The last so many lines.")
-@common
-def metrics(session: Session, job: str, limit: int) -> None:
-    """Print what a job wrote to $HEADFRAME_OUTPUTS/metrics.jsonl."""
-    found = session.client.metrics(job)
-    if session.json:
-        printing.as_json(found)
-        return
-    rows = found[-limit:]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = [Column(printing.safe(name).upper(), _cell_of(name), right=True) for name in names]
-    session.rows(rows, columns, "The job wrote no metrics.", key=names[0] if names else "")
-
-
-def _cell_of(name: str) -> Callable[[Mapping[str, Any]], object]:
-    return lambda row: _number(row.get(name))
-
-
-def _number(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _json_line(row: Mapping[str, Any]) -> None:

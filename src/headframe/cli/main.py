@@ -21,7 +21,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Access": {"login": "access", "whoami": "access", "completion": "access"},
     "Jobs": {
         "submit": "submit", "plan": "submit", "jobs": "jobs", "show": "story", "logs": "logs", "stop": "jobs",
-        "wait": "jobs", "events": "logs", "metrics": "logs", "outputs": "files", "datasets": "files",
+        "wait": "jobs", "events": "logs", "metrics": "metrics", "outputs": "files", "datasets": "files",
     },
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "gpus": "fleet", "drain": "fleet", "resume": "fleet",
               "label": "fleet", "taint": "fleet",

@@ -252,9 +252,14 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
                 if name != "end" and text:
                     yield json.loads(text)
 
-    def metrics(self, job: str) -> list[Row]:
-        """What the job wrote to metrics.jsonl in its outputs."""
-        return self.all(f"/v1/jobs/{_part(job)}/metrics")
+    def metrics(self, job: str, *, from_us: int = 0, points: int = 500) -> list[Row]:
+        """The series of a job: what was measured of it and what it reported, each of at most so many points."""
+        found = self.get(f"/v1/jobs/{_part(job)}/metrics", from_us=from_us, points=points)
+        return [dict(each) for each in found["items"]]
+
+    def metric_lines(self, job: str) -> list[Row]:
+        """The lines that the job wrote to metrics.jsonl in its outputs, by `headframe.log` or by itself."""
+        return self.all(f"/v1/jobs/{_part(job)}/metrics/lines")
 
     def events(self, *, after: int = 0, subject: str | None = None) -> list[Row]:
         """What has happened, oldest first."""

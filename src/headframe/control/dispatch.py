@@ -10,9 +10,10 @@ from pydantic import TypeAdapter
 
 from headframe.base.errors import CallerError, EngineError, NotFound, StoreFailed
 from headframe.control.ports import Engine, Reads, Vault
+from headframe.control.queries_runs import token_of
 from headframe.control.world import World
 from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Signal, Stop
-from headframe.fleet.records import Allocation, HoldState
+from headframe.fleet.records import Allocation, Cluster, HoldState
 from headframe.jobs.life import DEFAULT_GRACE_US
 from headframe.jobs.records import Job
 from headframe.tenants.names import variable_of
@@ -21,6 +22,7 @@ from headframe.workloads.records import Dataset
 from headframe.workloads.spec import Spec
 
 _SPEC = TypeAdapter(Spec)
+TRACKING, TRACKING_TOKEN = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN"
 Order = Launch | Stop | Signal | Forget
 
 
@@ -36,6 +38,7 @@ class Dispatch:
         self._vault = vault
         self._isolation = isolation
         self._orders: dict[str, list[Order]] = defaultdict(list)
+        self.tracking = ""  # the address at which jobs of this machine tell of runs
         self.failed: list[tuple[str, Observation]] = []  # launches that could not even be written down
         self.troubles: list[Exception] = []  # of engines that took no orders
 
@@ -107,6 +110,9 @@ class Dispatch:
         env["HEADFRAME_PROJECT"] = project.name
         if job.array_index is not None:
             env["HEADFRAME_ARRAY_INDEX"] = str(job.array_index)
+        secrets = {variable_of(name): self._secret(job, name) for name in spec.secrets}
+        if self._tracks(world, allocation) and env.setdefault(TRACKING, self.tracking) == self.tracking:
+            secrets.setdefault(TRACKING_TOKEN, token_of(self._vault.seal, job.id))
         return Launch(
             allocation_id=allocation.id,
             generation=allocation.generation,
@@ -118,9 +124,14 @@ class Dispatch:
             slices=allocation.slices,
             work=work,
             env=env,
-            secrets={variable_of(name): self._secret(job, name) for name in spec.secrets},
+            secrets=secrets,
             datasets=tuple((alias, self._dataset(job, name, number)) for alias, name, number in spec.datasets),
         )
+
+    def _tracks(self, world: World, allocation: Allocation) -> bool:
+        """Whether the job can reach us, to tell of runs: from this machine it can."""
+        cluster: Cluster | None = world.get(Cluster, allocation.cluster_id)
+        return bool(self.tracking) and cluster is not None and cluster.engine == "local"
 
     def _secret(self, job: Job, name: str) -> str:
         found = self._reads.find(Secret, project_id=job.project_id, name=name, deleted_us=None, limit=1)

@@ -85,6 +85,10 @@ class Control:
         if self._recording.is_alive():
             self._recording.join(timeout=30)
 
+    def track(self, address: str) -> None:
+        """Tell jobs of this machine that start from now on where to tell of runs."""
+        self._loop.track(address)
+
     def alive(self) -> bool:
         """Whether the loop's thread is there to answer."""
         return self._thread.is_alive() and not self._closing

@@ -104,6 +104,10 @@ class Loop:
         """Where the facts are."""
         return self._store
 
+    def track(self, address: str) -> None:
+        """Tell jobs of this machine that start from now on where to tell of runs."""
+        self._dispatch.tracking = address
+
     # What others hand in.
 
     def run(self, command: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headframe.base.errors import StoreFailed
@@ -48,6 +48,9 @@ class Metrics:
         self._tracks: dict[str, dict[tuple[str, str], Track]] = {}  # by subject; by name and part
         self._writing = threading.Lock()
         self._listeners: dict[int, Wake] = {}
+        self.turn = threading.Lock()  # for what is read and then written: runs
+        self.tokens: dict[str, str] = {}  # of jobs, which have been looked at: the job
+        self._reported_us: dict[tuple[str, str, str], int] = {}
         self.told = 0  # points, since the server started
         self.refused = 0  # of those, beyond what one job may report
 
@@ -62,6 +65,22 @@ class Metrics:
                 gauges[point.subject, point.at_us][name] = round(point.value / part)
         for (accelerator_id, at_us), told in gauges.items():
             self.tell(accelerator_id, at_us, **told)
+
+    def report(self, points: Sequence[Point]) -> None:
+        """Take in what a job reports by calls, of which several may be of one moment: they keep their order."""
+        kept = []
+        for point in points:
+            key = point.subject, point.name, point.part
+            at_us = max(point.at_us, self._reported_us.pop(key, 0) + 1)
+            self._reported_us[key] = at_us
+            kept.append(replace(point, at_us=at_us))
+        while len(self._reported_us) > SUBJECTS_LIMIT:
+            del self._reported_us[next(iter(self._reported_us))]
+        self.take(Measured(tuple(kept)))
+
+    def put(self, rows: Sequence[Any]) -> None:
+        """Keep what jobs tell besides: experiments and runs."""
+        self._store.put(rows)
 
     def write(self) -> int:
         """Put on record what waits; how many points that were. Raises `StoreFailed`, and keeps them then."""

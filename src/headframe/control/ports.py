@@ -184,6 +184,10 @@ class Outputs(Protocol):
 
     def list(self, job_id: str) -> list[dict[str, Any]]: ...
 
+    def address(self, job_id: str, path: str) -> str:
+        """Where the job itself finds a path of its outputs, as a `file:` address."""
+        ...
+
     def open(self, job_id: str, path: str) -> tuple[int, Iterator[bytes]]:
         """(size in bytes, content); raises `NotFound`; never leaves the job's folder."""
         ...

@@ -39,6 +39,10 @@ class Outputs:
         found.update({item["path"]: item for item in self._below(job_id, "checkpoints", _CHECKPOINTS)})
         return [found[path] for path in sorted(found)]
 
+    def address(self, job_id: str, path: str) -> str:
+        """Where the job itself finds a path of its outputs."""
+        return f"file:{self._jobs.resolve() / job_id / 'outputs' / path}"
+
     def open(self, job_id: str, path: str) -> tuple[int, Content]:
         """(size in bytes, content); raises `NotFound` for all that is not a plain file of the job."""
         handle = -1

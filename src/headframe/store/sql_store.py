@@ -311,6 +311,8 @@ class SqlStore(SqlReads):
                     connection.exec_driver_sql(self._statements[kind].put, [encode(record) for record in records])
                 for kind, record_id in removed:
                     connection.exec_driver_sql(self._statements[kind].remove, (record_id,))
+        except exc.IntegrityError as error:
+            raise Conflict("There is one of that name already.", next_step="Use that one.") from error
         except (exc.SQLAlchemyError, OSError) as error:
             raise explain(error) from error
 
