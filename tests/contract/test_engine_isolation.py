@@ -46,6 +46,19 @@ def test_the_system_is_read_only_and_tmp_is_private(place: Place) -> None:
 
 
 @needs_sandbox
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="/dev/shm is not writable here")
+def test_a_data_folder_may_lie_in_memory() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        os.chmod(folder, 0o755)
+        place = Place(Path(folder))
+        try:
+            end = place.run("quick", "echo x > file; cat file; ls /dev/shm | wc -l")
+            assert end.exit_code == 0, place.text("quick")
+        finally:
+            place.end()
+
+
+@needs_sandbox
 def test_other_tenants_are_invisible(place: Place) -> None:
     place.engine.act([launch("theirs", "echo ready; echo x > file; sleep 100", organization=2)])
     wait_until(lambda: "ready" in place.text("theirs"), "the other tenant's job")

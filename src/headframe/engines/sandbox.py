@@ -123,7 +123,7 @@ def _folders_above(paths: Sequence[str]) -> list[str]:
     above = {str(parent) for path in paths for parent in Path(path).parents}
     arguments = []
     for folder in sorted(above - {"/", "/etc", "/dev", "/run", "/tmp"}):  # noqa: S108
-        if not folder.startswith(("/usr/", "/etc/", "/dev/")) and folder != "/usr":
+        if folder.startswith("/dev/shm/") or not f"{folder}/".startswith(("/usr/", "/etc/", "/dev/")):  # noqa: S108
             arguments += ["--perms", "0755", "--dir", folder]
     return arguments
 
