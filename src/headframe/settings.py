@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 from headframe.base.errors import Invalid
 from headframe.base.quantities import DAY_US, HOUR_US, SECOND_US, parse_mib, parse_span_us
 from headframe.scheduling.order import DEFAULT, Rules, order_named
+from headframe.workloads.spec import PREFERENCES
 
 DEFAULT_PORT = 8470
 SPANS = ("half_life", "patience", "quantum", "reclaim_after")  # settings that are given as lengths of time
@@ -52,6 +53,7 @@ class Settings:
         "label `preempt` overrides it there."
     ] = "class"  # fmt: skip
     moves: Annotated[bool, "Move jobs with checkpoints to make one place of what is free but scattered."] = False
+    prefer: Annotated[str, "Which cluster comes first where a job does not say: cheapest, listed, packed."] = "cheapest"
     clusters: Annotated[
         str, "The file of further clusters; empty: clusters.yaml in the data folder, where there is one."
     ] = ""
@@ -64,7 +66,7 @@ class Settings:
         """How this cloud chooses."""
         return Rules(
             self.order, self.half_life_us, self.patience_us, self.quantum_us, self.reclaim_after_us,
-            self.preempt == "priority", self.moves,
+            self.preempt == "priority", self.moves, self.prefer,
         )  # fmt: skip
 
     @property
@@ -96,6 +98,8 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     order_named(given.get("order", DEFAULT), field="--order")
     if given.get("preempt", "class") not in ("class", "priority"):
         raise Invalid(f"preempt is {given['preempt']!r}.", field="preempt", allowed="class or priority")
+    if given.get("prefer", "cheapest") not in PREFERENCES:
+        raise Invalid(f"prefer is {given['prefer']!r}.", field="prefer", allowed=", ".join(PREFERENCES))
     given["data"] = Path(given.get("data", "~/.headframe")).expanduser().absolute()
     if given.get("isolation", "preferred") not in ("preferred", "required"):
         raise Invalid(

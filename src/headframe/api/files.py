@@ -35,6 +35,8 @@ class NewDataset(Body):
     name: Text
     manifest: Text
     project: Text | None = None
+    lives_in: Annotated[list[Text], Field(max_length=100)] = []
+    stays: bool = False
 
 
 @dataclass
@@ -162,6 +164,8 @@ def new_dataset(call: Authenticated, body: NewDataset) -> Response:
         size_bytes=content.size_bytes,
         files=content.files,
         project=home.id,
+        lives_in=body.lives_in,
+        stays=body.stays,
         status=201,
     )
 

@@ -18,6 +18,7 @@ DATASETS = (
     Column("SIZE", lambda row: printing.size(row["size_bytes"]), right=True),
     Column("FILES", lambda row: row["files"], right=True),
     Column("CREATED", lambda row: printing.age(row["created_us"])),
+    Column("LIVES IN", lambda row: f"{', '.join(row['lives_in'])}{' (stays)' if row['stays'] else ''}", spare=True),
     Column("ID", lambda row: row["id"], whole=True),
 )
 
@@ -60,14 +61,20 @@ def list_datasets(session: Session, name: str | None, project: str | None) -> No
     session.rows(rows, DATASETS, "No datasets. Make one: headframe datasets push NAME FOLDER")
 
 
-@part(datasets, "push", "headframe datasets push wiki-en ./wiki")
+@part(datasets, "push", "headframe datasets push wiki-en ./wiki",
+      "headframe datasets push scans ./scans --in north --stays")  # fmt: skip
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--project", help="The project it belongs to.")
+@click.option("--in", "lives_in", metavar="PLACE", multiple=True,
+              help="A cluster, region or label where it is near: jobs that read it go there first.")  # fmt: skip
+@click.option("--stays", is_flag=True, help="Jobs that read it run nowhere else.")
 @common
-def push_dataset(session: Session, name: str, folder: str, project: str | None) -> None:
+def push_dataset(
+    session: Session, name: str, folder: str, project: str | None, lives_in: tuple[str, ...], stays: bool
+) -> None:
     """Upload a folder as the next version of a dataset."""
     with printing.progress() as tell:
-        row = session.client.push_dataset(name, folder, project, tell)
+        row = session.client.push_dataset(name, folder, project, tell, lives_in=lives_in, stays=stays)
     many = "1 file" if row["files"] == 1 else f"{row['files']} files"
     session.done(row, f"{row['name']}@{row['number']}: {many}, {printing.size(row['size_bytes'])}.")

@@ -62,6 +62,8 @@ _STORE = click.option(
               help="How long an owner waits before it takes back its own [default: 30s].")  # fmt: skip
 @click.option("--preempt", type=click.Choice(("class", "priority")), default="class", show_default=True,
               envvar="HEADFRAME_PREEMPT", help="Who makes way: a lower class, or a lower priority, too.")  # fmt: skip
+@click.option("--prefer", type=click.Choice(("cheapest", "listed", "packed")), default="cheapest", show_default=True,
+              envvar="HEADFRAME_PREFER", help="Which cluster comes first for jobs that do not say.")  # fmt: skip
 @click.option("--moves", is_flag=True, envvar="HEADFRAME_MOVES",
               help="Move jobs with checkpoints where that makes room for a large one.")  # fmt: skip
 @click.option("--clusters", metavar="FILE", envvar="HEADFRAME_CLUSTERS",

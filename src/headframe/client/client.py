@@ -305,11 +305,13 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
         return self.all("/v1/datasets", **query)
 
     def push_dataset(
-        self, name: str, folder: str | Path, project: str | None = None, progress: Progress | None = None
-    ) -> Row:
-        """A new version of a dataset from a folder."""
+        self, name: str, folder: str | Path, project: str | None = None, progress: Progress | None = None,
+        *, lives_in: Sequence[str] = (), stays: bool = False,
+    ) -> Row:  # fmt: skip
+        """A new version of a dataset from a folder; `lives_in` are places that have it near, with `stays` the only."""
         manifest = self.upload(folder, progress).removeprefix("sha256:")
-        return self._post("/v1/datasets", {"name": name, "manifest": manifest, "project": project})
+        fields = {"name": name, "manifest": manifest, "project": project}
+        return self._post("/v1/datasets", {**fields, "lives_in": [*lives_in], "stays": stays})
 
     # Fleet
 

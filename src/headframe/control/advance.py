@@ -13,7 +13,7 @@ from headframe.control.purse import Purse
 from headframe.control.rearrange import grow_elastic, growth_due, runners
 from headframe.control.regimes import Regime, regimes
 from headframe.control.spending import Spending, first_of
-from headframe.control.timetable import timetable
+from headframe.control.timetable import makes_way_later, timetable
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
 from headframe.jobs.family import child_ended, dependency_ended, fire, release, started, stop_parent
@@ -91,6 +91,7 @@ def snapshot(world: World, purse: Purse, now_us: int, regime: Regime | None = No
     derived = world.derived
     regime = regime or replace(regimes(world)[0], clusters=None)
     capacity, holdings = derived.capacity.scratch(), derived.holdings.copy()
+    whole = None if regime.clusters is None else derived.capacity.scratch()
     regime.narrow(world, capacity)
     return Snapshot(
         capacity=capacity,
@@ -112,6 +113,8 @@ def snapshot(world: World, purse: Purse, now_us: int, regime: Regime | None = No
         attempts=derived.attempt,
         claims=regime.claims(world),
         leaving=derived.leaving,
+        price=purse.price,
+        whole=whole,
         remaining=lambda job: _remaining_us(world, job),
         runners=lambda: runners(world, derived.returning if world.rules.moves else derived.elastic, now_us),
     )
@@ -193,6 +196,7 @@ def _pass(
             text = "What is left of its budget does not pay for another attempt."
             yield stop(job, None, "budget_exhausted", now_us, text, 0)
             continue
-        yield begin(job, cluster.id, cluster.region_id, slices, now_us)
+        note = f"{plan.why.get(job.id, '')}{makes_way_later(world, job, slices, now_us)}"
+        yield begin(job, cluster.id, cluster.region_id, slices, now_us, note)
     yield from grow_elastic(world, view, now_us)
     yield from _stay(world, now_us)

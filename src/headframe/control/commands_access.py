@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,14 @@ from headframe.control.commands_tenancy import event, expect, only_owner
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_organization, find_project, nothing_here, seen
 from headframe.control.world import World
+from headframe.fleet.records import Cluster, Region
+from headframe.scheduling.where import marks
 from headframe.tenants.keys import key_text, secret_hash
 from headframe.tenants.names import label, secret_name, slug
 from headframe.tenants.quotas import check_quota
 from headframe.tenants.records import Key, Member, Project, Quota, Role, Scope, Secret
 from headframe.tenants.roles import Caller, Permission
+from headframe.workloads.readers import cluster
 from headframe.workloads.records import Dataset
 
 SECRET_LIMIT = 64 << 10  # characters of one secret's value
@@ -207,10 +210,17 @@ def create_dataset(
     size_bytes: int,
     files: int,
     project: str | None = None,
+    lives_in: Sequence[str] = (),
+    stays: bool = False,
 ) -> tuple[Changes, Dataset]:
-    """The next version of a named set of files. The caller has looked into the manifest."""
+    """The next version of a named set of files. The caller has looked into the manifest.
+
+    `lives_in` says where it is near (clusters, regions or labels of clusters); with `stays` jobs read it only there.
+    """
     home = find_project(world, context, caller, project)
     caller.need(Permission.DATASETS_WRITE, home.organization_id, home.id)
+    places = tuple(dict.fromkeys(str(cluster(name, "lives_in")) for name in lives_in))
+    _check_places(world, places, stays)
     last = context.reads.find(
         Dataset, organization_id=home.organization_id, name=slug(name, field="name"), newest=True, limit=1
     )
@@ -224,9 +234,27 @@ def create_dataset(
         size_bytes=size_bytes,
         files=files,
         created_us=context.now_us,
+        lives_in=places,
+        stays=stays,
     )
     told = event(context, "dataset_created", dataset, f"{name}@{dataset.number}: {files} files.", by=caller)
     return Changes((dataset,), (told,)), dataset
+
+
+def _check_places(world: World, places: Sequence[str], stays: bool) -> None:
+    """Every place must be one of now: a word that is wrong would keep all jobs away for ever."""
+    regions = world.all(Region)
+    known = {
+        name for one in world.all(Cluster).values() for name in (one.name, regions[one.region_id].name, *marks(one))
+    }
+    for name in places:
+        if name not in known:
+            raise Invalid(
+                f"There is no cluster, region or label {name!r}.",
+                field="lives_in", value=name, allowed=", ".join(sorted(known)),
+            )  # fmt: skip
+    if stays and not places:
+        raise Invalid("Where it stays is not said.", field="lives_in", allowed="clusters, regions or label=value")
 
 
 def _member_for_key(world: World, caller: Caller, member: str | None) -> Member:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from headframe.base.quantities import HOUR_US
 from headframe.control.spending import Payer, Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Buyer
-from headframe.pricing.rate import WHOLE, cost_between, least_nano
+from headframe.pricing.rate import WHOLE, cost_between, least_nano, slope
 from headframe.scheduling.queue import Bucket
 from headframe.tenants.records import AtLimit, Organization
 
@@ -39,6 +40,12 @@ class Purse:
         for payer, _, _ in limits:
             self._promised[payer] += least
         return ""
+
+    def price(self, bucket: Bucket, region_id: str, slices: tuple[Slice, ...]) -> int:
+        """What slices cost an hour in a region, in nano-units, rounded up."""
+        currency = self._world.all(Organization)[bucket.organization_id].currency
+        buyer = Buyer(bucket.organization_id, currency, region_id, bucket.purchase)
+        return -(-slope(quantities(slices), buyer, self._spending.book, self._now_us) * HOUR_US // WHOLE)
 
     def _limits(self, bucket: Bucket) -> Iterator[tuple[Payer, int, str]]:
         """(payer, nano-units left beyond what runs, the reason when they do not suffice) of every limit that stops."""

@@ -25,11 +25,12 @@ from headframe.jobs.records import Attempt, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Buyer
 from headframe.pricing.rate import WHOLE, slope
+from headframe.scheduling.choose import compared, tiers
 from headframe.scheduling.explain import of_job
-from headframe.scheduling.fit import fit
+from headframe.scheduling.fit import Tiers, fit
 from headframe.scheduling.place import judge
 from headframe.scheduling.queue import Bucket
-from headframe.scheduling.waiting import come_to, tell
+from headframe.scheduling.waiting import come_to, kept, tell
 from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
 
@@ -112,7 +113,7 @@ def waiting_reasons(world: World, context: Context, job_ids: Sequence[str]) -> d
             continue
         if bucket not in known:
             verdict = judge(view, bucket)
-            known[bucket] = "" if verdict.slices is not None else verdict.reason
+            known[bucket] = "" if verdict.slices is not None else kept(view, bucket) or verdict.reason
         if known[bucket]:
             found[job_id] = known[bucket]
     return found
@@ -171,7 +172,7 @@ def plan(
     come_to(view, bucket, draft)
     verdict = judge(view, bucket, draft)
     organization: Organization = world.all(Organization)[home.organization_id]
-    slices = verdict.slices or _slices_when_empty(world, bucket)
+    slices = verdict.slices or _slices_when_empty(world, bucket, tiers(view, bucket))
     region_id = _region_of(world, slices)
     buyer = Buyer(organization.id, organization.currency, region_id, spec.purchase)
     rise = slope(quantities(slices), buyer, context.spending.book, context.now_us)
@@ -189,6 +190,9 @@ def plan(
         return {**answer, "would": "wait", "waiting": why, "text": f"{text} {room}", "starts_us": starts_us}
     if verdict.slices is not None:
         answer["slices"] = list(verdict.slices)
+        places = compared(view, bucket, verdict.slices)
+        if places:
+            answer["clusters"] = places
         answer["text"] = f"It would start at once on {', '.join(sorted({part.node_id for part in slices}))}."
         answer["starts_us"] = context.now_us
         return answer
@@ -196,8 +200,8 @@ def plan(
     return {**answer, "waiting": why, "text": why["text"], "starts_us": why.get("starts_us")}
 
 
-def _slices_when_empty(world: World, bucket: Bucket) -> tuple[Slice, ...]:
-    slices = fit(world.derived.capacity.emptied(), bucket.want)
+def _slices_when_empty(world: World, bucket: Bucket, order: Tiers) -> tuple[Slice, ...]:
+    slices = fit(world.derived.capacity.emptied(), bucket.want, order)
     assert slices is not None, "what could not fit has been refused before"
     return slices
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
@@ -57,8 +57,8 @@ def prepare(
             next_step="Ask the operator for prices or an exchange rate: headframe rates set.",
         )
     spec = replace(spec, reservation=reserved_for(world, home, spec.purchase, spec.reservation))
+    spec = _near_data(spec, _check_content(context, caller, home, spec))
     want = Want.of(spec)
-    _check_content(context, caller, home, spec)
     refuse_impossible(world.derived.capacity, want)
     owners = (home.organization_id, home.id, caller.member_id)
     bound = binding(world.derived.quotas, Holdings(), owners, least(want))
@@ -77,8 +77,16 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _check_content(context: Context, caller: Caller, home: Project, spec: Spec) -> None:
-    """Secrets, datasets and files that the job names must be there."""
+def _near_data(spec: Spec, datasets: Sequence[Dataset]) -> Spec:
+    """The request with the places of its datasets: those where it must run, and those where it would rather."""
+    placed = sorted({one.lives_in for one in datasets if one.lives_in})
+    stay = {one.lives_in for one in datasets if one.stays}
+    return replace(spec, within=tuple(one for one in placed if one in stay), near=tuple(placed))
+
+
+def _check_content(context: Context, caller: Caller, home: Project, spec: Spec) -> list[Dataset]:
+    """Secrets, datasets and files that the job names must be there; returns the datasets."""
+    datasets: list[Dataset] = []
     for name in spec.secrets:
         if not context.reads.find(Secret, project_id=home.id, name=name, deleted_us=None, limit=1):
             raise Invalid(
@@ -89,7 +97,9 @@ def _check_content(context: Context, caller: Caller, home: Project, spec: Spec) 
         where: dict[str, Any] = {"organization_id": home.organization_id, "name": name}
         if caller.project_id is not None:
             where["project_id"] = caller.project_id  # what a narrowed key does not list, its jobs do not read
-        if not number.isdecimal() or not context.reads.find(Dataset, limit=1, number=int(number), **where):
+        found = context.reads.find(Dataset, limit=1, number=int(number), **where) if number.isdecimal() else []
+        datasets += found
+        if not found:
             raise Invalid(
                 f"There is no dataset {name}@{number}.",
                 field="datasets", value=f"{name}@{number}", next_step="See `headframe datasets`, or push it first.",
@@ -99,6 +109,7 @@ def _check_content(context: Context, caller: Caller, home: Project, spec: Spec) 
             "The files of this job have not been uploaded.",
             field="files", value=spec.files, next_step="Upload them first; `headframe submit` does.",
         )  # fmt: skip
+    return datasets
 
 
 def dependencies(world: World, context: Context, home: Project, spec: Spec) -> tuple[str, ...]:

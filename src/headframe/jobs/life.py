@@ -44,8 +44,10 @@ class Try:
     allocation: Allocation
 
 
-def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], now_us: int) -> Changes:
-    """A place was found: the next attempt holds it from now on."""
+def begin(
+    job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], now_us: int, note: str = ""
+) -> Changes:
+    """A place was found: the next attempt holds it from now on. `note` is what else its owner should know of it."""
     number = job.attempt + 1
     suffix = f"{job.id.partition('_')[2]}.{number}"
     allocation = Allocation(
@@ -57,8 +59,8 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
     attempt = Attempt(f"att_{suffix}", job.id, number, allocation.id, now_us)
     nodes = sorted({part.node_id for part in slices})
     moved, told = move(
-        job, JobState.STARTING, "placed", now_us, f"Attempt {number} starts on {', '.join(nodes)}.", attempt=number,
-        claim=(),
+        job, JobState.STARTING, "placed", now_us, f"Attempt {number} starts on {', '.join(nodes)}.{note}",
+        attempt=number, claim=(),
     )  # fmt: skip
     held = event(
         job, "allocation_held", now_us, f"It holds {_held(slices)}.",
@@ -184,7 +186,8 @@ def _end(this: Try, outcome: str, detail: str, seen: Observation, now_us: int) -
     text = f"What it held is free again.{why}"
     freed = event(job, "allocation_released", at_us, text, allocation=allocation.id, faulted=faulted)
     ran_us = job.ran_us + (at_us - allocation.running_us if allocation.running_us is not None else 0)
-    moved, told = _after_attempt(revised(job, ran_us=ran_us), ended, at_us)
+    home = allocation.cluster_id if ended.checkpoint_us is not None and job.spec.checkpoints is not None else job.home
+    moved, told = _after_attempt(revised(job, ran_us=ran_us, home=home), ended, at_us)
     return Changes((released, ended, moved), (freed, told))
 
 

@@ -35,7 +35,8 @@ class Job:
     `failures` counts attempts that counted against `retry.max`. `after` are the ids of jobs that must still
     succeed first. `children_failed` counts a parent's children that did not succeed. `ran_us` is how long its ended
     attempts have run. `claim` is the place that is kept for it while others make way; `yields_to` is the id of the job
-    that a running one makes way for, and `yields_us` when it is told to end.
+    that a running one makes way for, and `yields_us` when it is told to end. `home` is the id of the cluster where its
+    newest checkpoint lies.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Job:
     claim: tuple[Slice, ...] = ()
     yields_to: str = ""
     yields_us: int | None = None
+    home: str = ""
     version: int = 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from headframe.scheduling.where import Where
 from headframe.workloads.spec import Gpus, Resources, Spec
 
 Counts = NDArray[np.int64]
+Tiers = tuple[tuple[str, ...], ...]  # ids of clusters, the best first; an empty tuple means all of them
+EVERYWHERE: Tiers = ((),)
 _FREE_UNIT = 1 << 40  # above any sum of free thousandths of GPUs in a domain
 
 __all__ = ["Counts", "Want", "concrete", "fit", "fit_on", "suitable", "tasks_of", "tasks_per_node"]
@@ -28,7 +30,8 @@ class Want:
     """What decides where a job may go. Two jobs with equal wants fit in the same places.
 
     `labels`: node labels that must all be there, as `label=value`; `nodes`: names or ids of nodes, one of which each
-    task must be on (empty: any); `tolerations`: taints that it bears; `exclusive`: each task holds a whole node.
+    task must be on (empty: any); `tolerations`: taints that it bears; `exclusive`: each task holds a whole node;
+    `within`, `home`, `only`: see `Where`.
     """
 
     resources: Resources
@@ -40,23 +43,27 @@ class Want:
     nodes: tuple[str, ...] = ()
     tolerations: tuple[str, ...] = ()
     exclusive: bool = False
+    within: tuple[tuple[str, ...], ...] = ()
+    home: str = ""
+    only: tuple[str, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Remember the hash: wants are looked up far more often than made."""
         key = (self.resources, self.nodes_min, self.nodes_max, self.topology, self.clusters, self.labels, self.nodes,
-               self.tolerations, self.exclusive)  # fmt: skip
+               self.tolerations, self.exclusive, self.within, self.home, self.only)  # fmt: skip
         object.__setattr__(self, "_hash", hash(key))
 
     def __hash__(self) -> int:
         return self._hash
 
     @classmethod
-    def of(cls, spec: Spec) -> Want:
+    def of(cls, spec: Spec, home: str = "") -> Want:
+        """What a request wants; `home` is the cluster whose checkpoints it must see."""
         return cls(
             spec.resources, spec.nodes_min, spec.nodes_max, spec.topology, spec.clusters,
             tuple(sorted(f"{name}={value}" for name, value in spec.node_labels.items())),
-            spec.node_names, spec.tolerations, spec.exclusive,
+            spec.node_names, spec.tolerations, spec.exclusive, spec.within, home,
         )  # fmt: skip
 
     @property
@@ -65,7 +72,7 @@ class Want:
 
     @property
     def where(self) -> Where:
-        return Where(self.clusters, self.labels, self.nodes, self.tolerations)
+        return Where(self.clusters, self.labels, self.nodes, self.tolerations, self.within, self.home, self.only)
 
     def task(self, gpus: Gpus | None) -> Task:
         """One of its tasks, with one of its alternatives."""
@@ -74,10 +81,12 @@ class Want:
         return Task(wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, gpus, self.where, self.exclusive, linked)
 
 
-def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
+def fit(capacity: Capacity, want: Want, tiers: Tiers = EVERYWHERE) -> tuple[Slice, ...] | None:
     """Slices for a whole gang, or None. Alternatives are tried in the order of preference that the job gave, or, when
-    it says how fast it is on each kind, by what it gains above their prices."""
-    for one in by_gain(want, tasks_of(capacity, want), capacity.prices):
+    it says how fast it is on each kind, by what it gains above their prices; each in the clusters of one tier after the
+    other."""
+    tasks = by_gain(want, tasks_of(capacity, want), capacity.prices)
+    for one in tasks if tiers == EVERYWHERE else _by_tier(tasks, tiers):
         if want.nodes_max > 1:
             slices = _gang(capacity, want, one)
             if slices is not None:
@@ -89,6 +98,13 @@ def fit(capacity: Capacity, want: Want) -> tuple[Slice, ...] | None:
         if row >= 0:
             return tuple(_slices(capacity, one, row, 1, 0, slot))
     return None
+
+
+def _by_tier(found: Iterable[Task], tiers: Tiers) -> Iterator[Task]:
+    """Each task in each tier."""
+    for one in found:
+        for only in tiers:
+            yield replace(one, where=replace(one.where, only=only)) if only else one
 
 
 def fit_on(capacity: Capacity, want: Want, row: int) -> tuple[Slice, ...] | None:
@@ -188,7 +204,7 @@ def _slices(capacity: Capacity, one: Task, row: int, number: int, rank: int, slo
     free: list[int] = capacity.gpu[row].tolist()
     devices = capacity.devices[row]
     if one.exclusive:
-        whole = tuple(Share(device.id, device.index, device.kind, WHOLE) for device in devices if device.healthy)
+        whole = tuple(Share(device.id, device.index, device.kind, WHOLE) for device in devices if device.usable)
         yield Slice(rank, node_id, int(capacity.cpu[row]), int(capacity.memory[row]), int(capacity.disk[row]), whole)
         return
     able = suitable(capacity, one.gpus, row).tolist() if one.gpus is not None else []

@@ -9,11 +9,12 @@ from types import MappingProxyType
 
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Attempt, Job
+from headframe.scheduling import choose
 from headframe.scheduling.agenda import Agenda
 from headframe.scheduling.borrowing import Borrowing, Shortage
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import Runner
-from headframe.scheduling.fit import Want, fit, may_fit
+from headframe.scheduling.fit import Tiers, Want, fit, may_fit
 from headframe.scheduling.limits import Binding, Holdings, binding, needs
 from headframe.scheduling.order import DEFAULT, ORDERS, RULES, TOP_PRIORITY, Facts, Order, Rules, fair, fair_key
 from headframe.scheduling.preempt import Holders
@@ -35,6 +36,8 @@ class Snapshot:
     `agenda` knows what is promised for later. `holders` are those who hold something (None: nobody is ever stopped),
     `attempts` theirs by allocation; `claims` the places that are kept while others make way, by job; `leaving` who
     makes way (by job), and for whom; `runners` gives the running jobs that can go on elsewhere or in another size.
+    `price` is what slices cost an hour in a region (nano-units); `tiers` are kept for `choose`. `whole` is what is free
+    also in clusters that other rules schedule (None: there are none).
     """
 
     capacity: Capacity
@@ -59,6 +62,9 @@ class Snapshot:
     leaving: Mapping[str, str] = field(default_factory=dict)
     remaining: Callable[[Job], int | None] = lambda job: job.spec.max_duration_us
     runners: Callable[[], Sequence[Runner]] = tuple
+    price: Callable[[Bucket, str, Slices], int] = lambda _bucket, _region_id, _slices: 0
+    tiers: dict[object, Tiers] = field(default_factory=dict)
+    whole: Capacity | None = None
 
     def key(self, bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]:
         """Where a waiting job stands in the order; `inside`: among those of its own organization only."""
@@ -108,13 +114,15 @@ class Snapshot:
 class Verdict:
     """Where a job starts, or why not: `reason` is placed, no_capacity, quota, borrowing, parallel, or a block.
 
-    `bound` is the limit that binds, `shortage` what may be held on a branch of the quotas.
+    `bound` is the limit that binds, `shortage` what may be held on a branch of the quotas, `wait` the better cluster
+    that is worth waiting for ("better_cluster").
     """
 
     slices: Slices | None
     reason: str = "placed"
     bound: Binding | None = None
     shortage: Shortage | None = None
+    wait: choose.Wait | None = None
 
 
 def judge(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
@@ -150,15 +158,19 @@ def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
     room = snapshot.capacity if snapshot.agenda is None else snapshot.agenda.room(bucket, job)
     if isinstance(room, str):
         return Verdict(None, room)
-    slices = fit(room, bucket.want)
+    order = choose.tiers(snapshot, bucket)
+    slices = fit(room, bucket.want, order)
     if slices is None:
         return Verdict(None, "no_capacity")
+    kept = choose.wait(snapshot, bucket, job, order, slices)
+    if kept is not None:
+        return Verdict(None, "better_cluster", wait=kept)
     amounts = needs(slices)
     beyond = within(snapshot, bucket, amounts) if amounts != asked else None
     if beyond is None:
         return Verdict(slices)
     for want in _narrower(bucket.want):
-        slices = fit(room, want)
+        slices = fit(room, want, order)
         if slices is not None and within(snapshot, bucket, needs(slices)) is None:
             return Verdict(slices)
     return beyond

@@ -129,7 +129,7 @@ class Rules:
     priority. A running job makes way for another one's turn after `quantum_us` at the earliest. An owner
     that has waited for `reclaim_after_us` takes back what is guaranteed to it. `by_priority`: a
     higher priority may stop a lower one of its own class. `moves`: jobs with checkpoints are moved to make one place of
-    what is free but scattered.
+    what is free but scattered. `prefer` chooses between clusters that have room: see `PREFERENCES`.
     """
 
     order: str = DEFAULT
@@ -139,6 +139,7 @@ class Rules:
     reclaim_after_us: int = 30 * SECOND_US
     by_priority: bool = False
     moves: bool = False
+    prefer: str = "cheapest"
 
 
 RULES = Rules()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headframe.base.quantities import SECOND_US
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
+from headframe.scheduling import choose
 from headframe.scheduling.backfill import HEADS
 from headframe.scheduling.borrowing import Shortage
 from headframe.scheduling.fit import Want, may_fit
@@ -36,6 +37,7 @@ class _Pass:
         self.snapshot = snapshot
         self.room = Room(snapshot)
         self.starts: list[Start] = []
+        self.why: dict[str, str] = {}
         self.claims: list[Claim] = []
         self.stops: list[MakeWay] = []
         self.dropped: list[str] = []
@@ -62,7 +64,8 @@ class _Pass:
                 queue.looked(snapshot.now_us, self.first)
         wake_us = self.room.wake_us if snapshot.refused else None
         return Plan(
-            tuple(self.starts), tuple(self.stops), tuple(self.claims), tuple(self.dropped), snapshot.refused, wake_us
+            tuple(self.starts), tuple(self.stops), tuple(self.claims), tuple(self.dropped), snapshot.refused, wake_us,
+            self.why,
         )
 
     def _useless(self, want: Want) -> bool:
@@ -124,6 +127,8 @@ class _Pass:
             return True
         if verdict.reason in ROOM_REASONS and self._make_room(bucket, job):
             return True
+        if verdict.wait is not None:
+            self._keep_back(bucket, job, verdict.wait)
         snapshot.refused[bucket] = verdict.reason
         if verdict.shortage is not None:
             snapshot.queue.asleep[bucket] = verdict.shortage
@@ -133,6 +138,13 @@ class _Pass:
             agenda.waits(bucket, job)
         self.held_up = snapshot.order.strict
         return False
+
+    def _keep_back(self, bucket: Bucket, job: Job, found: choose.Wait) -> None:
+        """It waits for a better cluster: its place there is kept, and it is looked at again when it has waited."""
+        if found.until_us is not None:
+            self.room.look_again(found.until_us)
+            if self.snapshot.agenda is not None:
+                self.snapshot.agenda.waits(choose.kept_to(bucket, found.clusters), job)
 
     def _rearrange(self, bucket: Bucket, job: Job) -> bool:
         """Let elastic jobs shrink, or jobs move, before anybody is stopped for good; the place is kept from now on."""
@@ -157,6 +169,9 @@ class _Pass:
         return True
 
     def _start(self, bucket: Bucket, job: Job, slices: tuple[Slice, ...]) -> None:
+        why = choose.why(self.snapshot, bucket, slices)
+        if why:
+            self.why[job.id] = why
         self._hold(bucket, job, slices)
         self.starts.append(Start(job, slices))
 

@@ -48,7 +48,8 @@ class Plan:
 
     `claims` are places promised to jobs for which `stops` make way. `dropped` are ids of jobs whose earlier claim
     no longer holds. `refused` says for each bucket that was looked at and cannot start why not. `wake_us` is when a
-    pass may decide otherwise though nothing happens until then (None: never).
+    pass may decide otherwise though nothing happens until then (None: never). `why` says of jobs that start, by id, why
+    in this cluster, where there was a choice.
     """
 
     starts: tuple[Start, ...] = ()
@@ -57,6 +58,7 @@ class Plan:
     dropped: tuple[str, ...] = ()
     refused: Mapping[Bucket, str] = field(default_factory=dict)
     wake_us: int | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.starts or self.stops or self.claims or self.dropped)

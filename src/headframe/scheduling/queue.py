@@ -13,6 +13,8 @@ from typing import Protocol
 
 from headframe.jobs.records import Job
 from headframe.scheduling.fit import Want
+from headframe.scheduling.notice import notice_us
+from headframe.workloads.spec import Spec
 
 CLASS_RANK = {"reserved": 0, "on-demand": 1, "spot": 2, "filler": 3}
 CLASSES = tuple(CLASS_RANK)
@@ -20,10 +22,34 @@ Waiting = tuple[int, str]  # (moment of submission, job id)
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """How a job chooses between clusters that have room; see `choose`.
+
+    `prefer` is a word of `PREFERENCES` ("": the cloud's own); `near` are groups of names, one for each dataset, of
+    which it is nearer to have one; `spill_us` is how long it waits for a better cluster.
+    """
+
+    prefer: str = ""
+    near: tuple[tuple[str, ...], ...] = ()
+    spill_us: int = 0
+
+    @classmethod
+    def of(cls, spec: Spec) -> Choice:
+        if not (spec.prefer or spec.near or spec.spill_after_us):
+            return ANY_CHOICE
+        return cls(spec.prefer, spec.near, spec.spill_after_us)
+
+
+ANY_CHOICE = Choice()
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """What equals have in common. `parent_id` is set where a bound on parallel children sets its jobs apart.
 
-    `span_us` is the max_duration of its jobs (None: not bounded), `reservation` the id of the one that they run in.
+    `span_us` is the max_duration of its jobs (None: not bounded), `reservation` the id of the one that they run in,
+    `notice_us` how far off another one must be for them to start on its place (None: never; see `notice`), `choice` how
+    they choose between clusters.
     """
 
     rank: int
@@ -35,6 +61,8 @@ class Bucket:
     parent_id: str | None = None
     span_us: int | None = None
     reservation: str | None = None
+    notice_us: int | None = None
+    choice: Choice = ANY_CHOICE
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -59,7 +87,8 @@ class Bucket:
         spec = job.spec
         return cls(
             CLASS_RANK[spec.purchase], spec.priority, job.organization_id, job.project_id, job.member_id,
-            Want.of(spec), job.parent_id if parallel else None, spec.max_duration_us, spec.reservation,
+            Want.of(spec, job.home), job.parent_id if parallel else None, spec.max_duration_us, spec.reservation,
+            notice_us(spec), Choice.of(spec),
         )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from headframe.base.quantities import HOUR_US, MINUTE_US, format_second, format_span
 from headframe.fleet.records import Allocation, Reservation
 from headframe.jobs.records import Job
-from headframe.scheduling.agenda import SLACK_US, STOPPABLE
-from headframe.scheduling.backfill import Ending
+from headframe.scheduling import choose
+from headframe.scheduling.agenda import SLACK_US
+from headframe.scheduling.backfill import Ending, Promise
 from headframe.scheduling.calendar import inside
 from headframe.scheduling.explain import BLOCKS, free, lacks, shape, words
 from headframe.scheduling.fit import Want, fit
@@ -22,9 +23,12 @@ from headframe.scheduling.forecast import AHEAD_LIMIT, Expected, through_the_que
 from headframe.scheduling.judge import Snapshot, Verdict, judge
 from headframe.scheduling.limits import METERS, needs
 from headframe.scheduling.make_room import Room
+from headframe.scheduling.notice import AFRESH_US, STOPPABLE, USEFUL_US
 from headframe.scheduling.queue import CLASS_RANK, Bucket
 from headframe.workloads.spec import Gpus
 
+RESERVED, AHEAD = "reserved", "kept_ahead"  # reasons: something is free and would do, but kept
+MOST_KEEPERS, MOST_NAMED = 20, 5  # reservations that are looked at one by one, and named
 MOST_SPANS = 8  # beginnings of promises before which a shorter job might fit
 HOW = {
     "estimates": "when running jobs are expected to end",
@@ -85,13 +89,17 @@ def _promise(view: Snapshot, job: Job, before: tuple[int | str, ...] | None = No
 def tell(view: Snapshot, bucket: Bucket, job: Job, verdict: Verdict, ahead: int, around: Around) -> dict[str, Any]:
     """Why a job does not start now: a reason code, a sentence, and the numbers behind it. After `come_to`.
 
-    Keys: `reason`, `asked`, `ahead`, `free`, `text`; where they apply `quota`, `holders`, `kept_for`, `starts_us` and
-    `starts_from` (when it is expected to start, and from what that follows; see `forecast.Expected`), `makes_way` (how
-    many jobs end for it), and `would_start_now` (changes with which it would start at once). Uses the snapshot up;
-    `view.jobs` must know the job.
+    Keys: `reason` (the verdict's; "reserved" or "kept_ahead" where something is free and would do), `asked`, `ahead`,
+    `free`, `text`; where they apply `quota`, `holders`, `kept_for`, `reservations` (the house's own that keep it),
+    `starts_us` and `starts_from` (when it is expected to start, and from what that follows; see `forecast.Expected`),
+    `makes_way` (how many jobs end for it), `clusters` (how each stands to it; see `choose.compared`), and
+    `would_start_now` (changes with which it would start at once). Uses the snapshot up; `view.jobs` must know the job.
     """
     answer: dict[str, Any] = {"reason": verdict.reason, "asked": shape(bucket.want), "ahead": ahead}
     answer["free"] = free(view.capacity, bucket.want)
+    places = choose.compared(view, bucket, verdict.slices)
+    if places:
+        answer["clusters"] = places
     sentences = list(_why(view, bucket, verdict, answer, around))
     if verdict.slices is None:
         made = Room(view).find(bucket, job) if verdict.reason in ("no_capacity", "quota", "borrowing") else None
@@ -129,6 +137,9 @@ def _why(view: Snapshot, bucket: Bucket, verdict: Verdict, answer: dict[str, Any
     elif verdict.reason == "no_capacity":
         answer["holders"] = _holders(around.allocations, bucket)
         yield _no_room(view, bucket, answer, around)
+    elif verdict.wait is not None:
+        answer["starts_us"], answer["starts_from"] = verdict.wait.starts_us, "better_cluster"
+        yield choose.waits_for(view, bucket, verdict.wait)
     elif verdict.reason == "parallel":
         yield f"As many of its array's jobs run as `parallel` allows ({view.parallel.get(bucket.parent_id or '')})."
     elif verdict.reason.startswith("reservation"):
@@ -141,15 +152,34 @@ def _no_room(view: Snapshot, bucket: Bucket, answer: dict[str, Any], around: Aro
     """What is short; or, where something is free but kept, for whom."""
     if bucket.reservation is not None:
         return _no_room_inside(view, bucket, around.reservations[bucket.reservation])
-    if view.agenda is None or fit(view.capacity, bucket.want) is None:
+    kept_for = kept(view, bucket)
+    if not kept_for:
         return f"No room: {lacks(bucket.want.resources, bucket.want, answer['free'])}."
-    firm = [one for one in view.agenda.outlook.promises if one.firm and any(one.amounts.values())]
-    if firm and fit(view.agenda.beside_reservations(bucket), bucket.want) is None:
-        answer["kept_for"] = "reservation"
-        whose = sorted({_whose(around.reservations.get(one.owner), bucket) for one in firm})
-        return f"What is free and would do is reserved ({', '.join(whose)}), and the job need not have ended by then."
-    answer["kept_for"] = "ahead"
-    return "What is free and would do is kept for those who wait before it: it need not have ended when they start."
+    answer["reason"], answer["kept_for"] = kept_for, "reservation" if kept_for == RESERVED else "ahead"
+    if kept_for == AHEAD:
+        return "What is free and would do is kept for those who wait before it: it need not have ended when they start."
+    whose = [around.reservations.get(one.owner) for one in _keepers(view, bucket)]
+    answer["reservations"] = [one.name for one in whose if one is not None and _own(one, bucket)]
+    names = sorted({_whose(one, bucket) for one in whose})
+    shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    return f"What is free and would do is reserved ({shown}), and the job need not have ended by then."
+
+
+def kept(view: Snapshot, bucket: Bucket) -> str:
+    """For what something is kept that is free and would do: "reserved", "kept_ahead"; "" when nothing free would do."""
+    if view.agenda is None or bucket.reservation is not None or fit(view.capacity, bucket.want) is None:
+        return ""
+    return RESERVED if fit(view.agenda.beside_reservations(bucket), bucket.want) is None else AHEAD
+
+
+def _keepers(view: Snapshot, bucket: Bucket) -> list[Promise]:
+    """The reservations that keep a job from what is free: each without which it would fit, else all, soonest first."""
+    assert view.agenda is not None
+    outlook, sure_us = view.agenda.outlook, view.agenda.horizon(bucket, None)[0]
+    firm = [one for one in outlook.promises if one.firm and one.from_us < sure_us and any(one.amounts.values())]
+    firm.sort(key=lambda one: (one.from_us, one.owner))
+    alone = [one for one in firm[:MOST_KEEPERS] if fit(outlook.without(one.owner).room(sure_us, 0), bucket.want)]
+    return alone or firm
 
 
 def _no_room_inside(view: Snapshot, bucket: Bucket, reservation: Reservation) -> str:
@@ -163,12 +193,16 @@ def _no_room_inside(view: Snapshot, bucket: Bucket, reservation: Reservation) ->
     return f"It does not fit in its reservation {reservation.name}, even when nothing else runs there: {lacking}."
 
 
+def _own(reservation: Reservation, bucket: Bucket) -> bool:
+    return reservation.organization_id == bucket.organization_id
+
+
 def _whose(reservation: Reservation | None, bucket: Bucket) -> str:
     """A reservation as its asker may know it."""
-    if reservation is None or reservation.organization_id != bucket.organization_id:
-        since = f" from {format_second(reservation.from_us)} on" if reservation is not None else ""
-        return f"for another organization{since}"
-    return f"{reservation.name}, from {format_second(reservation.from_us)} on"
+    if reservation is None:
+        return "for another organization"
+    name = f"for {reservation.name}" if _own(reservation, bucket) else "for another organization"
+    return f"{name} from {format_second(reservation.from_us)} to {format_second(reservation.to_us)}"
 
 
 def _reserved(bucket: Bucket, around: Around) -> str:
@@ -276,7 +310,10 @@ def would_start(view: Snapshot, bucket: Bucket, job: Job, verdict: Verdict, arou
         return
     if view.agenda is not None:
         view.agenda.outlook.withdraw(job.id)
-    for tries in (_shorter(view, bucket), _elsewhere(view, bucket), _smaller(bucket), _otherwise(bucket, around)):
+    for tries in (
+        _shorter(view, bucket), _elsewhere(view, bucket), _smaller(bucket), _returning(bucket, job),
+        _otherwise(bucket, around),
+    ):  # fmt: skip
         for hint in tries:
             if hint.change.get("purchase") == "spot":
                 _promise(view, job)  # it would come after all of them
@@ -322,16 +359,33 @@ def _smaller(bucket: Bucket) -> Iterator[Hint]:
             count //= 2
 
 
+def _returning(bucket: Bucket, job: Job) -> Iterator[Hint]:
+    """As a job that comes back after it was stopped: then it may run where a reservation begins later."""
+    if bucket.reservation is not None or bucket.purchase in STOPPABLE:
+        return
+    change: dict[str, Any] = {}
+    retry = job.spec.retry
+    if "preemption" not in retry.on:
+        change = {"retry": {"on": [*retry.on, "preemption"], "max": retry.max}}
+        saves = replace(bucket, notice_us=AFRESH_US if job.spec.checkpoints is None else USEFUL_US)
+        yield Hint(change, "with preemption in retry.on, so that it comes back after it made way", saves)
+    if job.spec.checkpoints is None:
+        change = {**change, "checkpoints": {"path": "checkpoints"}}
+        text = "with checkpoints, from which it goes on after it made way"
+        yield Hint(change, text, replace(bucket, notice_us=USEFUL_US))
+
+
 def _otherwise(bucket: Bucket, around: Around) -> Iterator[Hint]:
     """Bought otherwise: as a job that can be stopped, or inside a reservation of its own house."""
     if bucket.reservation is None:
         for name, one in sorted(around.reservations.items()):
             if one.organization_id == bucket.organization_id and one.project_id in (None, bucket.project_id):
-                inside = replace(bucket, rank=CLASS_RANK["reserved"], reservation=name)
+                inside = replace(bucket, rank=CLASS_RANK["reserved"], reservation=name, notice_us=None)
                 yield Hint({"reservation": one.name, "purchase": "reserved"}, f"in the reservation {one.name}", inside)
     if bucket.reservation is None and bucket.purchase not in STOPPABLE:
         text = "as a spot job, which may be stopped"
-        yield Hint({"purchase": "spot"}, text, replace(bucket, rank=CLASS_RANK["spot"]))
+        spot = replace(bucket, rank=CLASS_RANK["spot"], notice_us=USEFUL_US)
+        yield Hint({"purchase": "spot"}, text, spot)
 
 
 def _with(bucket: Bucket, *, gpus: Gpus | None = None, nodes: int | None = None) -> Bucket:

@@ -7,11 +7,13 @@ from typing import Any
 
 from headframe.base.errors import Invalid
 from headframe.base.money import Money
+from headframe.base.quantities import DAY_US
 from headframe.workloads import readers
 from headframe.workloads.fields import Field
 from headframe.workloads.gpu import FASTEST, MAX_PER_NODE, fastest_first, parse_gpus, parse_throughput
 from headframe.workloads.readers import refused
 from headframe.workloads.spec import (
+    PREFERENCES,
     PURCHASES,
     RETRY_REASONS,
     TOPOLOGIES,
@@ -111,6 +113,11 @@ FIELDS: tuple[Field, ...] = (
           readers.listed(readers.reference, most=100), _TEXTS, "none"),
     Field("clusters", "list", "Where it may run: names of clusters or regions, or labels.", "[any]",
           readers.listed(readers.cluster, most=100), _TEXTS, "[any]"),
+    Field("prefer", "word", "Which cluster comes first, of those with room: cheapest, listed (in the order of "
+          "clusters) or packed (where it wastes the least); nearness of its datasets comes before these.", "listed",
+          readers.one_of(PREFERENCES), _words(PREFERENCES), "the cloud's own, cheapest"),
+    Field("spill_after", "time", "How long it waits for a better cluster, where one is expected to have room by then.",
+          "10m", readers.span(0, 30 * DAY_US, "0 to 30d"), {"type": ["string", "integer"]}, "0, takes what there is"),
     Field("labels", "table", "Words that its cost is told apart by, in reports of use.", "{team: vision}",
           readers.own_labels, {"type": "object", "maxProperties": readers.MAX_LABELS,
                                "additionalProperties": {"type": ["string", "number", "boolean"]}}, "none"),
@@ -149,6 +156,7 @@ def build(values: Mapping[str, Any], env: Mapping[str, str], name: str) -> Spec:
         retry=Retry(values.get("retry.on", Retry().on), values.get("retry.max", Retry().max)),
         max_duration_us=values.get("max_duration"),
         warn_before_stop_us=values.get("warn_before_stop", 0),
+        spill_after_us=values.get("spill_after", 0),
         max_price_nano=max_price.nano if max_price else None,
         budget_nano=budget.nano if budget else None,
         currency=limits[0].currency if limits else "USD",
@@ -161,7 +169,7 @@ def build(values: Mapping[str, Any], env: Mapping[str, str], name: str) -> Spec:
             for key in (
                 "type", "topology", "image", "python", "packages", "files", "secrets", "datasets", "run", "warn_signal",
                 "priority", "reservation", "after", "labels", "node_labels", "node_names", "tolerations", "exclusive",
-                "isolation",
+                "isolation", "prefer",
             )
             if key in values
         },

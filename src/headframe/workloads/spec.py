@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 RETRY_REASONS = ("node_failure", "preemption", "error")
 TOPOLOGIES = ("none", "nvlink", "node", "rack", "block", "cluster")
+PREFERENCES = ("cheapest", "listed", "packed")
 PURCHASES = ("on-demand", "reserved", "spot", "filler")
 
 
@@ -71,7 +72,9 @@ class Spec:
     `files` is the content hash of an uploaded manifest. `datasets` are (name in the job, dataset, version).
     `nodes_min`..`nodes_max` tasks form the gang (equal unless elastic). `isolation` is "preferred" or "required".
     Every task's node carries all of `node_labels`, is one of `node_names` (names or ids; empty: any) and has no taint
-    but `tolerations`; with `exclusive` each task holds its whole node.
+    but `tolerations`; with `exclusive` each task holds its whole node. `prefer` is one of `PREFERENCES`, or "" for the
+    cloud's own. `within` and `near` follow from its datasets: groups of names of clusters, regions or labels, of each
+    of which it must have one, or would rather.
     """
 
     name: str
@@ -104,6 +107,10 @@ class Spec:
     array: Array | None = None
     after: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ("any",)
+    prefer: str = ""
+    spill_after_us: int = 0
+    within: tuple[tuple[str, ...], ...] = ()
+    near: tuple[tuple[str, ...], ...] = ()
     labels: dict[str, str] = field(default_factory=dict)  # what its cost is told apart by; sorted
     node_labels: dict[str, str] = field(default_factory=dict)
     node_names: tuple[str, ...] = ()

@@ -50,11 +50,12 @@ _TABLES = {
     ),
     "nodes": (
         "id:text cluster_id:text name:text cpu_milli:number memory_mib:number disk_mib:number state:text "
-        "reason:text labels:text topology:text fake:truth taints:text version:number"
+        "reason:text labels:text topology:text fake:truth taints:text taken_cpu_milli:number taken_memory_mib:number "
+        "version:number"
     ),
     "accelerators": (
         "id:text node_id:text index:number kind:text vendor:text memory_mib:number uuid:text links:text "
-        "healthy:truth reason:text fake:truth version:number"
+        "healthy:truth reason:text fake:truth taken:truth version:number"
     ),
     "allocations": (
         "id:text organization_id:text project_id:text member_id:text job_id:text cluster_id:text "
@@ -72,7 +73,7 @@ _TABLES = {
         "state:text reason:text parent:truth parent_id:text? array_index:number? attempt:number failures:number "
         "after:text children_failed:number not_before_us:number started_us:number? ended_us:number? "
         "exit_code:number? stop_reason:text stop_at_us:number? warned:truth ran_us:number claim:text yields_to:text "
-        "yields_us:number? version:number"
+        "yields_us:number? home:text version:number"
     ),
     "attempts": (
         "id:text job_id:text number:number allocation_id:text started_us:number running_us:number? "
@@ -147,7 +148,7 @@ _TABLES = {
     ),
     "datasets": (
         "id:text organization_id:text project_id:text name:text number:number manifest:text size_bytes:number "
-        "files:number created_us:number"
+        "files:number created_us:number lives_in:text stays:truth"
     ),
     "replies": ("id:text fingerprint:text status:number body:text created_us:number"),
     "series": ("id:text subject:text name:text part:text reported:truth from_us:number"),
