@@ -31,6 +31,18 @@ def test_a_job_runs_and_its_story_is_told(house: House, owner: str):
     assert story["cost"] is not None
 
 
+def test_values_of_variables_cannot_be_read_back(house: House, owner: str):
+    job = house.submit(owner, spec={"name": "token", "env": {"MODE": "offline", "TOKEN": None}}, env={"TOKEN": "t0k3n"})
+    assert job["spec"]["env"] == {"MODE": None, "TOKEN": None}
+    for path in ("", "/story"):
+        told = house.call("GET", f"/v1/jobs/{job['id']}{path}", owner).text
+        assert "TOKEN" in told
+        assert "t0k3n" not in told
+        assert "offline" not in told
+    assert "t0k3n" not in house.call("GET", "/v1/jobs", owner).text
+    house.ok("POST", f"/v1/jobs/{job['id']}/stop", owner, json={"grace": "1s"})
+
+
 def test_a_job_that_waits_says_why(house: House, owner: str):
     first = house.submit(owner, spec={"resources": {"gpu": "H100:8"}})
     second = house.submit(owner, spec={"resources": {"gpu": "H100:8"}})

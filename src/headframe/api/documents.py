@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import orjson
 
 from headframe.tenants.records import Key, Secret, Session
+from headframe.workloads.spec import Spec
 
 HIDDEN: dict[type[Any], frozenset[str]] = {
     Key: frozenset({"secret_sha256"}),
@@ -21,7 +22,10 @@ HIDDEN: dict[type[Any], frozenset[str]] = {
 def document(value: Any) -> dict[str, Any]:
     """A record as it looks outside."""
     kind: Any = type(value)
-    return {name: getattr(value, name) for name in _shown(kind)}
+    shown = {name: getattr(value, name) for name in _shown(kind)}
+    if kind is Spec:
+        shown["env"] = dict.fromkeys(value.env)  # tokens are given as variables, too: the names only, as job files do
+    return shown
 
 
 def dump(value: Any) -> bytes:
@@ -41,8 +45,13 @@ def _shown(kind: type[Any]) -> tuple[str, ...]:
 def shape(kind: type[Any]) -> type[Any]:
     """The record class as the API describes it: without its hidden fields, all others always present."""
     assert is_dataclass(kind)
-    hints = get_type_hints(kind)
-    return make_dataclass(kind.__name__, [(name, hints[name]) for name in _shown(kind)])
+    hints = get_type_hints(kind) | ({"env": dict[str, None]} if kind is Spec else {})
+    return make_dataclass(kind.__name__, [(name, _outside(hints[name])) for name in _shown(kind)])
+
+
+def _outside(hint: Any) -> Any:
+    """The type of a field as it looks outside."""
+    return shape(Spec) if hint is Spec else hint
 
 
 @cache
