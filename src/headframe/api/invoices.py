@@ -75,6 +75,12 @@ class NewCreditNote(Body):
 
 
 @dataclass
+class Notes:
+    items: list[Invoice]
+    next: str | None
+
+
+@dataclass
 class TaxRates:
     items: list[TaxRate]
     next: str | None
@@ -107,6 +113,12 @@ def invoice_file(call: Authenticated, invoice_id: Ref, form: Literal["pdf", "xml
 def void_invoice(call: Authenticated, invoice_id: Ref, body: Why) -> Response:
     """Take a whole invoice back by a credit note (operator only)."""
     return call.run(commands.void_invoice, invoice_id, status=201, reason=body.reason)
+
+
+@router.post("/invoices/{invoice_id}/correct", status_code=201, response_model=Notes)
+def correct_invoice(call: Authenticated, invoice_id: Ref) -> Response:
+    """Notes at once on what came late of an invoice's month, rather than at the next close (operator only)."""
+    return call.run(commands.correct_invoice, invoice_id, status=201, show=lambda made: Notes(list(made), None))
 
 
 @router.post("/invoices/{invoice_id}/credit", status_code=201, response_model=shape(Invoice))

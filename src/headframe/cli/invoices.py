@@ -145,6 +145,15 @@ def void_invoice(session: Session, invoice: str, reason: str, yes: bool) -> None
     session.done(row, f"Credit note {row['number']} over {_money(row, row['total_nano'])} ({row['id']}).")
 
 
+@part(invoices, "correct", "headframe invoices correct 17")
+@click.argument("invoice")
+@common
+def correct_invoice(session: Session, invoice: str) -> None:
+    """Make the notes on what came late of an invoice's month now, rather than at the next close."""
+    rows = session.client.correct_invoice(session.client.invoice(invoice)["id"])
+    session.rows(rows, INVOICES, "Nothing has come late.")
+
+
 @part(invoices, "credit", "headframe invoices credit 17 '100 EUR' --reason 'slow support'")
 @click.argument("invoice")
 @click.argument("amount")

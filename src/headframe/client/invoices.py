@@ -26,6 +26,11 @@ class InvoiceCalls:
         """The credit note that takes the whole invoice back."""
         return self._sent("POST", f"/v1/invoices/{quote(invoice, safe='')}/void", {"reason": reason})
 
+    def correct_invoice(self, invoice: str) -> list[Row]:
+        """Notes at once on what came late of an invoice's month."""
+        items: list[Row] = self._sent("POST", f"/v1/invoices/{quote(invoice, safe='')}/correct", {})["items"]
+        return items
+
     def credit_invoice(self, invoice: str, amount: str, reason: str) -> Row:
         """The credit note over a part of it, before tax."""
         fields = {"amount": amount, "reason": reason}

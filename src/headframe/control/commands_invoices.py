@@ -6,16 +6,17 @@ import re
 from dataclasses import fields, replace
 from typing import Any
 
-from headframe.base.changes import Changes, Event
+from headframe.base.changes import NOTHING, Changes, Event, gather
 from headframe.base.errors import Conflict, Invalid
 from headframe.base.money import Money, parse_money
 from headframe.base.quantities import format_moment, parse_moment_us
 from headframe.control.context import Context
 from headframe.control.queries_invoices import invoice
 from headframe.control.queries_tenancy import find_organization
+from headframe.control.stage_invoices import late_notes
 from headframe.control.world import World
 from headframe.ledger import notes
-from headframe.ledger.close import SELLER
+from headframe.ledger.close import SELLER, month_of, next_month
 from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
 from headframe.ledger.tax import CATEGORIES, REASONS
 from headframe.tenants.roles import Caller, Permission
@@ -143,6 +144,27 @@ def void_invoice(
         context.now_us,
     )  # fmt: skip
     return Changes((note, *transfers, *grants), (_told(note, caller, context.now_us),)), note
+
+
+def correct_invoice(
+    world: World, context: Context, caller: Caller, invoice_id: str
+) -> tuple[Changes, tuple[Invoice, ...]]:
+    """Notes now, rather than at the next close, on what came late of an invoice's month (operator only).
+
+    One for each open month in which anything came, none when nothing did; what comes later still is on a further note.
+    """
+    caller.need(Permission.INVOICES_WRITE, caller.organization_id)
+    found = invoice(world, context, caller, invoice_id)
+    if found.kind != notes.INVOICE:
+        raise Conflict("Only an invoice can be corrected, not a note.", next_step="Correct the invoice it is on.")
+    month, number, parts = context.spending.to_close.get(found.organization_id, ""), world.last_invoice, NOTHING
+    while found.month < month <= month_of(context.now_us):
+        made = gather(late_notes(
+            world, context.reads, found.organization_id, month, number, context.now_us, only=found.month
+        ))  # fmt: skip
+        number += sum(isinstance(row, Invoice) for row in made.rows)
+        parts, month = parts + made, next_month(month)
+    return parts, tuple(row for row in parts.rows if isinstance(row, Invoice))
 
 
 def credit_invoice(

@@ -18,10 +18,10 @@ from headframe.base.money import (
     parse_discount,
     parse_money,
 )
-from headframe.base.quantities import DAY_US, format_second, month_of, parse_moment_us, parse_span_us
+from headframe.base.quantities import DAY_US, format_second, month_bounds_us, month_of, parse_moment_us, parse_span_us
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_organization
-from headframe.control.stage_money import booked, closed_month, every
+from headframe.control.stage_money import booked, bookings, closed_month, every
 from headframe.control.world import World
 from headframe.fleet.records import Region
 from headframe.metering.defaults import default_meters
@@ -234,12 +234,20 @@ def _corrections(world: World, context: Context, price: Price, rows: Iterable[Pr
         told.setdefault(charge.organization_id, []).append(charge)
     parts = []
     for organization_id, charges in sorted(told.items()):
-        made = [
-            replace(one, late_month=closed_month(context.spending, organization_id, month_of(one.to_us - 1)))
-            for one in rerate(charges, book, context.now_us, price.id)
-        ]
-        parts.append(Changes(tuple(booked(world, context.spending, organization_id, made))))
+        made = [_dated(one, context, organization_id) for one in rerate(charges, book, context.now_us, price.id)]
+        newest = {one.corrects: one.id for one in sorted(charges, key=lambda each: each.at_us) if one.late_month}
+        late = {one.id: newest.get(one.corrects, one.corrects) for one in made if one.late_month}
+        earlier = bookings(context.reads, late)
+        parts.append(Changes(tuple(booked(world, context.spending, organization_id, made, earlier))))
     return gather(parts)
+
+
+def _dated(correction: Charge, context: Context, organization_id: str) -> Charge:
+    """A correction belongs to its month while that is open, and is due now, marked with it, when it is closed."""
+    month = month_of(correction.to_us - 1)
+    late = closed_month(context.spending, organization_id, month)
+    at_us = context.now_us if late else min(context.now_us, month_bounds_us(month)[1])
+    return replace(correction, late_month=late, at_us=at_us)
 
 
 def read_amount(text: str, field: str, *, least: int, currency: str = "") -> Money:

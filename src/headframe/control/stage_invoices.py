@@ -106,7 +106,7 @@ def month_prepaid_nano(reads: Reads, organization_id: str, month: str) -> int:
 
 
 def _prepaid_nano(reads: Reads, organization_id: str, month: str, late_month: str | None) -> int:
-    """The same of the charges that correct one closed month, or ("") of those that correct none with an invoice."""
+    """The same of the charges that ("") correct no month with an invoice."""
     begin, end = month_span_us(month)
     account = wallet(organization_id)
     span: dict[str, Any] = {"organization_id": organization_id, "at_us__ge": begin + 1, "at_us__lt": end + 1}
@@ -116,23 +116,22 @@ def _prepaid_nano(reads: Reads, organization_id: str, month: str, late_month: st
             total += sign * row["amount_nano"] if row[other].startswith("revenue:") else 0
     if late_month is None:
         return total
-    corrected = {
-        each.late_month: 0
-        for each in _pages(reads, Charge, **span, late_month__ge="0")
-        if reads.get(Invoice, f"{organization_id}.{each.late_month}") is not None
-    }
-    for each in _pages(reads, Charge, **span, late_month__ge="0") if corrected else ():
-        if each.late_month in corrected:
-            corrected[each.late_month] += _drawn_for(reads, each, account)
-    return corrected.get(late_month, 0) if late_month else total - sum(corrected.values())
+    known: dict[str, bool] = {}
+    for each in _pages(reads, Charge, **span, late_month__ge="0"):
+        if each.late_month not in known:
+            known[each.late_month] = billed(reads, organization_id, each.late_month) is not None
+        total -= _drawn_for(reads, each, account) if known[each.late_month] else 0
+    return total
 
 
 def _drawn_for(reads: Reads, charge: Charge, account: str) -> int:
     """What credit paid for a charge; negative for what came back."""
-    booked: Transfer | None = reads.get(Transfer, f"{charge.id}.wallet")
-    if booked is None:
-        return 0
-    return booked.amount_nano if booked.debit == account else -booked.amount_nano
+    drawn = 0
+    for name in (f"{charge.id}.wallet", f"{charge.id}.wallet.reversal"):
+        moved: Transfer | None = reads.get(Transfer, name)
+        if moved is not None:
+            drawn += moved.amount_nano if moved.debit == account else -moved.amount_nano
+    return drawn
 
 
 def _pages(reads: Reads, kind: type[Any], **where: Any) -> Iterator[Any]:
@@ -152,12 +151,9 @@ def _close(
     grants: Sequence[Grant],
 ) -> Changes:
     """The closing of a month, its invoice, and a note for each earlier month that was corrected in it."""
-    late: dict[str, list[InvoiceLine]] = {}
     regular: list[InvoiceLine] = []
     for late_month, line in _month_lines(reads, organization.id, month):
-        if late_month and reads.get(Invoice, f"{organization.id}.{late_month}") is not None:
-            late.setdefault(late_month, []).append(_named(world, reads, line))
-        else:
+        if not late_month or billed(reads, organization.id, late_month) is None:
             regular.append(_named(world, reads, line))
     parts: list[Changes] = []
     if regular:
@@ -171,16 +167,48 @@ def _close(
         number += 1
         credit = settle(transfers, usable, wallet(organization.id), now_us)
         parts.append(Changes((invoice, *transfers, *credit), (_closed(invoice, now_us),)))
-    for late_month, lines in sorted(late.items()):
-        original: Invoice | None = reads.get(Invoice, f"{organization.id}.{late_month}")
-        assert original is not None
-        drawn = _prepaid_nano(reads, organization.id, month, late_month)
-        note, transfers = correction(original, lines, drawn, f"{original.id}.{month}", number + 1, now_us)
-        number += 1
-        parts.append(Changes((note, *transfers), (_closed(note, now_us),)))
+    parts += late_notes(world, reads, organization.id, month, number, now_us)
     invoice_id = f"{organization.id}.{month}" if regular else ""
     parts.append(Changes((closing(organization.id, month, now_us, invoice_id),)))
     return gather(parts)
+
+
+def billed(reads: Reads, organization_id: str, month: str) -> Invoice | None:
+    """The invoice of a closed month that stands: the newest one."""
+    found = reads.find(Invoice, organization_id=organization_id, month=month, limit=500)
+    return max((one for one in found if one.kind == "invoice"), key=lambda one: one.number, default=None)
+
+
+def late_notes(
+    world: World, reads: Reads, organization_id: str, month: str, number: int, now_us: int, only: str = ""
+) -> Iterator[Changes]:
+    """A note for each closed month (or one of them) of which charges came late in a month and are on no note yet.
+
+    At the close the note has the id of the invoice and of the month that is closed. Before that one may be asked for at
+    any time (`only`): it holds what fell due before now, and its id ends in a number.
+    """
+    begin_us, end_us = month_span_us(month)
+    until_us = min(end_us + 1, now_us) if only else end_us + 1
+    where: dict[str, Any] = {"organization_id": organization_id, "at_us__lt": until_us}
+    rows = reads.total(Charge, "amount_nano", ("late_month",), at_us__ge=begin_us + 1, late_month__ge="0", **where)
+    for late_month in (row["late_month"] for row in rows):
+        original = billed(reads, organization_id, late_month)
+        if original is None or only not in ("", late_month):
+            continue
+        earlier = reads.find(
+            Invoice, organization_id=organization_id, id__prefix=f"{organization_id}.{late_month}.{month}.", limit=500
+        )
+        from_us = max([begin_us + 1, *(each.closed_us for each in earlier)])
+        span = {**where, "at_us__ge": from_us, "late_month": late_month}
+        lines = [_named(world, reads, line) for _, line in _month_lines(reads, month=month, **span)]
+        if not lines:
+            continue
+        account = wallet(organization_id)
+        drawn = sum(_drawn_for(reads, each, account) for each in _pages(reads, Charge, **span))
+        name = f"{organization_id}.{late_month}.{month}" + (f".{len(earlier) + 1}" if only else "")
+        number += 1
+        note, transfers = correction(original, lines, drawn, name, number, now_us)
+        yield Changes((note, *transfers), (_closed(note, now_us),))
 
 
 def _later(grants: Sequence[Grant], changes: Changes) -> list[Grant]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from headframe.control.ports import Reads
 from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
+from headframe.ledger.records import Transfer
 from headframe.ledger.wallets import Hold, HoldStage, expire, pay
 from headframe.metering.meter import hour_start_us, meter
 from headframe.metering.records import UsageRecord
@@ -58,12 +59,30 @@ def rating_of(world: World, spending: Spending, organization_id: str) -> Rating:
     return Rating(spending.book, currency, spending.tallies, spending.deferred)
 
 
-def booked(world: World, spending: Spending, organization_id: str, charges: Iterable[Charge]) -> list[Any]:
-    """Charges of one organization and how they are paid, as rows."""
+def booked(
+    world: World,
+    spending: Spending,
+    organization_id: str,
+    charges: Iterable[Charge],
+    earlier: Mapping[str, Sequence[Transfer]] | None = None,
+) -> list[Any]:
+    """Charges of one organization and how they are paid, as rows; `earlier` as for `pay`."""
     charges = list(charges)
     organization: Organization | None = world.get(Organization, organization_id)
     prepaid = organization is not None and organization.prepaid
-    return [*charges, *pay(charges, spending.grants.get(organization_id, {}).values(), prepaid, spending.now_us)]
+    grants = spending.grants.get(organization_id, {}).values()
+    return [*charges, *pay(charges, grants, prepaid, spending.now_us, earlier)]
+
+
+def bookings(reads: Reads, newest: Mapping[str, str]) -> dict[str, list[Transfer]]:
+    """The transfers that booked earlier charges, by the charge that corrects them; `newest` leads to their ids."""
+    owners = {f"{before}.{part}": charge for charge, before in newest.items() for part in ("receivable", "wallet")}
+    names = sorted(owners)
+    found: dict[str, list[Transfer]] = {}
+    for first in range(0, len(names), 500):
+        for row in reads.find(Transfer, id=names[first : first + 500], limit=500):
+            found.setdefault(owners[row.id], []).append(row)
+    return found
 
 
 def currency_of(world: World, organization_id: str) -> str:

@@ -11,7 +11,7 @@ from headframe.base.money import LIMIT_NANO
 from headframe.base.quantities import DAY_US, SECOND_US, month_of
 from headframe.control.ports import Reads, Store
 from headframe.control.spending import KEPT, Spending, tallies
-from headframe.control.stage_money import booked, closed_month, every, rating_of
+from headframe.control.stage_money import booked, bookings, closed_month, every, rating_of
 from headframe.control.world import World
 from headframe.metering.count import (
     MOST,
@@ -100,15 +100,32 @@ def charged(world: World, spending: Spending, reads: Reads, records: Sequence[Us
             for month in months:
                 rating.used |= tallies(reads, spending.tiered, month, organization_id=organization_id)
         charges: list[Charge] = []
+        corrected = {""}  # one booking is reversed once, into how many parts tiers may cut what is told late
         for record in own:
             due_us = now_us if record.late_month else min(record.to_us, now_us)
             for charge in rating.charges(record):
                 if abs(charge.amount_nano) < LIMIT_NANO and abs(charge.quantity) < MOST:
-                    charges.append(replace(charge, at_us=due_us))
+                    corrects = _corrected(reads, record, charge)
+                    charges.append(replace(charge, at_us=due_us, corrects="" if corrects in corrected else corrects))
+                    corrected.add(corrects)
                 else:
                     told.append(_refused(charge, now_us))
-        rows += booked(world, spending, organization_id, charges)
+        earlier = bookings(reads, {charge.id: charge.corrects for charge in charges if charge.corrects})
+        rows += booked(world, spending, organization_id, charges, earlier)
     return Changes(tuple(rows), tuple(told))
+
+
+def _corrected(reads: Reads, record: UsageRecord, charge: Charge) -> str:
+    """The charge whose booking what is told too late corrects: the newest one of the same window; "" without one."""
+    series, _, number = record.id.rpartition(".")
+    if not record.late_month or number == "0" or charge.kind != "usage":
+        return ""
+    known = [
+        one
+        for one in every(reads, Charge, usage_id__prefix=f"{series}.", organization_id=record.organization_id)
+        if one.kind == "usage" and one.meter == charge.meter
+    ]
+    return max(known, key=lambda one: (one.at_us, int(one.usage_id.rpartition(".")[2]), one.id)).id if known else ""
 
 
 def _refused(charge: Charge, now_us: int) -> Event:

@@ -303,11 +303,14 @@ def _added(
 
 
 def billing_month(document: Invoice) -> str:
-    """The period in which a document is billed: an invoice in its own month, a note in the one it was made for."""
-    if document.kind == INVOICE:
+    """The period in which a document is billed: an invoice in its own month, a note in the one it was made for.
+
+    A note on what came late has the month of its charges behind that of the invoice in its id.
+    """
+    if document.kind == INVOICE and not document.corrects:
         return document.month
-    made_for = document.id.rpartition(".")[2]
-    return made_for if made_for[:1].isdigit() and made_for != document.month else month_of(document.closed_us)
+    made_for = document.id.removeprefix(f"{document.organization_id}.{document.month}.")
+    return made_for[:7] if made_for[:1].isdigit() else month_of(document.closed_us)
 
 
 def _frame(month: Month, organization_id: str, billed_month: str, currency: str) -> Row:

@@ -8,9 +8,11 @@ organization owes us, "wallet:<organization>" negative while it has prepaid cred
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from headframe.ledger.records import Transfer
+from headframe.ledger.trial import reverse
 from headframe.pricing.records import Charge
 
 
@@ -60,3 +62,30 @@ def transfer_of(charge: Charge, debit: str, amount_nano: int, part: str) -> Tran
         source=charge.id,
         organization_id=charge.organization_id,
     )
+
+
+def rebooked(difference: Sequence[Transfer], earlier: Sequence[Transfer]) -> list[Transfer]:
+    """A correction as a pair: what was booked before is reversed, and booked anew with the difference.
+
+    `difference` are the transfers that the correction alone would make, `earlier` those that booked what it corrects:
+    each between a wallet or a receivable and one account of revenue, one of a kind. Together they move as much as the
+    difference alone.
+    """
+    like = difference[0]
+    revenue = next(account for account in (like.debit, like.credit) if account.startswith("revenue:"))
+    sums: dict[str, int] = {}
+    made = []
+    for each in earlier:
+        payer = each.credit if each.debit == revenue else each.debit
+        sums[payer] = sums.get(payer, 0) + (each.amount_nano if each.debit == payer else -each.amount_nano)
+        back = reverse(each, f"{like.source}.{payer.partition(':')[0]}.reversal", like.at_us)
+        made.append(replace(back, source=like.source))
+    for each in difference:
+        payer = each.credit if each.debit == revenue else each.debit
+        sums[payer] = sums.get(payer, 0) + (each.amount_nano if each.debit == payer else -each.amount_nano)
+    for payer, amount in sorted(sums.items()):
+        if amount:
+            sides = {"debit": payer, "credit": revenue} if amount > 0 else {"debit": revenue, "credit": payer}
+            name = f"{like.source}.{payer.partition(':')[0]}"
+            made.append(replace(like, id=name, amount_nano=abs(amount), **sides))
+    return made

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from headframe.base.money import Money
 from headframe.ledger.post import grant as grant_transfer
-from headframe.ledger.post import receivable, transfer_of, wallet
+from headframe.ledger.post import rebooked, receivable, transfer_of, wallet
 from headframe.ledger.records import Transfer
 from headframe.pricing.book import ANY, ANY_GPU
 from headframe.pricing.records import Charge
@@ -127,13 +127,25 @@ def grant_rows(
     return booked, given
 
 
-def pay(charges: Iterable[Charge], grants: Iterable[Grant], prepaid: bool, now_us: int) -> list[Any]:
+def pay(
+    charges: Iterable[Charge],
+    grants: Iterable[Grant],
+    prepaid: bool,
+    now_us: int,
+    earlier: Mapping[str, Sequence[Transfer]] | None = None,
+) -> list[Any]:
     """Book the charges of one organization: from its credit as far as that reaches, the rest to be invoiced.
 
     The rows are transfers (one for each charge and account, none for an amount of nothing), burns, and the grants as
     they then are. What is given back (a negative charge) becomes credit of who pays in advance; from everybody else it
-    is taken off what is owed.
+    is taken off what is owed. `earlier` are the transfers that booked before what a charge corrects, by its id: they
+    are reversed, and booked anew with the difference (`rebooked`).
     """
+    rows = _paid(charges, grants, prepaid, now_us)
+    return rows if not earlier else _rebook(rows, earlier)
+
+
+def _paid(charges: Iterable[Charge], grants: Iterable[Grant], prepaid: bool, now_us: int) -> list[Any]:
     left = {grant.id: grant for grant in sorted(grants, key=burn_order)}
     before = dict(left)
     rows: list[Any] = []
@@ -155,6 +167,20 @@ def pay(charges: Iterable[Charge], grants: Iterable[Grant], prepaid: bool, now_u
         if due:
             rows.append(transfer_of(charge, receivable(charge.organization_id), due, "receivable"))
     return rows + [grant for grant in left.values() if grant != before[grant.id]]
+
+
+def _rebook(rows: list[Any], earlier: Mapping[str, Sequence[Transfer]]) -> list[Any]:
+    """The rows with the transfers of each charge that corrects an earlier one in place of those of its difference."""
+    made: list[Any] = []
+    parts: dict[str, list[Transfer]] = {}
+    for row in rows:
+        if isinstance(row, Transfer) and row.source in earlier:
+            parts.setdefault(row.source, []).append(row)
+        else:
+            made.append(row)
+    for source, own in parts.items():
+        made += rebooked(own, earlier[source])
+    return made
 
 
 def _give_back(charge: Charge, prepaid: bool) -> list[Any]:

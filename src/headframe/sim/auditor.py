@@ -230,6 +230,10 @@ def _events_differ(reads: Reads, books: _Books) -> Iterator[Difference]:
         for meter in meters:
             if meter.event_type == event.type and meter.aggregation.value in ("sum", "count"):
                 told[event.project_id, meter.id] += 1 if meter.aggregation.value == "count" else _number(event, meter)
+    corrected: dict[str, int] = defaultdict(int)
+    for each in books.charges.values():
+        if each.kind == "correction":
+            corrected[each.corrects] += each.amount_nano
     priced: dict[tuple[str, str], int] = defaultdict(int)
     counted = {meter.id for meter in meters if meter.aggregation.value in ("sum", "count")}
     for charge in sorted(books.charges.values(), key=lambda one: one.id):
@@ -241,7 +245,7 @@ def _events_differ(reads: Reads, books: _Books) -> Iterator[Difference]:
         answer = tariff.at(charge.meter, charge.from_us)
         if answer is None or not answer.price["tiers"]:
             want = None if answer is None else answer.amount_nano(charge.meter, charge.quantity)
-            later = sum(one.amount_nano for one in books.charges.values() if one.corrects == charge.id)
+            later = corrected[charge.id]
             if want != charge.amount_nano + later:
                 yield Difference(f"charge {charge.id}", want, charge.amount_nano, _month(charge.at_us))
         if charge.meter not in counted:
@@ -284,24 +288,39 @@ def _chain_differs(transfers: list[Transfer]) -> Iterator[Difference]:
 
 
 def _transfers_differ(charges: dict[str, Charge], transfers: list[Transfer]) -> Iterator[Difference]:
+    """Each transfer has a charge behind it, and all of a charge together move what it comes to.
+
+    A correction of what was closed may come as a pair: a reversal of what was booked before, and all of it anew.
+    """
     paid: dict[str, int] = defaultdict(int)
+    known = {each.id: each for each in transfers}
+    turned = {each.source for each in transfers if each.kind == "reversal"}
     for transfer in transfers:
-        if transfer.kind in _NOT_OF_CHARGES or transfer.kind.startswith("credit_"):
-            continue
         charge = charges.get(transfer.source)
         if charge is None:
-            yield Difference(f"transfer {transfer.id}", "a charge behind it", transfer, _month(transfer.at_us))
+            if transfer.kind not in _NOT_OF_CHARGES and not transfer.kind.startswith("credit_"):
+                yield Difference(f"transfer {transfer.id}", "a charge behind it", transfer, _month(transfer.at_us))
             continue
         owner = charge.organization_id
         accounts = (f"wallet:{owner}", f"receivable:{owner}")
-        sides = (transfer.debit, transfer.credit) if charge.amount_nano >= 0 else (transfer.credit, transfer.debit)
+        forth = transfer.debit in accounts
+        sides = (transfer.debit, transfer.credit) if forth else (transfer.credit, transfer.debit)
+        kind = "reversal" if transfer.reverses else charge.kind
         if (
             sides[0] not in accounts
             or sides[1] != f"revenue:{charge.meter}"
-            or (transfer.currency, transfer.kind, transfer.at_us) != (charge.currency, charge.kind, charge.at_us)
+            or (transfer.currency, transfer.kind, transfer.at_us) != (charge.currency, kind, charge.at_us)
+            or (charge.id not in turned and forth != (charge.amount_nano >= 0))
         ):
             yield Difference(f"transfer {transfer.id}", charge, transfer, _month(transfer.at_us))
-        paid[charge.id] += transfer.amount_nano if charge.amount_nano >= 0 else -transfer.amount_nano
+        paid[charge.id] += transfer.amount_nano if forth else -transfer.amount_nano
+        before = known.get(transfer.reverses)
+        if transfer.reverses and (
+            before is None
+            or (before.debit, before.credit, before.amount_nano)
+            != (transfer.credit, transfer.debit, transfer.amount_nano)
+        ):
+            yield Difference(f"what {transfer.id} takes back", transfer.reverses, before, _month(transfer.at_us))
     for name, charge in sorted(charges.items()):
         if paid[name] != charge.amount_nano:
             about = f"what was booked for charge {name}"

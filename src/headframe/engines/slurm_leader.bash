@@ -1,0 +1,300 @@
+# The leader of an attempt on a Slurm cluster: runs in the batch step, and once more on each node of a gang.
+# It needs bash and the shared file system alone. Sourced by the batch script that the engine submits, which sets
+#   HF_FOLDER  the attempt's folder          HF_SEAL  one half of the job's secrets (hex), or nothing
+#   HF_EAR     "host port word": where to say that there is news, or nothing       HF_WATCH  seconds between looks
+# In HF_FOLDER: plan (a line for each node: its name or *, then its ranks), orders (lines for us), taken (ours: whose
+# it is), and for each rank task/ (what to run) and run/ (begun, status, stdout, stderr: made beforehand, as a shared
+# file system may deny for a while that a new file is there).
+set -u
+LC_ALL=C
+hf_self=${HF_SELF:-}
+exec 7<> <(:)  # what wakes us: ends of tasks, words of other nodes
+trap 'hf_rung=1' URG
+trap 'hf_termed=1' TERM
+trap '' USR1 USR2 HUP INT
+hf_rung=0 hf_termed=0 hf_orders=0 hf_failed=0 hf_grace=0 hf_stop='' hf_deadline=0 hf_gang=0
+declare -A hf_live=() hf_leader=() hf_over=() hf_sent=()
+
+hf_hint() {  # news for the server: it looks by itself, too, only later
+  local host port word
+  read -r host port word <<<"${HF_EAR:-}" || return 0
+  if [[ -n $port ]]; then { printf '%s' "$word" >"/dev/udp/$host/$port"; } 2>/dev/null; fi
+  return 0
+}
+
+hf_now() {  # microseconds
+  hf_now=${EPOCHREALTIME:-}
+  hf_now=${hf_now/[.,]/}
+  if [[ -z $hf_now ]]; then hf_now=$(date +%s%6N); fi  # bash before 5.0
+}
+
+hf_unseal() {  # the half on disk and the half that came with the batch script make the secrets
+  local sealed half=$HF_SEAL text='' byte i
+  read -r sealed <"$HF_FOLDER/sealed.${HF_SEAL:0:16}" || return 1
+  half=${half:16}
+  for ((i = 0; i < ${#sealed}; i += 2)); do
+    printf -v byte '\\x%02x' $((0x${sealed:i:2} ^ 0x${half:i:2}))
+    text+=$byte
+  done
+  printf "$text"
+}
+
+hf_values() {  # the environment of a rank, as shell text
+  local rank=$1 name
+  printf '%s\n' "$(<"$HF_FOLDER/$rank/task/environment")"
+  if [[ -n ${HF_SEAL:-} ]]; then
+    hf_unseal
+    printf '%s\n' "$(<"$HF_FOLDER/$rank/task/placed")"
+  fi
+  if [[ -s $HF_FOLDER/found ]]; then printf '%s\n' "$(<"$HF_FOLDER/found")"; fi
+  for name in CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
+    printf "export %s='%s'\n" "$name" "$2"
+  done
+}
+
+hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
+  local rank=$1 devices=$2 run=$HF_FOLDER/$1/run task=$HF_FOLDER/$1/task
+  printf 'begun\n' >"$run/begun"
+  (
+    trap - URG TERM USR1 USR2 HUP INT
+    values=$(hf_values "$rank" "$devices")
+    (
+      exec 4>>"$run/status" 9< <(printf '%s\n' "$values") </dev/null >>"$run/stdout" 2>>"$run/stderr"
+      [[ -e $task/arguments ]] && exec 3<"$task/arguments"
+      exec 7>&-
+      unset values HF_SEAL HF_EAR
+      . "$task/command"
+    )
+    code=$?
+    printf '{ "leader-code": %d }\n' "$code" >>"$run/status"
+    printf 'ended %d\n' "$rank" >&7
+  ) &
+  hf_live[$rank]=1 hf_leader[$rank]=$!
+}
+
+hf_inside() {  # the processes of a rank, into hf_pids; hf_first becomes the first process of its sandbox
+  local rank=$1 run=$HF_FOLDER/$1/run line pid self
+  hf_pids=() hf_first=''
+  while read -r line; do
+    [[ $line =~ \"child-pid\":\ ([0-9]+) ]] && hf_first=${BASH_REMATCH[1]}
+  done <"$run/status"
+  if [[ -n $hf_first ]]; then
+    for pid in /proc/[0-9]*; do
+      pid=${pid#/proc/}
+      [[ $pid != "$hf_first" && /proc/$pid/ns/pid -ef /proc/$hf_first/ns/pid ]] && hf_pids+=("$pid")
+    done
+    [[ /proc/$hf_first/ns/pid -ef /proc/$$/ns/pid || ! -e /proc/$hf_first ]] && hf_first='' hf_pids=()
+  elif [[ ! -e $HF_FOLDER/$rank/task/arguments ]]; then
+    read -r self <"$run/session" || self=0
+    for pid in /proc/[0-9]*; do
+      read -r line 2>/dev/null <"$pid/stat" || continue
+      line=(${line##*) })
+      [[ ${line[3]} = "$self" ]] && hf_pids+=("${pid#/proc/}")
+    done 2>/dev/null
+  fi
+}
+
+hf_signal() {  # all processes of a rank; one that is just being started has none yet that could take it
+  hf_inside "$1"
+  if ((${#hf_pids[@]})); then
+    hf_sent[$1]=1
+    kill -s "$2" "${hf_pids[@]}" 2>/dev/null
+  fi
+}
+
+hf_warn() {  # only processes that listen: a warning must not end a shell that does not know it
+  local pid key value number parent copy
+  number=$(kill -l "$2") || return 0
+  hf_inside "$1"
+  for pid in "${hf_pids[@]}"; do
+    value=0
+    while read -r key copy; do
+      [[ $key = PPid: ]] && parent=$copy
+      [[ $key = SigCgt: ]] && value=$copy && break
+    done 2>/dev/null <"/proc/$pid/status" || continue
+    (((16#$value >> (number - 1)) & 1)) || continue
+    # A fork that is not yet a program of its own has its parent's handlers, and the parent hears already.
+    cmp -s "/proc/$pid/cmdline" "/proc/$parent/cmdline" && continue
+    kill -s "$2" "$pid" 2>/dev/null
+  done
+}
+
+hf_kill() {  # a rank with all that it started; the leader stays, to write down how it ended
+  hf_inside "$1"
+  if [[ -n $hf_first ]]; then kill -s KILL "$hf_first" 2>/dev/null; return 0; fi
+  local round
+  for round in 1 2 3 4 5 6 7 8 9 10; do
+    if ((${#hf_pids[@]})); then kill -s KILL "${hf_pids[@]}" 2>/dev/null; else break; fi
+    hf_inside "$1"
+  done
+  if [[ -e $HF_FOLDER/$1/task/arguments ]]; then pkill -KILL -P "${hf_leader[$1]}" 2>/dev/null; fi
+  return 0
+}
+
+hf_begin_stop() {  # signal now, kill after so many microseconds; a second stop may only shorten it
+  local rank deadline
+  hf_now
+  deadline=$((hf_now + $2))
+  if [[ -z $hf_stop ]]; then
+    hf_stop=$1 hf_deadline=$deadline
+    if ((hf_gang == 0)); then
+      for rank in "${!hf_live[@]}"; do hf_signal "$rank" "$1"; done
+    fi
+  elif ((deadline < hf_deadline)); then
+    hf_deadline=$deadline
+  fi
+}
+
+hf_obey() {  # one order: stop SIGNAL MICROSECONDS | warn SIGNAL
+  local rank
+  case $1 in
+    stop) hf_begin_stop "$2" "$3" ;;
+    warn)
+      if ((hf_gang == 0)); then
+        for rank in "${!hf_live[@]}"; do hf_warn "$rank" "$2"; done
+      fi ;;
+  esac
+  if ((hf_gang)); then printf '%s %s %s\n' "$1" "$2" "${3:-}" >&8; fi
+}
+
+hf_read_orders() {  # those that came since the last look
+  local number=0 words
+  while read -r -a words; do
+    number=$((number + 1))
+    if ((number > hf_orders)); then hf_obey "${words[@]}"; fi
+  done <"$HF_FOLDER/orders"
+  ((number > hf_orders)) && hf_orders=$number
+  return 0
+}
+
+hf_end() {  # a rank's shell is gone: what it left gets the rest of the grace, then it is over
+  local rank=$1
+  hf_inside "$rank"
+  if [[ -n $hf_stop ]] && ((${#hf_pids[@]})); then
+    hf_now
+    if ((hf_now < hf_deadline)); then
+      kill -s "$hf_stop" "${hf_pids[@]}" 2>/dev/null
+      hf_over[$rank]=1
+      return 0
+    fi
+  fi
+  hf_kill "$rank"
+  unset "hf_over[$rank]" "hf_live[$rank]"
+  local code=0 line
+  while read -r line; do
+    [[ $line =~ \"(exit|leader)-code\":\ ([0-9]+) ]] && ((code == 0)) && code=${BASH_REMATCH[2]}
+  done <"$HF_FOLDER/$rank/run/status"
+  printf '{ "over": 1 }\n' >>"$HF_FOLDER/$rank/run/status"
+  if [[ -n $hf_self ]]; then printf 'over %d %d\n' "$rank" "$code"; else hf_hint; fi
+  hf_ended "$rank" "$code"
+}
+
+hf_ended() {  # the first failure ends the gang
+  if (($2 != 0)) && [[ -z $hf_stop && -z $hf_self ]]; then
+    printf 'failed %d %d\n' "$1" "$2" >>"$HF_FOLDER/taken"
+    hf_obey stop TERM 10000000
+  fi
+}
+
+hf_loop() {  # until nothing of ours lives
+  local words wait rank looked=$SECONDS
+  while ((${#hf_live[@]})); do
+    wait=$HF_WATCH
+    if [[ -n $hf_stop ]]; then wait=0.05; fi
+    words=()
+    set -o posix  # so that a signal interrupts `read`
+    read -r -t "$wait" -u 7 -a words
+    set +o posix
+    if ((hf_termed)); then hf_termed=0; hf_obey stop TERM 2000000; fi
+    case ${words[0]:-} in
+      ended) hf_end "${words[1]}" ;;
+      over) unset "hf_live[${words[1]}]"; hf_hint; hf_ended "${words[1]}" "${words[2]}" ;;
+      stop | warn) hf_obey "${words[@]}" ;;
+      closed) hf_live=() ;;
+    esac
+    if ((hf_rung || SECONDS - looked >= HF_WATCH)); then
+      hf_rung=0 looked=$SECONDS
+      hf_read_orders
+      if [[ -z $hf_self ]]; then printf 'alive\n' >"$HF_FOLDER/alive"; fi
+    fi
+    if [[ -n $hf_stop ]] && ((hf_gang == 0)); then
+      for rank in "${!hf_over[@]}"; do hf_end "$rank"; done
+      hf_now
+      for rank in "${!hf_live[@]}"; do
+        if ((hf_now >= hf_deadline)); then
+          hf_kill "$rank"
+        elif [[ -z ${hf_sent[$rank]:-} ]]; then
+          hf_signal "$rank" "$hf_stop"
+        fi
+      done
+    fi
+  done
+}
+
+hf_devices() {  # those of a rank: Slurm gives a node's to all of its tasks together
+  local -a all
+  IFS=, read -r -a all <<<"${CUDA_VISIBLE_DEVICES:-}"
+  local from=$1 count=$2 IFS=,
+  printf '%s' "${all[*]:from:count}"
+}
+
+hf_node() {  # the ranks of this node
+  local name ranks line=0 rank first=0 count
+  while read -r name ranks; do
+    if [[ $name = "${SLURMD_NODENAME:-}" || ($name = '*' && $line = "${SLURM_NODEID:-0}") ]]; then break; fi
+    line=$((line + 1)) ranks=''
+  done <"$HF_FOLDER/plan"
+  for rank in $ranks; do
+    read -r count <"$HF_FOLDER/$rank/task/devices"
+    hf_start "$rank" "$(hf_devices "$first" "$count")"
+    first=$((first + count))
+  done
+  hf_loop
+}
+
+hf_claim() {  # of several batch jobs for this attempt, one only runs it
+  if [[ -n ${HF_SEAL:-} && ! -s $HF_FOLDER/sealed.${HF_SEAL:0:16} ]]; then exit 124; fi
+  (set -C; printf '%s\n' "$SLURM_JOB_ID" >"$HF_FOLDER/claim") 2>/dev/null || exit 124
+  printf 'job %s %s\n' "$SLURM_JOB_ID" "${SLURM_JOB_NODELIST:-}" >>"$HF_FOLDER/taken"
+}
+
+hf_find_hosts() {  # where Slurm chose the nodes: whom the tasks will speak to
+  local host line rank hosts=() slots='' count
+  while read -r host; do hosts+=("$host"); done < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+  local number=0 all=() name ranks
+  while read -r name ranks; do
+    for rank in $ranks; do all[rank]=${hosts[number]}; done
+    number=$((number + 1))
+  done <"$HF_FOLDER/plan"
+  local IFS=,
+  printf "export MASTER_ADDR='%s'\nexport HEADFRAME_HOSTS='%s'\n" "${all[0]}" "${all[*]}" >"$HF_FOLDER/found"
+}
+
+if [[ -n $hf_self ]]; then  # one node of a gang: orders come on standard input, ends go to standard output
+  (while read -r line; do printf '%s\n' "$line" >&7; done; printf 'stop KILL 0\n' >&7) <&0 &
+  exec </dev/null
+  hf_node
+  exit 0
+fi
+hf_claim
+read -r hf_first_node _ <"$HF_FOLDER/plan"
+if [[ $hf_first_node = '*' ]]; then hf_find_hosts; fi
+hf_hint
+if (($(grep -c . "$HF_FOLDER/plan") == 1)); then
+  hf_node
+else
+  hf_gang=1
+  while read -r hf_first_node ranks; do
+    for rank in $ranks; do hf_live[$rank]=1; done
+  done <"$HF_FOLDER/plan"
+  exec 8> >(
+    exec 7>&7
+    srun --ntasks-per-node=1 --whole --cpu-bind=none --mem=0 --mpi=none --kill-on-bad-exit=0 --input=all --unbuffered \
+      bash -c 'export HF_SELF=1; . "$0"' "$HF_LEADER" 2>>"$HF_FOLDER/srun" >&7
+    printf 'closed\n' >&7
+  )
+  hf_loop
+  exec 8>&-
+fi
+hf_hint
+exit 0
