@@ -8,7 +8,7 @@ from typing import Any
 from headframe.base.changes import NOTHING, Changes, Event, gather
 from headframe.control.dispatch import Dispatch
 from headframe.control.world import World
-from headframe.fleet.engine_words import Observation, Report, Seen
+from headframe.fleet.engine_words import CLUSTER_DRAINS, Observation, Report, Seen
 from headframe.fleet.records import Accelerator, Allocation, HoldState, Node, NodeState
 from headframe.jobs.life import Try, observed
 from headframe.jobs.records import Job
@@ -94,7 +94,7 @@ def _node(world: World, told: Node, now_us: int) -> Changes:
         text = f"Node {told.name} joins with {told.cpu_milli / 1000:g} CPU and {told.memory_mib} MiB."
         return _write(replace(told, version=1), "node_joined", text, now_us)
     state, reason = told.state, told.reason
-    if known.state == NodeState.DRAINING:
+    if known.state == NodeState.DRAINING and not known.reason.startswith(CLUSTER_DRAINS):
         state, reason = known.state, known.reason  # an operator's order outlives reports, and the node's death
     labels = {**told.labels, **known.labels}
     merged = replace(

@@ -24,6 +24,10 @@ SAMPLED = (
 )  # fmt: skip
 
 
+# The reason of a node that its own cluster drains begins so: it ends when the cluster says so, unlike our operators'.
+CLUSTER_DRAINS = "in its cluster: "
+
+
 class Seen(StrEnum):
     """What an engine sees of an allocation."""
 

@@ -65,7 +65,8 @@ class Cluster:
 class Node:
     """One machine. `topology` goes from wide to near, such as ("block-1", "rack-7"). `fake` marks pretended devices.
 
-    `taints` (`key` or `key=value`) keep away all jobs that do not tolerate them.
+    `taints` (`key` or `key=value`) keep away all jobs that do not tolerate them. `taken_cpu_milli` and
+    `taken_memory_mib` are what others use of it, whom its cluster serves besides us.
     """
 
     id: str
@@ -80,12 +81,16 @@ class Node:
     topology: tuple[str, ...] = ()
     fake: bool = False
     taints: tuple[str, ...] = ()
+    taken_cpu_milli: int = 0
+    taken_memory_mib: int = 0
     version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One device. `index` is its number on the node; `links` groups those with a fast link (NVLink domain)."""
+    """One device. `index` is its number on the node; `links` groups those with a fast link (NVLink domain). `taken`:
+    others use it now, whom its cluster serves besides us.
+    """
 
     id: str
     node_id: str
@@ -98,7 +103,13 @@ class Accelerator:
     healthy: bool = True
     reason: str = ""
     fake: bool = False
+    taken: bool = False
     version: int = 1
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything of ours may start on it."""
+        return self.healthy and not self.taken
 
     @property
     def nominal_gib(self) -> int:

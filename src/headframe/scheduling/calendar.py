@@ -172,7 +172,7 @@ def _size(wanted: Reservation) -> int:
 
 
 def _fits_kind(device: Accelerator, wanted: Reservation) -> bool:
-    return device.healthy and (not wanted.kind or device.kind.lower() == wanted.kind.lower())
+    return device.usable and (not wanted.kind or device.kind.lower() == wanted.kind.lower())
 
 
 def _kept(

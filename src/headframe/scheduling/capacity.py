@@ -29,7 +29,7 @@ class Capacity:
 
     Arrays of shape [nodes]: `cpu` (thousandths of a core), `memory`, `disk` (MiB), `ready` (bool), `stamp` (the number
     of the last change). Of shape [nodes, slots]: `gpu` (free thousandths), `gib` (data-sheet memory), `kind` (index
-    into `kinds`, -1: no device), `usable` (bool: healthy), `link` (number of the fast link between
+    into `kinds`, -1: no device), `usable` (bool: healthy, and not used by others of its cluster), `link` (number of the fast link between
     devices of its kind on its node, -1: none).
     `places` knows where nodes are and what they are called; `demand` what is asked for lately. Change nothing in the
     arrays but by `hold`, `release`, `renew` and `touch`.
@@ -68,6 +68,8 @@ class Capacity:
         self.mixed = bool(((self.kind >= 0) & (self.kind != self.kind[:, :1])).any()) if slots else False
         self.linked = bool(((self.kind >= 0) & (self.link != self.link[:, :1])).any()) if slots else False
         self.full = (self.cpu.copy(), self.memory.copy(), self.disk.copy(), self.gpu.copy())
+        self.cpu -= np.array([node.taken_cpu_milli for node in self.nodes], np.int64)
+        self.memory -= np.array([node.taken_memory_mib for node in self.nodes], np.int64)
         self.places = Places(regions, clusters, self.nodes)
         self.judges = judges(self.nodes, clusters, packing)
         self.shared: dict[str, Any] = {}  # what packings know of the fleet, whatever is held
@@ -95,7 +97,7 @@ class Capacity:
                 self.gib[row, slot] = device.nominal_gib
                 self.kind[row, slot] = number[device.kind]
                 self.link[row, slot] = links.get((device.links, device.kind), -1)
-                self.usable[row, slot] = device.healthy
+                self.usable[row, slot] = device.usable
 
     @property
     def domains(self) -> list[tuple[str, ...]]:
@@ -150,6 +152,8 @@ class Capacity:
         for place, (array, field) in enumerate(sizes):
             array[row] += getattr(node, field) - getattr(known, field)
             self.full[place][row] = getattr(node, field)
+        self.cpu[row] += known.taken_cpu_milli - node.taken_cpu_milli
+        self.memory[row] += known.taken_memory_mib - node.taken_memory_mib
         self.nodes[row] = node
         self.ready[row] = self._takes_work(node)
         if (known.labels, known.taints) != (node.labels, node.taints):
@@ -182,7 +186,7 @@ class Capacity:
             if getattr(known, name) != getattr(device, name):
                 return False
         self.devices[row][slot] = device
-        self.usable[place] = device.healthy
+        self.usable[place] = device.usable
         self.touch(row)
         return True
 
