@@ -29,8 +29,8 @@ class Capacity:
 
     Arrays of shape [nodes]: `cpu` (thousandths of a core), `memory`, `disk` (MiB), `ready` (bool), `stamp` (the number
     of the last change). Of shape [nodes, slots]: `gpu` (free thousandths), `gib` (data-sheet memory), `kind` (index
-    into `kinds`, -1: no device), `usable` (bool: healthy, and not used by others of its cluster), `link` (number of the fast link between
-    devices of its kind on its node, -1: none).
+    into `kinds`, -1: no device), `usable` (bool: healthy, and not used by
+    others of its cluster), `link` (number of the fast link between devices of its kind on its node, -1: none).
     `places` knows where nodes are and what they are called; `demand` what is asked for lately. Change nothing in the
     arrays but by `hold`, `release`, `renew` and `touch`.
     """
