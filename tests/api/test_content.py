@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from house import House, open_house, wait_for
@@ -90,6 +91,13 @@ def test_outputs_are_downloads(house: House, owner: str):
     assert answer.headers["content-disposition"].startswith("attachment")
     for path in ("../../headframe.db", "..%2f..%2fheadframe.db", "none", "%2fetc%2fpasswd"):
         assert house.call("GET", f"/v1/jobs/{job}/outputs/{path}", owner).status_code == 404
+
+
+def test_outputs_of_any_name_can_be_had(house: House, owner: str):
+    job = house.submit(owner)["id"]
+    for name in ("two\nlines", "\n", "\x1b[31m;?#%41", "a/<script>"):
+        house.outputs.put(job, name, name.encode())
+        assert house.call("GET", f"/v1/jobs/{job}/outputs/{quote(name)}", owner).content == name.encode()
 
 
 def test_metrics_are_read_whatever_a_job_wrote(house: House, owner: str):

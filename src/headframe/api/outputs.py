@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response, StreamingResponse
 
 from headframe.api.jobs import Ref, find
@@ -22,6 +23,15 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 METRICS = "metrics.jsonl"
 _LONGEST_LINE = 64 << 10  # characters of one line of metrics; longer ones are passed over
 _METRICS_BYTES = 256 << 20  # of metrics; a file with a hole of terabytes must not hold a thread for hours
+
+
+class _Anything(PathConvertor):
+    """The rest of an address, line breaks included: the names of files are the job's."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("anything", _Anything())
 
 
 @dataclass
@@ -51,7 +61,7 @@ def outputs(
 
 
 @router.get(
-    "/jobs/{job}/outputs/{path:path}",
+    "/jobs/{job}/outputs/{path:anything}",
     response_class=Response,
     responses={200: {"description": "The file.", "content": {"application/octet-stream": {}}}},
 )
