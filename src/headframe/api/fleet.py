@@ -37,12 +37,9 @@ class AcceleratorInUse(shape(Accelerator)):  # type: ignore[misc]
 
 
 class DrainOrder(Body):
-    reason: Annotated[str, Field(max_length=200)] = ""
-
-
-class ClusterDrainOrder(DrainOrder):
     """`move`: jobs that can go on elsewhere from a checkpoint do so."""
 
+    reason: Annotated[str, Field(max_length=200)] = ""
     move: bool = False
 
 
@@ -80,9 +77,9 @@ def mark_a_cluster(call: Authenticated, cluster_id: NodeId, body: ClusterMarks) 
 
 
 @router.post("/clusters/{cluster_id}/drain", response_model=shape(Cluster))
-def drain_a_cluster(call: Authenticated, cluster_id: NodeId, body: ClusterDrainOrder | None = None) -> Response:
+def drain_a_cluster(call: Authenticated, cluster_id: NodeId, body: DrainOrder | None = None) -> Response:
     """Let a cluster finish what it has and take nothing new (operator only)."""
-    order = body or ClusterDrainOrder()
+    order = body or DrainOrder()
     return call.run(drain_cluster, cluster_id, reason=order.reason, move=order.move)
 
 
@@ -111,7 +108,8 @@ def accelerators(call: Authenticated, node: Named = None, limit: Limit = 100, cu
 @router.post("/nodes/{node_id}/drain", response_model=shape(Node))
 def drain(call: Authenticated, node_id: NodeId, body: DrainOrder | None = None) -> Response:
     """Let a node finish what it has and take nothing new (operator only)."""
-    return call.run(drain_node, node_id, reason=body.reason if body else "")
+    order = body or DrainOrder()
+    return call.run(drain_node, node_id, reason=order.reason, move=order.move)
 
 
 @router.post("/nodes/{node_id}/resume", response_model=shape(Node))

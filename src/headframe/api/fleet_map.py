@@ -1,16 +1,20 @@
-"""Routes of the fleet as a map: where everything stands, and how it is now."""
+"""Routes of the fleet as people look at it: the map, the table of nodes, one node in full."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from headframe.api.money import Moment
 from headframe.api.wire import Authenticated, answer
-from headframe.control import queries_map
+from headframe.base.quantities import parse_moment_us
+from headframe.control import queries_map, queries_nodes
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
+
+NodeRef = Annotated[str, Path(max_length=200, description="A node's id or name.")]
 
 
 @router.get("/fleet/map", response_model=queries_map.Layout)
@@ -32,3 +36,29 @@ def fleet_frame(
     places in `names`; 254 is not for the caller's eyes, 255 is not known.
     """
     return answer(call.ask(queries_map.fleet_frame, by)(call.control.reads))
+
+
+@router.get("/fleet/nodes", response_model=queries_nodes.NodeTable)
+def fleet_nodes(call: Authenticated) -> Response:
+    """All nodes as a table, in the order of the map: state, what is held, what was measured last."""
+    return answer(call.ask(queries_nodes.node_table)(call.control.reads))
+
+
+@router.get("/nodes/{node_id}", response_model=queries_nodes.NodeInFull)
+def node(call: Authenticated, node_id: NodeRef) -> Response:
+    """One machine: its accelerators, who holds them, and what was measured of them last."""
+    return answer(call.ask(queries_nodes.node_in_full, node_id))
+
+
+@router.get("/nodes/{node_id}/past", response_model=queries_nodes.NodePast)
+def node_past(
+    call: Authenticated, node_id: NodeRef, from_: Annotated[Moment, Query(alias="from")] = None, to: Moment = None
+) -> Response:
+    """Who held a machine when (the last day, unless told otherwise), and what happened to it."""
+    found = call.ask(
+        queries_nodes.node_past,
+        node_id,
+        from_us=None if from_ is None else parse_moment_us(from_, field="from"),
+        to_us=None if to is None else parse_moment_us(to, field="to"),
+    )
+    return answer(found(call.control.reads))

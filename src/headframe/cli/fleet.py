@@ -52,6 +52,34 @@ GPUS = (
 )
 
 
+DEVICES = (
+    Column("GPU", lambda row: row["accelerator"]["index"], right=True),
+    Column("KIND", lambda row: row["accelerator"]["kind"], whole=True),
+    Column("USED", lambda row: _share(sum(one["milli"] for one in row["holders"])), whole=True),
+    Column("BY", lambda row: ", ".join(dict.fromkeys(_holder(one) for one in row["holders"]))),
+    Column("BUSY", lambda row: _gauge(row, "use_percent", " %"), right=True),
+    Column("MEMORY", lambda row: _gauge(row, "memory_mib", " MiB"), right=True),
+    Column("POWER", lambda row: _gauge(row, "power_w", " W"), right=True),
+    Column("TEMPERATURE", lambda row: _gauge(row, "temperature_c", " °C"), right=True),
+    Column("HEALTH", lambda row: "" if row["accelerator"]["healthy"] else "unhealthy"),
+    Column("REASON", lambda row: row["accelerator"]["reason"]),
+)
+STAYS = (
+    Column("FROM", lambda row: printing.moment(row["from_us"]), whole=True),
+    Column("TO", lambda row: printing.moment(row["to_us"]) if row["to_us"] else "still", whole=True),
+    Column("HELD", lambda row: printing.lasted(row["from_us"], row["to_us"])),
+    Column("GPUS", lambda row: ", ".join(map(str, row["devices"]))),
+    Column("CPU", lambda row: printing.milli(row["cpu_milli"]), right=True),
+    Column("BY", lambda row: row["job_name"] or row["job_id"] or "another organization"),
+)
+
+
+def _gauge(row: Mapping[str, Any], name: str, unit: str) -> str:
+    """What was measured of an accelerator; nothing where nobody did."""
+    value = (row["gauge"] or {}).get(name)
+    return "" if value is None else f"{value}{unit}"
+
+
 def _used(held_milli: int, all_milli: int) -> str:
     """`3 of 8`; nothing where there is none."""
     return f"{printing.milli(held_milli)} of {printing.milli(all_milli)}" if all_milli else ""
@@ -120,13 +148,38 @@ def gpus(session: Session, node: str | None) -> None:
     session.rows(session.client.accelerators(node=node), GPUS, "No GPUs. `headframe doctor` says what it finds.")
 
 
-@command("headframe drain node_1 --reason 'new fans'")
+@command("headframe node node_1", "headframe node node_1 --from 2026-11-20 --json")
+@click.argument("node")
+@click.option("--from", "from_", metavar="TIME", help="Tell who held it since then (the last day).")
+@click.option("--to", metavar="TIME", help="Until then (now).")
+@common
+def node(session: Session, node: str, from_: str | None, to: str | None) -> None:
+    """Show one machine: its accelerators, and who held it when."""
+    found = session.client.node(node)
+    past = session.client.node_past(node, **{"from": from_, "to": to})
+    if session.json:
+        printing.as_json({**found, "past": past})
+        return
+    row = found["node"]
+    parts = [found["state"], f"{found['held']['gpus']} GPUs", f"{printing.milli(row['cpu_milli'])} CPUs",
+             format_mib(row["memory_mib"]), row["reason"]]  # fmt: skip
+    printing.paragraph(f"{row['id']} ({row['name']}): {', '.join(part for part in parts if part)}.")
+    for title, columns, rows in (("Accelerators", DEVICES, found["devices"]), ("Held by", STAYS, past["stays"])):
+        if rows:
+            printing.heading(title)
+            printing.table([column for column in columns if any(column.cell(one) != "" for one in rows)], rows)
+    if found["state"] == "draining" and found["running"]:
+        printing.paragraph(f"Still held by {found['running']} jobs, of which {found['movable']} could go on elsewhere.")
+
+
+@command("headframe drain node_1 --reason 'new fans'", "headframe drain node_1 --move")
 @click.argument("node")
 @click.option("--reason", default="drained by an operator", show_default=True, help="Why, for those who look.")
+@click.option("--move", is_flag=True, help="Let jobs that can go on elsewhere from a checkpoint do so.")
 @common
-def drain(session: Session, node: str, reason: str) -> None:
+def drain(session: Session, node: str, reason: str, move: bool) -> None:
     """Let a node finish what it has and take nothing new."""
-    row = session.client.drain(_node_id(session, node), reason)
+    row = session.client.drain(_node_id(session, node), reason, move)
     session.done(row, f"{row['id']} is {row['state']}.")
 
 

@@ -327,9 +327,17 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     def accelerators(self, **query: Any) -> list[Row]:
         return self.all("/v1/accelerators", **query)
 
-    def drain(self, node: str, reason: str = "") -> Row:
+    def drain(self, node: str, reason: str = "", move: bool = False) -> Row:
         """Let the node run what it has, and take nothing new."""
-        return self._post(f"/v1/nodes/{_part(node)}/drain", {"reason": reason})
+        return self._post(f"/v1/nodes/{_part(node)}/drain", {"reason": reason, "move": move})
+
+    def node(self, node: str) -> Row:
+        """One machine: its accelerators, who holds them, and what was measured of them last."""
+        return _row(self.get(f"/v1/nodes/{_part(node)}"))
+
+    def node_past(self, node: str, **query: Any) -> Row:
+        """Who held a machine `from_` a moment `to` another (the last day), and what happened to it."""
+        return _row(self.get(f"/v1/nodes/{_part(node)}/past", **query))
 
     def resume(self, node: str) -> Row:
         return self._post(f"/v1/nodes/{_part(node)}/resume", {})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from headframe.base.changes import Changes, Event
+from headframe.base.changes import Changes, Event, gather
 from headframe.base.errors import Conflict, Invalid, NotFound
 from headframe.control.commands_clusters import find_cluster
 from headframe.control.context import Context
 from headframe.control.regimes import check_labels
 from headframe.control.world import World
-from headframe.fleet.records import Cluster, Node, NodeState, Region
+from headframe.fleet.records import Allocation, Cluster, Node, NodeState, Region
+from headframe.jobs.life import make_way
+from headframe.jobs.records import Job
+from headframe.scheduling.elastic import can_return
 from headframe.scheduling.packing import DEFAULT, LABEL, packing_named
 from headframe.tenants.roles import Caller, Permission
 from headframe.workloads.readers import taint
@@ -20,11 +23,33 @@ MARKS = 100  # labels, and taints, that a node may have
 
 
 def drain_node(
-    world: World, context: Context, caller: Caller, node_id: str, *, reason: str = ""
+    world: World, context: Context, caller: Caller, node_id: str, *, reason: str = "", move: bool = False
 ) -> tuple[Changes, Node]:
-    """Place nothing new on a node; what runs there goes on."""
+    """Place nothing new on a node; what runs there goes on.
+
+    With `move`, jobs that can go on from a checkpoint are warned, as they asked for, and make way.
+    """
     node = _node(world, caller, node_id)
-    return _set(context, caller, node, NodeState.DRAINING, reason or "drained by an operator")
+    changes, drained = _set(context, caller, node, NodeState.DRAINING, reason or "drained by an operator")
+    if move:
+        changes = gather([changes, *_moved(world, node, context.now_us)])
+    return changes, drained
+
+
+def movable(world: World, node_id: str) -> list[tuple[Job, Allocation]]:
+    """The jobs on a node that can go on elsewhere from a checkpoint, and do not make way already; by allocation."""
+    found = []
+    for _, held in sorted(world.derived.on_node.get(node_id, {}).items()):
+        job: Job | None = world.get(Job, held.job_id)
+        if job is not None and can_return(job.spec) and not job.yields_to and job.yields_us is None:
+            found.append((job, held))
+    return found
+
+
+def _moved(world: World, node: Node, now_us: int) -> Iterator[Changes]:
+    for job, held in movable(world, node.id):
+        text = f"Its node {node.name} is drained: it goes on elsewhere from its newest checkpoint."
+        yield make_way(job, held, "", "drain", job.spec.warn_before_stop_us, now_us, text)
 
 
 def resume_node(world: World, context: Context, caller: Caller, node_id: str) -> tuple[Changes, Node]:

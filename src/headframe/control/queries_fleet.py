@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from headframe.control.context import Context
 from headframe.control.world import World
-from headframe.fleet.records import Accelerator
+from headframe.fleet.records import Allocation
 from headframe.jobs.records import Job
 from headframe.tenants.roles import Caller, Permission
 
@@ -34,22 +34,22 @@ class Holder:
 
 def held_of_nodes(world: World, context: Context, caller: Caller, node_ids: Sequence[str]) -> dict[str, Held]:
     """What is held of these nodes."""
-    found = {node_id: Held() for node_id in node_ids}
-    for allocation in world.derived.held.values():
-        for part in allocation.slices:
-            if part.node_id in found:
-                held = found[part.node_id]
-                found[part.node_id] = replace(
-                    held,
-                    cpu_milli=held.cpu_milli + part.cpu_milli,
-                    memory_mib=held.memory_mib + part.memory_mib,
-                    disk_mib=held.disk_mib + part.disk_mib,
-                    gpu_milli=held.gpu_milli + sum(share.milli for share in part.shares),
-                )
-    for device in world.all(Accelerator).values():
-        if device.node_id in found and device.healthy:
-            found[device.node_id] = replace(found[device.node_id], gpus=found[device.node_id].gpus + 1)
-    return found
+    derived = world.derived
+    return {node_id: held_of(world, node_id, derived.on_node.get(node_id, {}).values()) for node_id in node_ids}
+
+
+def held_of(world: World, node_id: str, holding: Iterable[Allocation]) -> Held:
+    """What these allocations hold of a node."""
+    capacity = world.derived.capacity
+    row = capacity.row.get(node_id)
+    parts = [part for held in holding for part in held.slices if part.node_id == node_id]
+    return Held(
+        cpu_milli=sum(part.cpu_milli for part in parts),
+        memory_mib=sum(part.memory_mib for part in parts),
+        disk_mib=sum(part.disk_mib for part in parts),
+        gpu_milli=sum(share.milli for part in parts for share in part.shares),
+        gpus=0 if row is None else sum(device.healthy for device in capacity.devices[row]),
+    )
 
 
 def holders(

@@ -107,7 +107,6 @@ class Frame:
     several; "idle" is in none); values mean `unit` from `low` to `high`, or places in `names`."""
 
     layout: str
-    at_us: int
     by: str
     unit: str
     low: int
@@ -234,7 +233,7 @@ def fleet_frame(world: World, context: Context, caller: Caller, by: str = "use")
     told: tuple[Bytes, tuple[Named, ...]] | None = None
     if by in OWNERS:
         told = _owners(world, caller, here, by)
-    hidden = None if _sees_all(caller) or by not in GAUGES else _foreign(world, caller, here)
+    hidden = None if sees_all(caller) or by not in GAUGES else foreign_cells(world, caller, here)
     gauges = context.gauges
     rows = here.gauges(gauges) if by in GAUGES else here.rows
 
@@ -252,7 +251,7 @@ def fleet_frame(world: World, context: Context, caller: Caller, by: str = "use")
         counts = {name: int(((states & bit) > 0).sum()) for name, bit in STATES.items()}
         counts["idle"] = int((states == 0).sum())
         return Frame(
-            here.layout.id, now_us, by, unit, low, high, names, counts,
+            here.layout.id, by, unit, low, high, names, counts,
             b64encode(states.tobytes()).decode(), b64encode(values.tobytes()).decode(),
         )  # fmt: skip
 
@@ -301,11 +300,12 @@ def _of_cluster(cluster: Cluster) -> int:
     return draining | (UNREACHABLE if cluster.unreachable_us is not None else 0)
 
 
-def _sees_all(caller: Caller) -> bool:
+def sees_all(caller: Caller) -> bool:
+    """Whether the caller may know who holds what, everywhere."""
     return caller.project_id is None and caller.may(Permission.ORGANIZATIONS_WRITE, caller.organization_id)
 
 
-def _foreign(world: World, caller: Caller, here: Places) -> NDArray[np.bool_]:
+def foreign_cells(world: World, caller: Caller, here: Places) -> NDArray[np.bool_]:
     """The cells of which somebody holds a part whose jobs the caller may not see."""
     hidden = np.zeros(len(here.rows), bool)
     for cell, _, held in here.shares(world.derived.held.values()):

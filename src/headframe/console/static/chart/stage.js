@@ -100,8 +100,8 @@ export function beside(parts, x, y, head, lines) {
   note.style.top = `${Math.max(Math.min(y, plot.clientHeight - note.offsetHeight), 0)}px`;
 }
 
-/** The JSON that the page put inside an element, if any. @param {HTMLElement} host @returns {any} */
+/** What the page gave in `data-spec`, as JSON. @param {HTMLElement} host @returns {any} */
 export function given(host) {
-  const script = host.querySelector('script[type="application/json"]');
-  return script?.textContent ? JSON.parse(script.textContent) : null;
+  const text = host.dataset["spec"];
+  return text ? JSON.parse(text) : null;
 }
