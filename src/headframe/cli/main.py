@@ -120,7 +120,8 @@ def _tell(error: HeadframeError) -> None:
     for fault in faults:
         line = fault.get("line")
         place = f"{file or 'job file'}:{line}: " if line else f"{file}: " if file else ""
-        text = printing.safe(f"{place}{fault.get('message', '')}")
+        message, field = str(fault.get("message", "")), str(fault.get("field", ""))
+        text = printing.safe(f"{place}{f'{field}: ' if place and field not in message else ''}{message}")
         allowed = printing.safe(fault.get("next_step")) if several else ""
         printing.note(f"{printing.style('Error:', 'red', sys.stderr)} {text}{f' {allowed}' if allowed else ''}")
     next_step = "" if several else error.next_step

@@ -156,9 +156,10 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
         """Submit a document, or the job file at a path. A folder in `files` is uploaded first."""
         source = Source.of(job).with_files(files)
         source.check(env or {})
-        folder = source.folder()
-        body = source.body(project, env or {}, self.upload(folder, progress) if folder is not None else None)
-        return _row(self.wire.call("POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
+        with source.told():
+            folder = source.folder()
+            body = source.body(project, env or {}, self.upload(folder, progress) if folder is not None else None)
+            return _row(self.wire.call("POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
 
     def plan(
         self,
@@ -170,7 +171,8 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
         """Would it run, where, when, what would it cost, and why not. Nothing is uploaded."""
         source = Source.of(job)
         source.check(env or {})
-        return self._post("/v1/plan", source.body(project, env or {}, None))
+        with source.told():
+            return self._post("/v1/plan", source.body(project, env or {}, None))
 
     def jobs(self, *, limit: int | None = 100, **query: Any) -> list[Row]:
         """Newest first. Filters: state, project, name, parent."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headframe.base.errors import Invalid, InvalidSpec
+from headframe.base.errors import HeadframeError, Invalid, InvalidSpec
 
 _PLACEHOLDER = "sha256:" + "0" * 64
 
@@ -65,6 +66,21 @@ class Source:
         except InvalidSpec as error:
             if self.name:
                 error.details["file"] = self.name
+            raise
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What the server finds wrong with a field is told with file and line, as is what is found here."""
+        try:
+            yield
+        except HeadframeError as error:
+            place = str(error.details.get("field", ""))
+            if self.name and place:
+                error.details.setdefault("file", self.name)
+                while place and place not in self.lines:
+                    place = place.rpartition(".")[0]
+                if place:
+                    error.details.setdefault("line", self.lines[place])
             raise
 
     def folder(self) -> Path | None:

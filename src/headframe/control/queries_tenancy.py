@@ -77,7 +77,7 @@ def nothing_here(what: str, named: str) -> NotFound:
     return NotFound(
         f"There is no {what} {named!r} here.",
         next_step=f"Check the name or id of the {what}, and the key in use.",
-        details={what: named},
+        details={what: named, "field": what, "value": named},
     )
 
 

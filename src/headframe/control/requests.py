@@ -143,7 +143,10 @@ def _named(world: World, context: Context, home: Project, ref: str) -> Job:
     if stored is not None and stored.project_id == home.id:
         found = stored
     if found is None:
-        raise NotFound(f"There is no job {ref!r} to wait for.", next_step="See `headframe jobs`.")
+        raise NotFound(
+            f"There is no job {ref!r} to wait for.",
+            next_step="See `headframe jobs`.", details={"field": "after", "value": ref},
+        )  # fmt: skip
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,31 @@ def refuse_impossible(capacity: Capacity, want: Want) -> None:
             capacity.possible.clear()
         capacity.possible[want] = None
         return
+    near, (field, value) = nearest(empty, want), _beyond(empty, want)
     raise Impossible(
         f"No node here could ever run {shape(want)}.",
-        next_step=f"The nearest that could: {nearest(empty, want)}. See `headframe nodes`.",
-        details={"asked": shape(want), "nearest": nearest(empty, want)},
+        next_step=f"The nearest that could: {near}. See `headframe nodes`.",
+        details={"asked": shape(want), "nearest": near, "field": field, "value": value, "allowed": near},
     )
+
+
+def _beyond(empty: Capacity, want: Want) -> tuple[str, str]:
+    """The field of a request that not even an empty cloud could meet, and its value in words."""
+    ready, resources = empty.allowed(want.clusters, want.where), want.resources
+    if not empty.allowed(want.clusters).any():
+        return "clusters", ", ".join(want.clusters)
+    if not ready.any():
+        return ("node_names", ", ".join(want.nodes)) if want.nodes else ("node_labels", ", ".join(want.labels))
+    if resources.cpu_milli > int(empty.cpu[ready].max()):
+        return "resources.cpu", f"{resources.cpu_milli / 1000:g}"
+    if resources.memory_mib > int(empty.memory[ready].max()):
+        return "resources.memory", format_mib(resources.memory_mib)
+    if resources.disk_mib > int(empty.disk[ready].max()):
+        return "resources.disk", format_mib(resources.disk_mib)
+    fits = any(tasks_per_node(empty, resources, gpus, ready).any() for gpus in want.alternatives)
+    if fits and want.nodes_min > 1:
+        return "nodes", str(want.nodes_min)
+    return "resources.gpu" if resources.gpus else "resources", shape(replace(want, nodes_min=1))
 
 
 def nearest(empty: Capacity, want: Want) -> str:

@@ -269,6 +269,24 @@ def test_a_wrong_job_file_is_told_with_file_and_line(
 
 
 @pytest.mark.parametrize(
+    ("details", "told"),
+    [({"field": "resources.gpu", "detail": "No node here could."}, "job.yaml:4: resources.gpu: No node here could."),
+     ({"field": "after", "detail": "There is no job 'x'."}, "job.yaml:1: after: There is no job 'x'."),
+     ({"field": "secrets", "detail": "The secrets are not there."}, "job.yaml: The secrets are not there."),
+     ({"detail": "A quota stands in the way."}, "A quota stands in the way.")],
+)  # fmt: skip
+def test_what_the_server_refuses_is_told_with_file_and_line(
+    cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str], details: dict[str, str], told: str
+) -> None:
+    (tmp_path / "job.yaml").write_text("after: [x]\nrun: x\nresources:\n  gpu: H100:9\n")
+    cloud.answers["POST", "/v1/jobs"] = lambda _request: httpx.Response(
+        422, json={"code": "impossible_request", "next_step": "Ask for less.", **details}
+    )
+    assert main(["submit", "job.yaml"]) == 5
+    assert capsys.readouterr().err == f"Error: {told}\nNext:  Ask for less.\n"
+
+
+@pytest.mark.parametrize(
     ("fields", "number"),
     [({"state": "succeeded", "exit_code": 0}, 0), ({"state": "failed", "exit_code": 42}, 42),
      ({"state": "failed", "exit_code": None}, 1), ({"state": "stopped", "exit_code": 143}, 143)],

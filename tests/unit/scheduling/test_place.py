@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from headframe.base.errors import Impossible
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
@@ -176,6 +179,24 @@ def test_what_is_known_to_be_possible_does_not_pile_up() -> None:
     for number in range(12_000):
         refuse_impossible(room, Want(Resources((), cpu_milli=number + 1), 1, 1, "none", ("any",)))
     assert len(room.possible) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [(Want(Resources((Gpus("H100", 9),)), 1, 1, "none", ("any",)), "resources.gpu"),
+     (Want(Resources((Gpus("B200", 1),)), 1, 1, "none", ("any",)), "resources.gpu"),
+     (Want(Resources((), cpu_milli=65_000), 1, 1, "none", ("any",)), "resources.cpu"),
+     (Want(Resources((), memory_mib=70_000), 1, 1, "none", ("any",)), "resources.memory"),
+     (Want(Resources((), disk_mib=2000), 1, 1, "none", ("any",)), "resources.disk"),
+     (Want(Resources((), cpu_milli=60_000), 3, 3, "none", ("any",)), "nodes"),
+     (Want(Resources(), 1, 1, "none", ("mars",)), "clusters"),
+     (Want(Resources(), 1, 1, "none", ("any",), labels=("disk=nvme",)), "node_labels")],
+)  # fmt: skip
+def test_what_could_never_run_names_the_field_that_asks_for_too_much(asked: Want, field: str) -> None:
+    with pytest.raises(Impossible) as refused:
+        refuse_impossible(capacity(8, 4), asked)
+    assert refused.value.details["field"] == field
+    assert refused.value.details["value"]
 
 
 def test_words_for_what_is_asked() -> None:
