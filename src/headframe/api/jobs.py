@@ -95,7 +95,7 @@ def jobs(
     where: dict[str, Any] = {"state": tuple(state)} if state else {}
     where |= {"name": name} if name is not None else {}
     where |= {"parent_id": parent} if parent is not None else {}
-    page = call.part(Job, limit=limit, cursor=cursor, newest=True, **where, **_whose(call, organization, project))
+    page = call.part(Job, limit=limit, cursor=cursor, newest=True, **where, **whose(call, organization, project))
     waiting = [job.id for job in page.items if job.state == JobState.QUEUED or (job.parent and not job.spec.cron)]
     reasons = (call.control.glance(waiting_reasons, waiting, within_s=GLANCE_S) or {}) if waiting else {}
     items = [replace(job, reason=reasons[job.id]) if job.id in reasons else job for job in page.items]
@@ -153,7 +153,7 @@ def find(call: Call, ref: str) -> Job:
     return found
 
 
-def _whose(call: Call, organization: str | None, project: str | None) -> dict[str, Any]:
+def whose(call: Call, organization: str | None, project: str | None) -> dict[str, Any]:
     """The filter for what the caller may see of jobs."""
     caller = call.caller
     house = call.organization(organization)

@@ -38,6 +38,10 @@ class Reads(Protocol):
 
     def count(self, kind: type[Any], **where: object) -> int: ...
 
+    def tally(self, kind: type[Any], by: Sequence[str], **where: object) -> list[dict[str, Any]]:
+        """How many rows there are in each group of the columns `by`: under `count`."""
+        ...
+
     def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
         """Sum `column`, grouped by the columns `by`.
 

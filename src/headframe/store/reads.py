@@ -114,6 +114,16 @@ class SqlReads:
             question = self._filtered(mapping, select(func.count()).select_from(mapping.table), where)
             return int(connection.execute(question).scalar_one())
 
+    def tally(self, kind: type[Any], by: Sequence[str], **where: object) -> list[dict[str, Any]]:
+        """How many rows there are in each group, ordered by the groups."""
+        mapping = mapping_of(kind)
+        groups = [group_of(mapping, name) for name in by]
+        question: Select[Any] = select(*groups, func.count())
+        question = self._filtered(mapping, question, where).group_by(*groups).order_by(*groups)
+        with self._database.read() as connection:
+            rows = connection.execute(question).all()
+        return [{**dict(zip(by, row, strict=False)), "count": int(row[-1])} for row in rows]
+
     def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
         """Exact sums, ordered by the groups; the sum stands under the column's own name. No group: one row."""
         mapping = mapping_of(kind)

@@ -107,7 +107,8 @@ function numberText(value, short) {
   if (short && size >= 1e9) return `${trim(value / 1e9)}G`;
   if (short && size >= 1e6) return `${trim(value / 1e6)}M`;
   if (short && size >= 1e4) return `${trim(value / 1e3)}k`;
-  return value.toLocaleString("en-US", { maximumFractionDigits: size >= 100 ? 0 : size >= 1 ? 1 : 3 });
+  if (size && size < 0.001) return value.toExponential(1);
+  return value.toLocaleString("en-US", size < 1 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: size >= 100 ? 0 : 1 });
 }
 
 /** @param {number} value */

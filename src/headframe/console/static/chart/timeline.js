@@ -20,6 +20,7 @@ export class Timeline extends HTMLElement {
   #due = false;
 
   connectedCallback() {
+    const spec = this.#spec ?? given(this); // before the stage takes the element's place
     if (!this.#parts) {
       this.#parts = stage(this, "timeline", () => this.#table());
       const plot = this.#parts.plot;
@@ -32,7 +33,6 @@ export class Timeline extends HTMLElement {
     const sized = new ResizeObserver(() => this.#draw());
     sized.observe(this.#parts.plot);
     this.#ends = [onTheme(() => this.#draw()), () => sized.disconnect()];
-    const spec = this.#spec ?? given(this);
     if (spec) this.show(spec);
   }
 
