@@ -19,6 +19,8 @@ from house import House
 from headframe.api.app import all_routes
 from headframe.base.changes import Changes
 from headframe.base.quantities import DAY_US, format_moment
+from headframe.control.commands_sessions import sign_in
+from headframe.control.queries_tenancy import authenticate
 from headframe.ledger.records import Invoice
 
 PUBLIC = ["GET /healthz", "GET /readyz", "GET /metrics"]
@@ -39,6 +41,8 @@ TABLE = {
     "GET /v1/keys": "++++0+--",
     "POST /v1/keys": "++--0+--",  # for another member
     "DELETE /v1/keys/{key_id}": "++--0+--",  # of another member
+    "GET /v1/sessions": "++++0+--",
+    "DELETE /v1/sessions/{session_id}": "++--0+--",  # of another member
     "GET /v1/quotas": "++++0+--",
     "PUT /v1/quotas": "++--0+-0",
     "GET /v1/secrets": "++++0+-0",
@@ -64,6 +68,8 @@ TABLE = {
     "GET /v1/nodes/{node_id}/metrics": "++++++-+",
     "GET /v1/events": "++++0+++",
     "GET /v1/events/follow": "++++0+++",
+    "GET /v1/live": "++++0+++",
+    "GET /v1/find": "++++++++",  # of what each may see
     "GET /v1/regions": "++++++-+",
     "GET /v1/clusters": "++++++-+",
     "GET /v1/nodes": "++++++-+",
@@ -151,6 +157,13 @@ class Town:
         fields = {"name": self.fresh("member"), "role": "member", "organization": self.organization["id"]}
         return dict(self.house.ok("POST", "/v1/members", json=fields))
 
+    def session(self) -> str:
+        """A browser that another member has signed in."""
+        key = self.house.ok("POST", "/v1/keys", json={"name": "k", "member": self.member()["id"]})["key"]
+        control = self.house.control
+        caller = authenticate(control.world, self.house.clock.now_us(), key)
+        return str(control.run(sign_in, caller)[0].id)
+
     def contract(self) -> dict[str, Any]:
         return {
             "organization": self.organization["id"], "shape": "monthly", "title": "t", "amount": "1 USD",
@@ -198,6 +211,8 @@ class Town:
             "POST /v1/prices/preview": lambda: {"json": {"month": "2026-11"}},
             "POST /v1/prices": lambda: {"json": {"meter": "cpu", "amount": "0.05 USD"}},
             "POST /v1/credits": lambda: {"json": {"organization": home, "amount": "5 USD"}},
+            "GET /v1/live": lambda: {"params": {"organization": home, "topics": "events"}},
+            "GET /v1/find": lambda: {"params": {"text": "secret-plan"}},
             "POST /v1/usage/events": lambda: {"json": []},
             "POST /v1/meters": lambda: {"json": {"name": self.fresh("m"), "event_type": "x", "path": "n"}},
             "POST /v1/exchange-rates": lambda: {"json": {"base": "USD", "quote": "CHF", "rate": "1", "source": "s"}},
@@ -225,6 +240,8 @@ class Town:
         if "{key_id}" in path:
             made = house.ok("POST", "/v1/keys", json={"name": "k", "member": self.member()["id"]})
             path = path.replace("{key_id}", made["id"])
+        if "{session_id}" in path:
+            path = path.replace("{session_id}", self.session())
         if "{contract_id}" in path:
             path = path.replace("{contract_id}", house.ok("POST", "/v1/contracts", json=self.contract())["id"])
         if "{reservation}" in path:
@@ -346,7 +363,7 @@ def test_public_routes_need_no_key(house: House, route: str):
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.startswith("GET") and "{" not in route])
 def test_lists_never_show_what_belongs_to_others(town: Town, route: str):
-    if route.endswith("/follow") or "/export/" in route or TABLE[route][4] == "-":
+    if route.endswith(("/follow", "/live")) or "/export/" in route or TABLE[route][4] == "-":
         return
     answer = town.house.call("GET", route.partition(" ")[2], town.keys["stranger"])
     assert answer.status_code == 200, answer.text

@@ -33,8 +33,8 @@ def test_nothing_secret_is_described(house: House):
     assert "sealed" not in text
 
 
-def test_there_are_no_pages_for_browsers(house: House):
-    for path in ("/docs", "/redoc", "/"):
+def test_there_are_no_pages_about_the_api(house: House):
+    for path in ("/docs", "/redoc"):
         assert house.call("GET", path, "").status_code == 404
 
 

@@ -23,6 +23,7 @@ from headframe.api import (
     health,
     invoices,
     jobs,
+    live,
     metrics,
     mlflow,
     money,
@@ -31,6 +32,7 @@ from headframe.api import (
     outputs,
     problems,
     reservations,
+    search,
     spend,
     streams,
     tenancy,
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from headframe.control.driver import Control
 
 SUBJECTS = (
-    health, tenancy, files, jobs, metrics, outputs, streams, fleet, fleet_map, money, money_contracts,
-    money_events, invoices, reservations, spend,
+    health, tenancy, files, jobs, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
+    money_events, invoices, reservations, search, spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

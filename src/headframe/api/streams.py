@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
+from headframe.api.bell import Bell
 from headframe.api.documents import dump, page_shape
 from headframe.api.jobs import PIECES_BYTES, Place, Ref, find
 from headframe.api.wire import Authenticated, Call, Cursor, Limit, Named, answer, read_cursor, write_cursor
@@ -32,33 +32,9 @@ router = APIRouter(prefix="/v1", tags=["streams"])
 HEARTBEAT_S = 15.0  # a comment after so much silence, so that what lies between does not cut the connection
 LOOK_S = 2.0  # how often a quiet stream looks whether its key is still welcome
 RETRY_MS = 1000
-_MEDIA: dict[int | str, dict[str, Any]] = {
+MEDIA: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
-
-
-class Bell:
-    """Wakes a coroutine from any thread; however often it is rung meanwhile, it wakes once."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._rung = asyncio.Event()
-        self._pending = False
-
-    def ring(self, *_: object) -> None:
-        if self._pending:
-            return
-        self._pending = True
-        with suppress(RuntimeError):  # the server has stopped: nobody waits any more
-            self._loop.call_soon_threadsafe(self._rung.set)
-
-    async def wait(self, seconds: float) -> None:
-        """Return when rung, or after `seconds`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
-        self._pending = False
-        self._rung.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +54,11 @@ def close_streams(app: FastAPI) -> None:
         bell.ring()
 
 
-@router.get("/jobs/{job}/log/follow", response_class=Response, responses=_MEDIA)
+@router.get("/jobs/{job}/log/follow", response_class=Response, responses=MEDIA)
 async def follow_log(call: Authenticated, job: Ref, offset: Place = 0) -> Response:
     """A job's log as it grows. The id of each event is the offset to go on from; `event: end` closes it."""
-    _check_room(call)
-    place = _resumed(call, offset)
+    check_room(call)
+    place = resumed(call, offset)
     found = await run_in_threadpool(find, call, job)
 
     def subscribe(bell: Bell) -> Callable[[], None]:
@@ -112,14 +88,14 @@ def events(
 ) -> Response:
     """What happened, oldest first, to begin behind the event `after`."""
     place = _sequence(cursor) if cursor is not None else after
-    found = _read_events(call, _house(call, organization), subject, limit, place)
+    found = _read_events(call, house_of(call, organization), subject, limit, place)
     full = len(found.items) == limit
     return answer(
         {"items": [event for _, event in found.items], "next": write_cursor(str(found.place)) if full else None}
     )
 
 
-@router.get("/events/follow", response_class=Response, responses=_MEDIA)
+@router.get("/events/follow", response_class=Response, responses=MEDIA)
 async def follow_events(
     call: Authenticated,
     after: Annotated[int | None, Query(ge=0, le=LIMIT)] = None,
@@ -127,10 +103,10 @@ async def follow_events(
     organization: Named = None,
 ) -> Response:
     """Events as they happen, from now on or from behind `after`. The id of each is its `seq`."""
-    _check_room(call)
+    check_room(call)
     begin = call.control.world.last_event_seq if after is None else after
-    place = _resumed(call, begin)
-    house = await run_in_threadpool(_house, call, organization)
+    place = resumed(call, begin)
+    house = await run_in_threadpool(house_of, call, organization)
 
     def subscribe(bell: Bell) -> Callable[[], None]:
         def on_events(events: Sequence[Event]) -> None:
@@ -208,7 +184,7 @@ def _read_events(call: Call, house: str | None, subject: str | None, limit: int,
     return Stretch(seen, place)
 
 
-def _house(call: Call, organization: str | None) -> str | None:
+def house_of(call: Call, organization: str | None) -> str | None:
     """Whose events are asked for: one's own organization's, or None for all of them, which the operator may see."""
     caller = call.caller
     if organization is None and caller.may(Permission.ORGANIZATIONS_WRITE, caller.organization_id):
@@ -219,7 +195,7 @@ def _house(call: Call, organization: str | None) -> str | None:
     return str(house.id)
 
 
-def _resumed(call: Call, place: int) -> int:
+def resumed(call: Call, place: int) -> int:
     """Where to begin: behind the last event that a reader saw before it was cut off, if it says so."""
     last = call.request.headers.get("last-event-id")
     return place if last is None or last == "" else _number(last, "Last-Event-ID")
@@ -235,7 +211,8 @@ def _number(text: str, name: str) -> int:
     return int(text)
 
 
-def _check_room(call: Call) -> None:
+def check_room(call: Call) -> None:
+    """Raise `TooBusy` when as many streams are open as may be."""
     serving, most = call.serving, call.serving.limits.streams
     own = serving.streaming[call.caller.organization_id]
     if serving.closing or len(serving.bells) >= most or own >= max(1, most // 2):

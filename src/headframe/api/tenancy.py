@@ -13,9 +13,10 @@ from headframe.api.documents import document, page_shape, shape
 from headframe.api.wire import Authenticated, Body, Call, Count, Cursor, Limit, Named, Text, answer
 from headframe.base.quantities import parse_span_us
 from headframe.control import commands_access as access
+from headframe.control import commands_sessions
 from headframe.control import commands_tenancy as tenancy
 from headframe.control.queries_tenancy import seen
-from headframe.tenants.records import Key, Member, Organization, Project, Quota, Role, Scope, Secret
+from headframe.tenants.records import Key, Member, Organization, Project, Quota, Role, Scope, Secret, Session
 from headframe.tenants.roles import PERMISSIONS, Permission
 
 router = APIRouter(prefix="/v1", tags=["tenancy"])
@@ -225,6 +226,22 @@ def create_key(call: Authenticated, body: NewKey) -> Response:
 def revoke_key(call: Authenticated, key_id: Id) -> Response:
     """End a key at once."""
     return call.run(access.revoke_key, key_id)
+
+
+@router.get("/sessions", response_model=page_shape(Session))
+def sessions(call: Authenticated, organization: Named = None, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The browsers that are signed in: of an organization for its admins, one's own for everybody else."""
+    house = call.organization(organization)
+    call.caller.need(Permission.TENANTS_READ, house.id)
+    everyone = call.caller.may(Permission.MEMBERS_WRITE, house.id)
+    only: dict[str, Any] = {} if everyone else {"member_id": call.caller.member_id}
+    return call.page(Session, limit=limit, cursor=cursor, organization_id=house.id, ended_us=None, **only)
+
+
+@router.delete("/sessions/{session_id}", response_model=shape(Session))
+def end_session(call: Authenticated, session_id: Id) -> Response:
+    """Sign a browser out at once."""
+    return call.run(commands_sessions.end_session, session_id)
 
 
 @router.get("/quotas", response_model=page_shape(Quota))

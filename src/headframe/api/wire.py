@@ -71,7 +71,7 @@ class Limits:
     body_bytes: int = 1 << 20
     file_bytes: int = 64 << 30
     requests: int = 2000  # answered or waiting at one moment, beyond which the server is too busy
-    streams: int = 500  # of which one organization may have half, as of the uploads
+    streams: int = 1000  # of which one organization may have half, as of the uploads
     threads: int = 40
     uploads: int = 32  # threads of their own: a slow upload holds one from end to end
     body_timeout_s: float = 60.0
@@ -91,6 +91,7 @@ class Serving:
     open_requests: int = 0
     closing: bool = False
     bells: dict[int, Any] = field(default_factory=dict)  # of the open streams
+    hub: Any = None  # feeds the live streams
     streaming: Counter[str] = field(default_factory=Counter)  # open streams by organization
     uploading: CapacityLimiter | None = None
     uploading_of: dict[str, CapacityLimiter] = field(default_factory=dict)  # by organization, while it uploads
