@@ -128,7 +128,7 @@ def test_what_starts_beside_reservations_is_gone_when_they_begin(fleet: Fleet, d
             slices = fit(outlook.room(end, end), data.draw(wants()))
             if slices is not None:
                 capacity.hold(slices)
-                outlook.take(slices, end, end)
+                outlook.take(slices, Ending(end, end, slices))
                 running.append(Run(now, end, slices, f"job_{now}_{number}"))
                 log.append(running[-1])
     whole = totals(fleet)
@@ -201,7 +201,7 @@ def test_nobody_who_starts_behind_a_waiting_job_delays_it(fleet: Fleet, data: so
         slices = fit(outlook.room(NEVER_US, end), data.draw(wants(1)))
         if slices is not None:
             capacity.hold(slices)
-            outlook.take(slices, NEVER_US, end)
+            outlook.take(slices, Ending(NEVER_US, end, slices))
             running.append(Run(0, end, slices, f"behind_{number}"))
     whole = totals(fleet)
     for moment in sorted({one.start_us for one in heads}):

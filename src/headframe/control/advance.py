@@ -154,7 +154,7 @@ def _make_way(world: World, plan: Plan, now_us: int) -> Iterator[Changes]:
     for job_id in plan.dropped:
         yield claim(world.all(Job)[job_id], (), now_us, "Its place is kept no more: it takes its turn again.")
     for one in plan.claims:
-        yield claim(one.job, one.slices, now_us, one.text)
+        yield claim(world.all(Job)[one.job.id], one.slices, now_us, one.text)
     for order in plan.stops:
         job: Job = world.all(Job)[order.job_id]
         held = world.derived.held[order.job_id]

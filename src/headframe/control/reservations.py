@@ -10,7 +10,7 @@ from headframe.base.changes import Changes, Event
 from headframe.base.errors import Invalid
 from headframe.base.quantities import DAY_US, MINUTE_US, SECOND_US, format_second
 from headframe.control.advance import stop_family
-from headframe.control.timetable import MARGIN_US, held_in, in_the_way, lasting, now_held, sure_end_us
+from headframe.control.timetable import MARGIN_US, held_in, in_the_way, lasting, now_held, promised_end_us
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Reservation, ReservationState
 from headframe.jobs.life import DEFAULT_GRACE_US, stop, warn
@@ -127,9 +127,50 @@ def _clear(world: World, reservation: Reservation, now_us: int) -> Iterator[Chan
     if reservation.from_us - now_us > WARNING_MOST_US:
         return
     words = f"Its place is reserved from {format_second(reservation.from_us)} on."
-    for held in in_the_way(world, reservation):
-        if now_us >= reservation.from_us or sure_end_us(world, held, now_us) > reservation.from_us:
-            yield from _send_off(world, held, reservation.from_us, "preemption", words, now_us)
+    there = [
+        held
+        for held in in_the_way(world, reservation)
+        if now_us >= reservation.from_us or promised_end_us(world, held, now_us) > reservation.from_us
+    ]
+    if any(_told_now(world, held, reservation.from_us, now_us) for held in there):
+        moved = _another_place(world, reservation, there, now_us)
+        if moved is not None:
+            yield Changes((moved,), (_moved(reservation, moved, now_us),))
+            return
+    for held in there:
+        yield from _send_off(world, held, reservation.from_us, "preemption", words, now_us)
+
+
+def _told_now(world: World, held: Allocation, until_us: int, now_us: int) -> bool:
+    """Whether this is the moment at which a job that must be gone by another is first told."""
+    job: Job | None = world.get(Job, held.job_id)
+    moments = _farewell(world, held, until_us)
+    return job is not None and not job.warned and bool(moments) and now_us >= moments[0]
+
+
+def _another_place(world: World, reservation: Reservation, there: list[Allocation], now_us: int) -> Reservation | None:
+    """The reservation where nobody has to go for it; None when there is no such place for as much of it."""
+    nodes = {part.node_id for held in there for part in held.slices}  # only asked
+    quiet = replace(reservation, slices=tuple(part for part in reservation.slices if part.node_id not in nodes))
+    from_us = max(reservation.from_us, now_us)
+    stay = (
+        part
+        for held in world.derived.held.values()
+        if held.purchase != "reserved" and promised_end_us(world, held, now_us) > from_us
+        for part in held.slices
+    )
+    claimed = Claimed.of(_others(world, reservation, now_us), stay, now_held(world))
+    after = settle(world.derived.capacity, quiet, claimed)
+    if after.lacking > reservation.lacking or after.slices == reservation.slices:
+        return None
+    return replace(after, version=reservation.version + 1)
+
+
+def _others(world: World, reservation: Reservation, now_us: int) -> list[Reservation]:
+    """All other reservations of its time, as far as it lies ahead."""
+    from_us = max(reservation.from_us, now_us)
+    every = world.all(Reservation).values()
+    return [one for one in every if one.id != reservation.id and together(one, from_us, reservation.to_us)]
 
 
 def _wind_up(world: World, reservation: Reservation, now_us: int) -> Iterator[Changes]:
@@ -153,12 +194,9 @@ def reservations_kept(world: World, now_us: int) -> Iterator[Changes]:
     for reservation_id in sorted(world.all(Reservation)):
         before: Reservation | None = world.get(Reservation, reservation_id)
         assert before is not None
-        others = [
-            one
-            for one in world.all(Reservation).values()
-            if one.id != before.id and together(one, max(before.from_us, now_us), before.to_us)
-        ]
-        claimed = Claimed.of(others, lasting(world, max(before.from_us, now_us), now_us), now_held(world))
+        claimed = Claimed.of(
+            _others(world, before, now_us), lasting(world, max(before.from_us, now_us), now_us), now_held(world)
+        )
         after = settle(capacity, before, claimed)
         if (after.slices, after.lacking) == (before.slices, before.lacking):
             continue

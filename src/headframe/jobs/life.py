@@ -44,9 +44,7 @@ class Try:
     allocation: Allocation
 
 
-def begin(
-    job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], now_us: int, note: str = ""
-) -> Changes:
+def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], now_us: int, note: str = "") -> Changes:
     """A place was found: the next attempt holds it from now on. `note` is what else its owner should know of it."""
     number = job.attempt + 1
     suffix = f"{job.id.partition('_')[2]}.{number}"

@@ -2,7 +2,7 @@
 
 `Agenda` says for each job on which capacity it may be placed now. It is the one place where classes, reservations and
 estimates meet: reserved jobs run inside their reservation and nowhere else; all others beside what is promised; those
-that can be stopped at any time (spot, filler) also where a reservation is still far off.
+that come back by themselves when they are stopped also where a reservation is still far off (see `notice`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from heapq import merge
 from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.fleet.records import Reservation, ReservationState, Slice
 from headframe.jobs.records import Job
-from headframe.scheduling.backfill import HEADS, NEVER_US, Ending, Outlook, Promise, Shadow, by_end, shadow
-from headframe.scheduling.calendar import NODE_CELLS, cells, inside, rest, slices_of
+from headframe.scheduling.backfill import HEADS, NEVER_US, Ending, Ground, Outlook, Promise, Shadow, by_end, shadow
+from headframe.scheduling.calendar import cells, inside, rest
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.durations import UNKNOWN, Estimate
+from headframe.scheduling.notice import STOPPABLE, USEFUL_US
 from headframe.scheduling.queue import Bucket
 
 SLACK_US = 15 * SECOND_US  # beyond its max_duration a job gets its grace, and an engine takes its time
-USEFUL_US = 15 * MINUTE_US  # a job that can be stopped starts where a reservation is at least so far off
 PATIENCE_US = 10 * MINUTE_US  # how long a job has waited before a mere guess keeps a place for it
 REFRESH_US = 30 * SECOND_US  # how old the place that is kept for a waiting job may be
-STOPPABLE = frozenset({"spot", "filler"})
 
 
 @dataclass(slots=True)
@@ -57,7 +56,8 @@ class Agenda:
         firm = []
         for _, one in sorted(table.reservations.items()):
             if one.open and one.to_us > now_us:
-                firm.append(Promise(one.id, one.from_us, one.to_us, cells(rest(one, table.held(one.id))), True))
+                amounts = cells(rest(one, table.held(one.id)))
+                firm.append(Promise(one.id, one.from_us, one.to_us, amounts, True, one.created_us))
                 self._far_us.append(one.from_us)
         self.outlook = Outlook(now_us, capacity, firm, table.on_node)
 
@@ -76,19 +76,9 @@ class Agenda:
         """As `room` for jobs outside of reservations, if nobody waited before them."""
         return self.outlook.room(self.horizon(bucket, None)[0], 0)
 
-    def ground(self, sure_us: int = NEVER_US, likely_us: int = NEVER_US) -> Capacity:
-        """As the room of a horizon, to try who may make way: reserved devices do not come free by that.
-
-        Elsewhere who runs on them counts as gone in time; when such a job goes earlier, they stay reserved.
-        """
-        room = self.outlook.room(sure_us, likely_us)
-        kept = [one for one in self.outlook.promises if one.firm and one.from_us < sure_us]
-        devices = {cell: amount for one in kept for cell, amount in one.amounts.items() if cell[1] not in NODE_CELLS}
-        if not devices:
-            return room
-        left = room.scratch()
-        left.hold(slices_of(devices))
-        return left
+    def ground(self, sure_us: int = NEVER_US, likely_us: int = NEVER_US) -> Ground:
+        """The room of a horizon, to try who may make way; by itself that of a job that never ends."""
+        return self.outlook.ground(sure_us, likely_us)
 
     def sort(self, bucket: Bucket, job: Job | None = None) -> object:
         """Equal for jobs that get the same room, so that what did not fit for one need not be tried for another."""
@@ -99,14 +89,14 @@ class Agenda:
     def started(self, bucket: Bucket, job: Job, slices: tuple[Slice, ...]) -> None:
         """The pass decided that this job starts there now."""
         sure_us, likely_us = self._ends(bucket, job)
-        if bucket.purchase in STOPPABLE:
-            sure_us = self._now_us  # gone in time for any reservation
+        always = bucket.purchase in STOPPABLE
+        begun = Ending(sure_us, likely_us, slices, job.id, "", self._now_us, bucket.notice_us, always)
         if likely_us < NEVER_US:
-            self._started.append(Ending(sure_us, likely_us, slices, job.id))
+            self._started.append(begun)
         room = self._rooms.get(bucket.reservation or "")
         if room is not None:
             room.hold(slices)
-        self.outlook.take(slices, sure_us, likely_us, bucket.reservation or "")
+        self.outlook.take(slices, begun, bucket.reservation or "")
 
     def waits(self, bucket: Bucket, job: Job) -> None:
         """The pass found no room for this job: if it is one of the first, a place is kept for it."""
@@ -151,9 +141,14 @@ class Agenda:
         return sure_us, sure_us if long_us is None else min(self._now_us + long_us, sure_us)
 
     def horizon(self, bucket: Bucket, job: Job | None) -> tuple[int, int]:
-        """As `_ends`, where a job that can be stopped counts as gone when the next reservation begins."""
+        """As `_ends`, where a job that comes back after a stop counts as gone when a reservation begins far enough off.
+
+        What would start from the beginning, and is expected to take longer than that, does not start there.
+        """
         sure_us, likely_us = self._ends(bucket, job)
-        if bucket.purchase in STOPPABLE:
-            far = [from_us for from_us in self._far_us if from_us >= self._now_us + USEFUL_US]
-            sure_us = min([sure_us, *far])
-        return sure_us, likely_us
+        if bucket.notice_us is None:
+            return sure_us, likely_us
+        notice_us = bucket.notice_us if likely_us == NEVER_US else USEFUL_US
+        until_us = likely_us if likely_us < NEVER_US and bucket.notice_us > USEFUL_US else 0
+        far = [one for one in self._far_us if one >= max(self._now_us + notice_us, until_us)]
+        return min([sure_us, *far]), likely_us

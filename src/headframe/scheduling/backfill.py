@@ -29,13 +29,27 @@ FIRST_STEP = 16  # how many ends it takes together at first; twice as many each 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a running job gives back: to reservations surely by `sure_us`, to others as far as known at `likely_us`."""
+    """What a running job gives back: to reservations surely by `sure_us`, to others as far as known at `likely_us`.
+
+    `began_us` is when it took its place, `notice_us` how far off a reservation must have been then for the job to be
+    stopped for it (None: never); `always`: also for one that was made later.
+    """
 
     sure_us: int
     likely_us: int
     slices: tuple[Slice, ...]
     job_id: str = ""
     source: str = ""
+    began_us: int = 0
+    notice_us: int | None = None
+    always: bool = False
+
+    def yields(self, promise: Promise) -> bool:
+        """Whether it is stopped in time for a promise, however long it would run."""
+        if self.notice_us is None:
+            return False
+        known = promise.made_us <= self.began_us
+        return promise.from_us >= self.began_us + self.notice_us if known else self.always
 
 
 def by_end(one: Ending) -> tuple[int, str]:
@@ -86,6 +100,7 @@ class Promise:
     to_us: int
     amounts: Counter[Cell]
     firm: bool
+    made_us: int = 0
 
     def at(self, moment_us: int) -> bool:
         return self.from_us <= moment_us < self.to_us
@@ -106,12 +121,50 @@ class Shadow:
 class _Layer:
     """What may be taken by those who end between two promises: a capacity less what promises need beyond it.
 
-    `moments` are the beginnings of promises that it minds.
+    `key` are the last beginnings of promises that it minds, firm and soft; `out` are jobs that are taken to be gone.
     """
 
     capacity: Capacity
-    moments: tuple[int, ...] = ()
+    key: tuple[int, int] = (0, 0)
     applied: Counter[Cell] = field(default_factory=Counter)
+    out: dict[str, None] = field(default_factory=dict)
+
+    def minds(self, promise: Promise) -> bool:
+        return promise.from_us <= self.key[0 if promise.firm else 1]
+
+
+class Ground:
+    """A room from which running jobs can be let out, to try who may make way. `capacity` is its own.
+
+    What promises then lack is not free: a job that would have gone in time for one gives it nothing back any more.
+    """
+
+    def __init__(self, capacity: Capacity, outlook: Outlook | None = None, layer: _Layer | None = None) -> None:
+        """A copy of a capacity; of a layer of an outlook, where there is one."""
+        self.capacity, self._outlook = capacity.scratch(), outlook
+        self._layer = layer and _Layer(self.capacity, layer.key, layer.applied.copy(), layer.out.copy())
+
+    def copy(self) -> Ground:
+        return Ground(self.capacity, self._outlook, self._layer)
+
+    def release(self, job_id: str, slices: tuple[Slice, ...]) -> None:
+        """Let a job out."""
+        self.capacity.release(slices)
+        if self._layer is not None:
+            self._layer.out[job_id] = None
+            self._mind(slices)
+
+    def hold(self, job_id: str, slices: tuple[Slice, ...]) -> None:
+        """Let it in again."""
+        self.capacity.hold(slices)
+        if self._layer is not None:
+            self._layer.out.pop(job_id, None)
+            self._mind(slices)
+
+    def _mind(self, slices: tuple[Slice, ...]) -> None:
+        assert self._outlook is not None
+        assert self._layer is not None
+        self._outlook.refresh(self._layer, cells(slices))
 
 
 class Outlook:
@@ -133,7 +186,8 @@ class Outlook:
         self._promises: list[Promise] = []
         self._firm: list[int] = []  # moments at which promises begin, ascending
         self._soft: list[int] = []
-        self._on: dict[str, list[tuple[int, int, Counter[Cell]]]] = {}  # node -> (sure, likely, what it gives back)
+        self._on: dict[str, list[tuple[Ending, Counter[Cell]]]] = {}  # by node: who is there, and what it gives back
+        self._by_cell: dict[Cell, list[Promise]] = {}
         self._layers: dict[tuple[int, int], _Layer] = {}
         for promise in promises:
             self.promise(promise)
@@ -145,19 +199,26 @@ class Outlook:
     def promise(self, promise: Promise) -> None:
         """Keep a place from now on. Earlier decisions stand."""
         self._promises.append(promise)
+        for cell in promise.amounts:
+            self._by_cell.setdefault(cell, []).append(promise)
         moments = self._firm if promise.firm else self._soft
         if promise.from_us not in moments:
             insort(moments, promise.from_us)
-        for key, layer in self._layers.items():
-            layer.moments = self._minded(key)
-            self._refresh(layer, promise.amounts)
+        for layer in self._layers.values():
+            self.refresh(layer, promise.amounts)
 
     def withdraw(self, owner: str) -> None:
         """Keep nothing for this owner any more."""
-        self._promises = [one for one in self._promises if one.owner != owner]
-        self._firm = sorted({one.from_us for one in self._promises if one.firm})
-        self._soft = sorted({one.from_us for one in self._promises if not one.firm})
+        kept = [one for one in self._promises if one.owner != owner]
+        self._promises, self._firm, self._soft = [], [], []
+        self._by_cell.clear()
         self._layers.clear()
+        for one in kept:
+            self.promise(one)
+
+    def without(self, owner: str) -> Outlook:
+        """Another outlook, as if nothing were kept for this owner."""
+        return Outlook(self.now_us, self.capacity, (one for one in self._promises if one.owner != owner), self._endings)
 
     def moments(self) -> tuple[int, ...]:
         """When promises begin that are still to come, ascending."""
@@ -168,15 +229,22 @@ class Outlook:
 
         A capacity to look at and to fit on; not to be altered.
         """
+        return self._layer(sure_us, likely_us).capacity if self._promises else self.capacity
+
+    def ground(self, sure_us: int, likely_us: int) -> Ground:
+        """The same room, to try who may make way."""
+        layer = self._layer(sure_us, likely_us)
+        return Ground(layer.capacity, self, layer)
+
+    def _layer(self, sure_us: int, likely_us: int) -> _Layer:
         key = self.key(sure_us, likely_us)
-        if key == (0, 0) or not self._promises:
-            return self.capacity
+        if key == (0, 0):
+            return _Layer(self.capacity)
         layer = self._layers.get(key)
         if layer is None:
-            layer = self._layers[key] = _Layer(self.capacity.scratch(), self._minded(key))
-            for promise in self._promises:
-                self._refresh(layer, promise.amounts)
-        return layer.capacity
+            layer = self._layers[key] = _Layer(self.capacity.scratch(), key)
+            self.refresh(layer, self._by_cell)
+        return layer
 
     def key(self, sure_us: int, likely_us: int) -> tuple[int, int]:
         """The last beginnings of promises that a horizon minds; equal for those who have the same room.
@@ -185,14 +253,7 @@ class Outlook:
         """
         return _last(self._firm, sure_us), _last(self._soft, likely_us)
 
-    def _minded(self, key: tuple[int, int]) -> tuple[int, ...]:
-        """The beginnings of promises up to a key."""
-        return (
-            *(moment for moment in self._firm if moment <= key[0]),
-            *(moment for moment in self._soft if moment <= key[1]),
-        )
-
-    def take(self, slices: tuple[Slice, ...], sure_us: int, likely_us: int, owner: str = "") -> None:
+    def take(self, slices: tuple[Slice, ...], begun: Ending, owner: str = "") -> None:
         """A job starts there now. Its own promise (`owner`) shrinks by as much; the base is the caller's to alter."""
         if not self._promises:
             return
@@ -204,19 +265,20 @@ class Outlook:
                         promise.amounts[cell] = max(promise.amounts[cell] - held[cell], 0)
         minded = [part for part in slices if part.node_id in self._on]
         for part in minded:
-            self._on[part.node_id].append((sure_us, likely_us, cells((part,))))
+            self._on[part.node_id].append((begun, cells((part,))))
         changed = cells(slices if owner else minded)
         for layer in self._layers.values():
             layer.capacity.hold(slices)
             if changed:
-                self._refresh(layer, {cell: 0 for cell in changed if cell in layer.applied})
+                self.refresh(layer, changed)
 
-    def _refresh(self, layer: _Layer, changed: Mapping[Cell, int]) -> None:
+    def refresh(self, layer: _Layer, changed: Iterable[Cell]) -> None:
         """Bring what a layer holds back for promises up to date, on these cells."""
         more: Counter[Cell] = Counter()
         less: Counter[Cell] = Counter()
         for cell in changed:
-            blocked = max((self._blocked(cell, moment) for moment in layer.moments), default=0)
+            there = self._by_cell.get(cell, ())
+            blocked = max((self._blocked(cell, one.from_us, layer.out) for one in there if layer.minds(one)), default=0)
             by = blocked - layer.applied[cell]
             if by > 0:
                 more[cell] = by
@@ -228,34 +290,35 @@ class Outlook:
         if less:
             layer.capacity.release(slices_of(less))
 
-    def _blocked(self, cell: Cell, moment_us: int) -> int:
+    def _blocked(self, cell: Cell, moment_us: int, out: Mapping[str, None]) -> int:
         """How much of what is free now must stay free for promises that are in force at a moment."""
-        there = [one for one in self._promises if one.at(moment_us) and one.amounts[cell]]
+        there = [one for one in self._by_cell[cell] if one.at(moment_us) and one.amounts[cell]]
         need = sum(one.amounts[cell] for one in there)
         if not need or moment_us <= self.now_us:
             return need
-        firm = any(one.firm for one in there)
+        firm = [one for one in there if one.firm]
         back = 0
-        for sure_us, likely_us, held in self._of_node(cell[0]):
-            gone = (sure_us if firm else likely_us) <= moment_us
-            if held[cell] and (gone or (firm and self._evicted(held, there))):
+        for one, held in self._of_node(cell[0]):
+            if not held[cell] or one.job_id in out:
+                continue
+            gone = (one.sure_us if firm else one.likely_us) <= moment_us
+            if gone or (firm and (self._evicted(held, firm) or all(one.yields(promise) for promise in firm))):
                 back += held[cell]
         return max(need - back, 0)
 
     @staticmethod
-    def _evicted(held: Mapping[Cell, int], there: list[Promise]) -> bool:
+    def _evicted(held: Mapping[Cell, int], firm: list[Promise]) -> bool:
         """Whether what is held lies on a device of a firm promise: then it is stopped in time, whatever it says."""
         return any(
-            amount and cell[1] not in NODE_CELLS and any(one.firm and one.amounts[cell] for one in there)
+            amount and cell[1] not in NODE_CELLS and any(one.amounts[cell] for one in firm)
             for cell, amount in held.items()
         )
 
-    def _of_node(self, node_id: str) -> list[tuple[int, int, Counter[Cell]]]:
+    def _of_node(self, node_id: str) -> list[tuple[Ending, Counter[Cell]]]:
         found = self._on.get(node_id)
         if found is None:
             found = [
-                (one.sure_us, one.likely_us, cells(part for part in one.slices if part.node_id == node_id))
-                for one in self._endings(node_id)
+                (one, cells(part for part in one.slices if part.node_id == node_id)) for one in self._endings(node_id)
             ]
             self._on[node_id] = found
         return found

@@ -14,6 +14,7 @@ from itertools import islice
 from headframe.base.quantities import HOUR_US, MINUTE_US, format_span
 from headframe.fleet.records import Slice
 from headframe.jobs.records import Job
+from headframe.scheduling.backfill import Ground
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import MARGIN, Found, Runner
 from headframe.scheduling.fit import Want, fit
@@ -26,29 +27,29 @@ TRIES = 32  # sets of jobs that are tried for one
 
 
 def make_one_place(
-    room: Capacity, bucket: Bucket, job: Job, waits_us: int, runners: Iterable[Runner], gone: Iterable[str] = ()
+    ground: Ground, bucket: Bucket, job: Job, waits_us: int, runners: Iterable[Runner], gone: Iterable[str] = ()
 ) -> Found | None:
     """A place for a waiting job, made by moving others whole to what is free elsewhere.
 
-    `room` is what any job may take, however long it runs; `waits_us` how long the job would wait otherwise. Jobs of a
+    `ground` is what any job may take, however long it runs; `waits_us` how long the job would wait otherwise. Jobs of a
     node are tried together, of the nodes with the least to lose first; the place must hold the waiting job, and what is
     left must hold all who move, each in its own size.
     """
     leaving = set(gone)  # only asked
     able = [one for one in runners if one.ran_us >= STAY_US and one.job.id not in leaving]
     for tried in islice(_sets(able), TRIES):
-        trial = room.scratch()
+        trial = ground.copy()
         for one in tried:
-            trial.release(one.allocation.slices)
-        slices = fit(trial, bucket.want)
+            trial.release(one.job.id, one.allocation.slices)
+        slices = fit(trial.capacity, bucket.want)
         if slices is None:
             continue
         nodes = {part.node_id for part in slices}  # only asked
         movers = [one for one in tried if any(part.node_id in nodes for part in one.allocation.slices)]
         for one in tried:
             if one not in movers:
-                trial.hold(one.allocation.slices)
-        if movers and _fit_elsewhere(trial, slices, movers) and _worth(slices, waits_us, movers):
+                trial.hold(one.job.id, one.allocation.slices)
+        if movers and _fit_elsewhere(trial.capacity, slices, movers) and _worth(slices, waits_us, movers):
             return _told(job, slices, movers)
     return None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from headframe.base.quantities import HOUR_US, MINUTE_US, format_span
 from headframe.fleet.records import Allocation, HoldState, Slice
 from headframe.jobs.records import Attempt, Job, JobState
-from headframe.scheduling.backfill import NEVER_US
+from headframe.scheduling.backfill import NEVER_US, Ground
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.durations import Estimate
 from headframe.scheduling.fit import Want, fit
@@ -97,24 +97,24 @@ def runner(job: Job, held: Allocation, attempt: Attempt | None, told: Estimate, 
 
 
 def shrink(
-    room: Capacity, bucket: Bucket, job: Job, runners: Iterable[Runner], gone: Iterable[str] = ()
+    ground: Ground, bucket: Bucket, job: Job, runners: Iterable[Runner], gone: Iterable[str] = ()
 ) -> Found | None:
     """Room for a waiting job by elastic jobs that come back smaller, each with room for at least its least size.
 
-    `room` is what any job may take, however long it runs; `gone` are ids of jobs that make way already. Nobody
+    `ground` is what any job may take, however long it runs; `gone` are ids of jobs that make way already. Nobody
     shrinks for a lower class than its own.
     """
     leaving = set(gone)  # only asked
-    trial = room.scratch()
+    trial = ground.copy()
     out: list[Runner] = []
     able = [one for one in runners if _may_shrink(one, bucket) and one.job.id not in leaving]
     for one in sorted(able, key=lambda one: one.order)[:TRIES]:
-        trial.release(one.allocation.slices)
+        trial.release(one.job.id, one.allocation.slices)
         out.append(one)
-        slices = fit(trial, bucket.want)
+        slices = fit(trial.capacity, bucket.want)
         if slices is None:
             continue
-        sizes = _sizes_beside(trial, slices, out)
+        sizes = _sizes_beside(trial.capacity, slices, out)
         if sizes is None or not _worth(bucket, slices, out):
             return None
         stops = tuple(
@@ -126,22 +126,22 @@ def shrink(
     return None
 
 
-def grow(room: Capacity, runners: Iterable[Runner], wanted: Sequence[Want] = ()) -> Iterator[tuple[Runner, MakeWay]]:
+def grow(ground: Ground, runners: Iterable[Runner], wanted: Sequence[Want] = ()) -> Iterator[tuple[Runner, MakeWay]]:
     """Elastic jobs that are to start again with more nodes, as what is free is wanted by nobody.
 
-    `room` is what any job may take, however long it runs; `wanted` is what others wait for in vain. The caller may
+    `ground` is what any job may take, however long it runs; `wanted` is what others wait for in vain. The caller may
     take as many as it likes: each takes what it grows into.
     """
-    trial = room.scratch()
+    trial = ground.copy()
     able = [one for one in runners if one.elastic and one.size < one.job.spec.nodes_max and one.ran_us >= STAY_US]
     able = [one for one in able if not any(_compete(want, one.job.spec) for want in wanted)]
     for one in sorted(able, key=lambda one: (-one.left_us, one.job.id))[:TRIES]:
-        trial.release(one.allocation.slices)
-        slices = fit(trial, Want.of(one.job.spec))
+        trial.release(one.job.id, one.allocation.slices)
+        slices = fit(trial.capacity, Want.of(one.job.spec))
         if slices is None or len(slices) <= one.size or not _gains(one, len(slices)):
-            trial.hold(one.allocation.slices)
+            trial.hold(one.job.id, one.allocation.slices)
             continue
-        trial.hold(slices)
+        trial.capacity.hold(slices)
         text = f"It starts again with {len(slices)} nodes, not {one.size}: they are free, and nobody waits for them."
         yield one, _way(one, "", "grow", text)
 

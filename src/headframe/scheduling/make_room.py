@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from headframe.base.quantities import HOUR_US
 from headframe.fleet.records import Allocation, Slice
 from headframe.jobs.records import Job
+from headframe.scheduling.backfill import Ground
 from headframe.scheduling.borrowing import Borrowing, Owners
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.defrag import make_one_place
@@ -83,14 +84,14 @@ class Room:
             return None
         self._tries -= 1
         agenda = snapshot.agenda
-        room = agenda.ground(*agenda.horizon(bucket, job)) if agenda is not None else snapshot.capacity
+        ground = agenda.ground(*agenda.horizon(bucket, job)) if agenda is not None else Ground(snapshot.capacity)
         victims = [one for one in self._victims(holders, law, bucket) if one.allocation.id not in self._gone]
         self._work -= len(victims)
         found = None
         if victims:
-            found = cheapest(victims, _Trial(self, bucket, job, room))
-        if found is not None:
-            return _told(bucket, job, *found)
+            found = cheapest(victims, _Trial(self, bucket, job, ground))
+        if found is not None:  # by nobody, where those who leave already make it possible: then it waits for them
+            return _told(bucket, job, *found) if found[1] else None
         if not (law.reclaims or snapshot.order.takes_turns or snapshot.leaving or self._gone):
             _remember(holders, same)
         return None
@@ -116,12 +117,12 @@ class Room:
         if not self._runners or within(snapshot, bucket, least(bucket.want)) is not None:
             return None
         self._rearrangements -= 1
-        room = agenda.ground()
-        found = shrink(room, bucket, job, self._runners, self._away)
+        ground = agenda.ground()
+        found = shrink(ground, bucket, job, self._runners, self._away)
         if found is None and snapshot.rules.moves:
             told = agenda.search(bucket, job)
             waits_us = told.start_us - snapshot.now_us if told is not None else HOUR_US
-            found = make_one_place(room, bucket, job, waits_us, self._runners, self._away)
+            found = make_one_place(ground, bucket, job, waits_us, self._runners, self._away)
         if found is None or within(snapshot, bucket, needs(found.slices)) is not None:
             return None
         return found
@@ -225,13 +226,13 @@ class _Law:
 class _Trial:
     """A copy of the snapshot from which jobs are let out."""
 
-    def __init__(self, room: Room, bucket: Bucket, job: Job, capacity: Capacity) -> None:
+    def __init__(self, room: Room, bucket: Bucket, job: Job, ground: Ground) -> None:
         snapshot = room.snapshot
         owing = room.owing
         self._bucket, self._job = bucket, job
-        self._asked = least(bucket.want)
+        self._asked, self._ground = least(bucket.want), ground
         self._view = replace(
-            snapshot, capacity=capacity.scratch(), holdings=snapshot.holdings.copy(),
+            snapshot, capacity=ground.capacity, holdings=snapshot.holdings.copy(),
             borrowing=owing.copy() if owing is not None else None, agenda=None, refused={},
         )  # fmt: skip
 
@@ -243,14 +244,15 @@ class _Trial:
         return borrowing.owed(self._bucket.owners, self._asked, _owners(victim.allocation), held)
 
     def release(self, victim: Victim) -> None:
+        self._ground.release(victim.job.id, victim.allocation.slices)
         self._change(victim, 1)
 
     def hold(self, victim: Victim) -> None:
+        self._ground.hold(victim.job.id, victim.allocation.slices)
         self._change(victim, -1)
 
     def _change(self, victim: Victim, sign: int) -> None:
         allocation = victim.allocation
-        self._view.capacity.hold(allocation.slices, sign)
         self._view.holdings.change(allocation, -sign)
         if self._view.borrowing is not None:
             self._view.borrowing.change(_owners(allocation), needs(allocation.slices), -sign)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from headframe.base.quantities import MINUTE_US, SECOND_US
 from headframe.fleet.records import Allocation, HoldState, Reservation, ReservationState
 from headframe.jobs.records import Job, JobState
-from headframe.scheduling.agenda import STOPPABLE, USEFUL_US
 from headframe.scheduling.calendar import cells
 from headframe.scheduling.elastic import STAY_US
+from headframe.scheduling.notice import USEFUL_US, notice_us
 from headframe.sim.checkers import Checker, Scene, Violation
 
 SLACK_US = MINUTE_US  # grace, an engine's answer, and a look at the wrong moment
@@ -46,7 +46,9 @@ class Reserved:
 
     @staticmethod
     def _gone_by(scene: Scene, one: Reservation, job: Job, held: Allocation) -> bool:
-        if held.purchase in STOPPABLE and held.held_us + USEFUL_US <= one.from_us:
+        notice = notice_us(job.spec)
+        learned = scene.world.durations.expect(job).long_us is not None
+        if notice is not None and held.held_us + (USEFUL_US if learned else notice) <= one.from_us:
             return True
         own: Reservation | None = scene.world.get(Reservation, job.spec.reservation) if job.spec.reservation else None
         if own is not None and own.to_us <= one.from_us:

@@ -9,12 +9,12 @@ import pytest
 from small_cloud import SmallCloud, same_when_reloaded
 
 from headframe.base.errors import Conflict, Forbidden, Invalid, InvalidSpec, NotFound, Overlap, QuotaExceeded
-from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US, format_moment
+from headframe.base.quantities import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_moment, format_second
 from headframe.control.commands_access import put_quota
 from headframe.control.commands_reservations import cancel_reservation, create_reservation, find_reservation
 from headframe.control.commands_tenancy import create_member, create_organization
 from headframe.fleet.records import Reservation, ReservationState
-from headframe.jobs.records import JobState
+from headframe.jobs.records import Job, JobState
 from headframe.tenants.records import Role, Scope
 from headframe.tenants.roles import Caller
 
@@ -274,3 +274,94 @@ def test_a_program_that_starts_again_keeps_reservations(cloud: SmallCloud) -> No
     cloud.go(HOUR_US + MINUTE_US)
     assert state(cloud, made).state == ReservationState.ENDED
     assert cloud.job(job).state == JobState.RUNNING
+
+
+# Far-off reservations and jobs of which nobody knows how long they run.
+
+
+def devices(cloud: SmallCloud, job: Job) -> set[str]:
+    (*_, last) = cloud.allocations(job)
+    return {share.accelerator_id for part in last.slices for share in part.shares}
+
+
+def promised(cloud: SmallCloud, made: Reservation) -> set[str]:
+    return {share.accelerator_id for part in state(cloud, made).slices for share in part.shares}
+
+
+def test_a_reservation_far_off_keeps_nobody_out_who_comes_back(cloud: SmallCloud) -> None:
+    made = reserve(cloud, begin_us=3 * DAY_US, nodes=2)
+    endless = [cloud.submit("run 900h; exit 0", warn_before_stop="5m") for _ in range(4)]
+    assert all(cloud.job(one).state == JobState.STARTING for one in endless)
+    (told,) = [one for one in cloud.events(subject=endless[0].id) if one.kind == "job_starting"]
+    assert f"reserved from {format_second(made.from_us)}" in told.reason
+    cloud.go(made.from_us - cloud.now_us)
+    assert not cloud.world.derived.held, "all are gone when it begins"
+    assert {cloud.job(one).reason for one in endless} == {"retry_after_preemption"}
+    assert all(len(cloud.events("job_warned", one.id)) == 1 for one in endless)
+    cloud.until(lambda: state(cloud, made).state == ReservationState.ENDED)
+    cloud.go(SECOND_US)
+    assert all(len(cloud.attempts(one)) == 2 for one in endless), "and they go on after it"
+
+
+def test_what_saves_nothing_keeps_off_a_reservation_of_today(cloud: SmallCloud) -> None:
+    reserve(cloud, begin_us=5 * HOUR_US, nodes=2)
+    afresh, never = cloud.submit("run 9h; exit 0"), cloud.submit("run 9h; exit 0", retry={"on": ["error"]})
+    assert {cloud.job(one).state for one in (afresh, never)} == {JobState.QUEUED}
+    saves = cloud.submit("run 9h; checkpoint 5m; exit 0", checkpoints={"path": "ckpt"})
+    assert cloud.job(saves).state == JobState.STARTING
+    answer = cloud.story(afresh)["waiting"]
+    assert (answer["reason"], answer["reservations"]) == ("reserved", ["run"])
+    assert "for run from" in answer["text"]
+    changes = [one["change"] for one in answer["would_start_now"]]
+    assert {"checkpoints": {"path": "checkpoints"}} in changes
+    assert {"max_duration": "299m"} in changes
+    changes = [one["change"] for one in cloud.story(never)["waiting"]["would_start_now"]]
+    assert {"retry": {"on": ["error", "preemption"], "max": 3}, "checkpoints": {"path": "checkpoints"}} in changes
+
+
+def test_what_may_never_be_stopped_is_never_put_on_a_reserved_place(cloud: SmallCloud) -> None:
+    made = reserve(cloud, begin_us=300 * DAY_US)
+    jobs = [cloud.submit("run 9000h; exit 0", retry={"on": ["error"]}) for _ in range(4)]
+    running = [one for one in jobs if cloud.job(one).state == JobState.STARTING]
+    assert len(running) == 2, "only what the reservation needs is withheld"
+    assert not promised(cloud, made) & set().union(*(devices(cloud, one) for one in running))
+
+
+def test_runs_that_were_learned_count_for_a_job_without_a_promise(cloud: SmallCloud) -> None:
+    for number in range(4):
+        cloud.submit("run 5m; exit 0", name=f"fit-{number}")
+    cloud.go(HOUR_US)
+    reserve(cloud, begin_us=5 * HOUR_US, nodes=2)
+    assert cloud.job(cloud.submit("run 5m; exit 0", name="fit-99")).state == JobState.STARTING
+    assert cloud.job(cloud.submit("run 5m; exit 0", name="other")).state == JobState.QUEUED
+
+
+def test_a_reservation_gives_way_to_a_running_job_when_another_place_is_free(cloud: SmallCloud) -> None:
+    made = reserve(cloud, begin_us=3 * DAY_US)
+    endless = [cloud.submit("run 900h; exit 0") for _ in range(4)]
+    free = [one for one in endless if not devices(cloud, one) & promised(cloud, made)]
+    for one in free:
+        cloud.stop(one)
+    cloud.go(made.from_us - cloud.now_us + MINUTE_US)
+    assert "reservation_moved" in kinds(cloud, made)
+    stayed = [one for one in endless if one not in free]
+    assert all(len(cloud.attempts(one)) == 1 and cloud.job(one).state == JobState.RUNNING for one in stayed)
+    assert state(cloud, made).state == ReservationState.ACTIVE
+    inside = cloud.submit("run 5m; exit 0", reservation="run", resources={"gpu": "H100:2"})
+    cloud.until(cloud.is_(inside, JobState.RUNNING), MINUTE_US)
+
+
+def test_cores_that_are_reserved_are_given_back_in_time(cloud: SmallCloud) -> None:
+    """Jobs without GPUs take the cores of a far reservation, and go as far as it needs them."""
+    made = reserve(cloud, begin_us=3 * DAY_US)
+    (part,) = made.slices
+    size = {"gpu": None, "cpu": 1, "memory": "1GB"}
+    jobs = [cloud.submit("run 900h; exit 0", resources=size) for _ in range(40)]
+    assert min(cloud.world.derived.capacity.cpu) < 1000
+    cloud.go(made.from_us - cloud.now_us + MINUTE_US)
+    capacity = cloud.world.derived.capacity
+    assert capacity.cpu[capacity.row[part.node_id]] >= part.cpu_milli
+    gone = [one for one in jobs if len(cloud.attempts(one)) == 1 and cloud.job(one).state == JobState.QUEUED]
+    assert len(gone) > 0, "as many as that takes"
+    inside = cloud.submit("run 5m; exit 0", reservation="run", resources={"gpu": "H100:2"})
+    cloud.until(cloud.is_(inside, JobState.RUNNING), MINUTE_US)

@@ -79,7 +79,7 @@ def test_a_job_is_told_of_reservations_by_name_inside_its_house_only(cloud: Smal
     )  # fmt: skip
     waits = cloud.submit("run 3h; exit 0")
     answer = told(cloud, waits)
-    assert (answer["kept_for"], "spring, from" in answer["text"]) == ("reservation", True)
+    assert (answer["kept_for"], "for spring from" in answer["text"]) == ("reservation", True)
     changes = {name for one in answer["would_start_now"] for name in one["change"]}
     assert {"max_duration", "purchase"} <= changes
     starts(cloud, answer["would_start_now"], "run 3h; exit 0")
