@@ -17,6 +17,8 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
 
+from tests.contract.slurm_cluster import SlurmCluster, missing
+
 _START_SECONDS = 30
 
 # The same examples every time, so that a change is judged by what it changes; `make explore` looks for new ones.
@@ -143,3 +145,15 @@ def module_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('store')}/headframe.db"
     return str(request.getfixturevalue("postgres_module_url"))
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[SlurmCluster]:
+    """A real Slurm of four nodes with pretended GPUs, for as long as the tests run."""
+    if why := missing():
+        pytest.skip(why)
+    cluster = SlurmCluster(Path(tempfile.mkdtemp(prefix="headframe-slurm-")))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.end()

@@ -126,7 +126,7 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
             )  # fmt: skip
             loop.complain = lambda error: LOG.error("The loop failed and goes on from the store.", exc_info=error)
             control = Control(
-                loop, clock, engines, store, LocalLogs(settings.data, engine), blobs, Outputs(settings.data),
+                loop, clock, engines, store, LocalLogs(settings.data, *engines.values()), blobs, Outputs(settings.data),
                 Documents(), UsageColumns(store, settings.data / "columns"),
             )  # fmt: skip
             opened = _open(loop, others)

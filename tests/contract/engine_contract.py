@@ -6,16 +6,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from headframe.engines import agent_wire
+from headframe.control.ports import Engine
+from headframe.engines import agent_wire, registry
+from headframe.engines.homes import Home
 from headframe.engines.local import LocalEngine, LocalLogs
-from headframe.fleet.engine_words import Launch, Observation, Report, Seen, Stop
-from headframe.fleet.records import Share, Slice
+from headframe.engines.slurm import SlurmEngine
+from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop
+from headframe.fleet.records import Cluster, Region, Share, Slice
+from tests.contract.slurm_cluster import SlurmCluster
 
 DEADLINE = 20.0
+Kind = TypeVar("Kind", bound=Engine)
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
@@ -28,18 +34,25 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLIN
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-class Place:
+class EnginePlace(Generic[Kind]):
     """One data folder with an engine; `restart` is a server that dies and comes back."""
 
     def __init__(self, data: Path, **settings: Any) -> None:
         self.data, self.settings = data, settings
-        self.heard: list[Observation | Report] = []
+        self.heard: list[Any] = []
         self.news = threading.Condition()
         self.engine = self._begin()
         self.logs = LocalLogs(data, self.engine)
 
-    def _begin(self) -> LocalEngine:
-        engine = LocalEngine(self.data, **self.settings)
+    def make(self) -> Kind:
+        """The engine, not yet started."""
+        raise NotImplementedError
+
+    def act(self, actions: Sequence[Launch | Stop | Signal | Forget]) -> None:
+        self.engine.act(actions)
+
+    def _begin(self) -> Kind:
+        engine = self.make()
         engine.start(self._hear)
         self.wait_for(lambda seen: isinstance(seen, Report), "a first report")
         return engine
@@ -76,12 +89,38 @@ class Place:
 
     def run(self, name: str, run: str, **more: Any) -> Observation:
         """Launch a job and wait for its end."""
-        self.engine.act([launch(name, run, **more)])
+        self.act([launch(name, run, **more)])
         return self.wait_seen(f"alc_{name}", Seen.EXITED, Seen.FAILED, Seen.LOST)
 
     def text(self, name: str, *streams: str) -> str:
         pieces, _next = self.logs.read(f"job_{name}", 0, 1 << 30)
         return "".join(piece.text for piece in pieces if not streams or piece.stream in streams)
+
+    def restart(self) -> None:
+        """The server goes and comes back; what it started stays."""
+        self.engine.close()
+        self.heard.clear()
+        self.engine = self._begin()
+        self.logs = LocalLogs(self.data, self.engine)
+
+    def stop_all(self) -> None:
+        """End every allocation."""
+        alive = [seen for seen in self.report().observations if seen.seen in (Seen.PREPARING, Seen.RUNNING)]
+        self.act([Stop(seen.allocation_id, seen.generation, "test", "SIGKILL", 0) for seen in alive])
+        for seen in alive:
+            self.wait_seen(seen.allocation_id, Seen.EXITED, Seen.FAILED, Seen.LOST)
+
+    def end(self) -> None:
+        """End every allocation, then the engine."""
+        self.stop_all()
+        self.engine.close()
+
+
+class Place(EnginePlace[LocalEngine]):
+    """The engine of this machine, with its agent."""
+
+    def make(self) -> LocalEngine:
+        return LocalEngine(self.data, **self.settings)
 
     def agent_pid(self) -> int:
         return int(wait_until(lambda: self.engine.agent.get("pid"), "the agent's hello"))
@@ -94,24 +133,43 @@ class Place:
         self.wait_for(lambda seen: isinstance(seen, Report), "the next agent's report", before)
         return pid
 
-    def restart(self) -> None:
-        """The server goes and comes back; the agent stays."""
-        self.engine.close()
-        self.heard.clear()
-        self.engine = self._begin()
-        self.logs = LocalLogs(self.data, self.engine)
-
     def end(self) -> None:
         """End every allocation, then the agent."""
-        alive = [seen for seen in self.report().observations if seen.seen in (Seen.PREPARING, Seen.RUNNING)]
-        self.engine.act([Stop(seen.allocation_id, seen.generation, "test", "SIGKILL", 0) for seen in alive])
-        for seen in alive:
-            self.wait_seen(seen.allocation_id, Seen.EXITED, Seen.FAILED, Seen.LOST)
+        self.stop_all()
         pid = self.agent_pid()
         self.engine.close()
         with agent_wire.connect(self.data / "agent") as wire:
             wire.sendall(agent_wire.encode({"leave": {}}))
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the agent's end")
+
+
+class SlurmPlace(EnginePlace[SlurmEngine]):
+    """An engine on the throwaway Slurm. Tasks of a launch are dealt out over its nodes, two to each."""
+
+    def __init__(self, data: Path, slurm: SlurmCluster, **settings: Any) -> None:
+        self.slurm = slurm
+        super().__init__(data, **settings)
+
+    def make(self) -> SlurmEngine:
+        cluster = Cluster("clu_lab", "reg_lab", "lab", "slurm")
+        settings = {"conf": str(self.slurm.conf), "ear": "localhost", "poll": "300ms", "watch": "1s"}
+        home = Home(cluster, Region("reg_lab", "lab"), self.data, settings | self.settings)
+        engine = registry.FACTORIES["slurm"](home)
+        assert isinstance(engine, SlurmEngine)
+        return engine
+
+    def node(self, number: int) -> str:
+        return f"nod_lab_{self.slurm.nodes[number]}"
+
+    def act(self, actions: Sequence[Launch | Stop | Signal | Forget]) -> None:
+        self.engine.act([self._placed(one) if isinstance(one, Launch) else one for one in actions])
+
+    def _placed(self, one: Launch) -> Launch:
+        slices = tuple(
+            replace(piece, node_id=self.node(piece.rank // 2)) if piece.node_id == "nod_x" else piece
+            for piece in one.slices
+        )
+        return replace(one, slices=slices)
 
 
 def launch(

@@ -43,9 +43,12 @@ class Machine:
     groups: Writer | None
     etc: Etc
     library: Path | None = None  # what every job can import
+    tasks_as: Callable[[Launch], int | None] | None = None
 
     def user(self, launch: Launch) -> int | None:
         """The user number of the tasks; None when they run as ourselves."""
+        if self.tasks_as is not None:
+            return self.tasks_as(launch)
         return sandbox.task_uid(launch.organization_number) if os.geteuid() == 0 else None
 
 

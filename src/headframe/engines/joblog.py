@@ -152,11 +152,19 @@ class LogWriter:
         self._line_open = moved > 0 and os.pread(self._raw, 1, self.end - self._start - 1) != b"\n"
         return moved
 
+    def put(self, content: bytes, attempt: int, rank: int, stream: int) -> None:
+        """Append what a task has written elsewhere."""
+        view = memoryview(content)
+        while view:
+            self._begin((attempt, rank, stream))
+            written = os.pwrite(self._raw, view[: max(1, self._room())], self.end - self._start)
+            self.end += written
+            self._line_open = view[written - 1] != 0x0A
+            view = view[written:]
+
     def say(self, text: str, attempt: int, rank: int = 0, stream: str = "system") -> None:
         """Append lines of our own."""
         self._owner = None
-        self._begin((attempt, rank, STREAMS.index(stream)))
         content = text.encode("utf-8", "replace") if text.endswith("\n") else text.encode("utf-8", "replace") + b"\n"
-        written = os.pwrite(self._raw, content, self.end - self._start)
-        self.end += written
+        self.put(content, attempt, rank, STREAMS.index(stream))
         self._owner = None

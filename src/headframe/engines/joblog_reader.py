@@ -76,7 +76,7 @@ class Segment:
         return mark or Mark(position, 0, 0, 0, _SYSTEM), until, damaged
 
 
-def _open(folder: Path, start: int) -> Segment | None:
+def open_segment(folder: Path, start: int) -> Segment | None:
     try:
         raw = os.open(raw_path(folder, start), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def read_log(folder: Path, offset: int, limit: int) -> tuple[list[LogPiece], int
             continue
         if not reading.wants_more():
             break
-        segment = _open(folder, start)
+        segment = open_segment(folder, start)
         if segment is None:
             continue
         try:
@@ -216,7 +216,7 @@ def log_tail(folder: Path, lines: int) -> int:
     end = log_end(folder)
     position, wanted = end, lines + 1  # the newline before the first line wanted
     for start in reversed(segment_starts(folder)):
-        segment = _open(folder, start)
+        segment = open_segment(folder, start)
         if segment is None:
             continue
         try:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from headframe.base.errors import TooBusy
 from headframe.control.ports import LogPiece
@@ -258,24 +258,56 @@ class LocalEngine:
                 wake()
 
 
-class LocalLogs:
-    """See `control.ports.Logs`: the logs of jobs that ran on this machine."""
+@runtime_checkable
+class Follow(Protocol):
+    """An engine whose jobs' logs lie in the data folder, and grow."""
 
-    def __init__(self, data: Path, engine: LocalEngine | None = None) -> None:
+    def follow(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever the log grows; returns the call that ends it."""
+        ...
+
+
+@runtime_checkable
+class Bring(Protocol):
+    """An engine whose tasks write elsewhere first."""
+
+    def bring(self, job_id: str) -> None:
+        """Have in the log what the job's tasks have written until now."""
+        ...
+
+
+class LocalLogs:
+    """See `control.ports.Logs`: the logs of jobs in the data folder, whatever engine wrote them."""
+
+    def __init__(self, data: Path, *engines: object) -> None:
         self._folders = Folders(data.resolve())
-        self._engine = engine
+        self._growing = [engine for engine in engines if isinstance(engine, Follow)]
+        self._bringing = [engine for engine in engines if isinstance(engine, Bring)]
+
+    def _bring(self, job_id: str) -> None:
+        for engine in self._bringing:
+            engine.bring(job_id)
 
     def read(self, job_id: str, offset: int, limit: int) -> tuple[list[LogPiece], int]:
+        self._bring(job_id)
         return joblog_reader.read_log(self._folders.log(job_id), offset, limit)
 
     def end(self, job_id: str) -> int:
+        self._bring(job_id)
         return joblog_reader.log_end(self._folders.log(job_id))
 
     def tail(self, job_id: str, lines: int) -> int:
+        self._bring(job_id)
         return joblog_reader.log_tail(self._folders.log(job_id), lines)
 
     def follow(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
-        return self._engine.follow(job_id, wake) if self._engine is not None else lambda: None
+        ends = [engine.follow(job_id, wake) for engine in self._growing]
+
+        def end() -> None:
+            for one in ends:
+                one()
+
+        return end
 
 
 __all__ = ["LocalEngine", "LocalLogs", "now_us"]

@@ -8,8 +8,10 @@ from headframe.control.ports import Engine
 from headframe.engines.homes import Home
 from headframe.engines.local import LocalEngine
 from headframe.engines.rehearsal import Rehearsal
+from headframe.engines.slurm import SlurmEngine
 
 FACTORIES: dict[str, Callable[[Home], Engine]] = {
     LocalEngine.name: LocalEngine.at,
     Rehearsal.name: Rehearsal.at,
+    SlurmEngine.name: SlurmEngine.at,
 }

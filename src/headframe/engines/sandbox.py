@@ -175,10 +175,12 @@ def leader_command(sandbox: Sandbox, view: View, command: Sequence[str], beginni
     return ["/bin/sh", "-c", beginning + _BOXED_LEADER, "task", *boxed]
 
 
-def script(setup: Sequence[str], run: str) -> str:
+def script(setup: Sequence[str], run: str, piped: bool = False) -> str:
     """The shell script of a task. Its environment comes through a descriptor: a dynamic linker's variable set by the
-    job must not reach bubblewrap or setpriv, which still run as root."""
-    lines = [f". /proc/self/fd/{ENV_FD}", f"exec {ENV_FD}<&-", *setup, run]
+    job must not reach bubblewrap or setpriv, which still run as root. A pipe (`piped`) belongs to whoever made it, so
+    that another user may read but not open it."""
+    read = f'eval "$(cat <&{ENV_FD})"' if piped else f". /proc/self/fd/{ENV_FD}"
+    lines = [read, f"exec {ENV_FD}<&-", *setup, run]
     return "\n".join(lines) + "\n"
 
 

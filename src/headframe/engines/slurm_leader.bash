@@ -13,7 +13,7 @@ trap 'hf_rung=1' URG
 trap 'hf_termed=1' TERM
 trap '' USR1 USR2 HUP INT
 hf_rung=0 hf_termed=0 hf_orders=0 hf_failed=0 hf_grace=0 hf_stop='' hf_deadline=0 hf_gang=0
-declare -A hf_live=() hf_leader=() hf_over=() hf_sent=()
+declare -A hf_live=() hf_leader=() hf_over=() hf_sent=() hf_signalled=()
 
 hf_hint() {  # news for the server: it looks by itself, too, only later
   local host port word
@@ -57,6 +57,8 @@ hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
   printf 'begun\n' >"$run/begun"
   (
     trap - URG TERM USR1 USR2 HUP INT
+    hf_binds=()
+    for file in /dev/nvidia[0-9]*; do [[ -c $file ]] && hf_binds+=(--dev-bind "$file" "$file"); done
     values=$(hf_values "$rank" "$devices")
     (
       exec 4>>"$run/status" 9< <(printf '%s\n' "$values") </dev/null >>"$run/stdout" 2>>"$run/stderr"
@@ -94,12 +96,16 @@ hf_inside() {  # the processes of a rank, into hf_pids; hf_first becomes the fir
   fi
 }
 
-hf_signal() {  # all processes of a rank; one that is just being started has none yet that could take it
+hf_signal() {  # all processes of a rank, each once; one that is just being started has none yet that could take it
+  local pid
   hf_inside "$1"
-  if ((${#hf_pids[@]})); then
+  for pid in "${hf_pids[@]}"; do
     hf_sent[$1]=1
-    kill -s "$2" "${hf_pids[@]}" 2>/dev/null
-  fi
+    if [[ -z ${hf_signalled[$pid]:-} ]]; then
+      hf_signalled[$pid]=1
+      kill -s "$2" "$pid" 2>/dev/null
+    fi
+  done
 }
 
 hf_warn() {  # only processes that listen: a warning must not end a shell that does not know it
@@ -169,13 +175,11 @@ hf_read_orders() {  # those that came since the last look
 
 hf_end() {  # a rank's shell is gone: what it left gets the rest of the grace, then it is over
   local rank=$1
-  hf_inside "$rank"
-  if [[ -n $hf_stop ]] && ((${#hf_pids[@]})); then
+  if [[ -n $hf_stop ]]; then
     hf_now
     if ((hf_now < hf_deadline)); then
-      kill -s "$hf_stop" "${hf_pids[@]}" 2>/dev/null
-      hf_over[$rank]=1
-      return 0
+      hf_signal "$rank" "$hf_stop"
+      if ((${#hf_pids[@]})); then hf_over[$rank]=1; return 0; fi
     fi
   fi
   hf_kill "$rank"

@@ -1,0 +1,559 @@
+"""The engine of a Slurm cluster: batch jobs, one for each allocation, and a shared file system.
+
+What Slurm is asked: to start a batch job on the nodes that we chose, to end one, and, once in a while and for all jobs
+in one call, how they are. What happens inside an attempt stands in its folder, which its leader (`slurm_leader.bash`)
+writes: so the end of a job is known exactly, also when the controller has forgotten it or is away.
+
+Nothing is started twice: a batch job's name holds allocation and generation, and of several batch jobs of one attempt
+only the one runs it that first makes the attempt's file `claim`. Whoever wants it never to run makes that file itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from headframe.base.errors import CallerError, HeadframeError
+from headframe.base.progress import Progress
+from headframe.engines import sandbox, slurm_held
+from headframe.engines.agent_loop import AgentLoop
+from headframe.engines.agent_prepare import Machine
+from headframe.engines.agent_state import Folders, now_us
+from headframe.engines.homes import Home
+from headframe.engines.job_library import lay_out
+from headframe.engines.joblog import DEFAULT_BOUND
+from headframe.engines.joblog_reader import Follows
+from headframe.engines.sandbox_etc import Etc
+from headframe.engines.slurm_calls import Calls, Submission
+from headframe.engines.slurm_care import Care
+from headframe.engines.slurm_fleet import SlurmFleet
+from headframe.engines.slurm_held import Held
+from headframe.engines.slurm_log import JobLog
+from headframe.engines.slurm_open import open_calls
+from headframe.engines.slurm_prepare import LEADER, Prepared, Site, batch_script, prepare, slice_sums
+from headframe.engines.slurm_reach import SlurmDown, SlurmRefused
+from headframe.engines.slurm_settings import SlurmSettings, ear_address, settings_of
+from headframe.engines.slurm_words import JobRow, NodeRow, Switches, gres_option
+from headframe.engines.workers import Workers
+from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop, Unreachable
+from headframe.fleet.records import Accelerator, Cluster, Node
+
+Action = Launch | Stop | Signal | Forget
+SENDERS, BUILDERS, BRINGERS = 6, 2, 2  # threads
+NODES_S, IDLE_S = 10.0, 30.0  # how often nodes are looked at, and everything when nothing runs
+SILENT_S = 10.0  # after which a cluster that does not answer is said to be unreachable
+FOLLOW_S = 0.05  # how often a log that somebody follows is looked at
+BRING_S = 10.0  # and all others
+STOPPED_LIMIT = 10_000
+MINUTE_US = 60_000_000
+SPARE_US = 5 * MINUTE_US  # more time in Slurm than max_duration: it is ours to end the job
+
+
+class SlurmEngine:
+    """See `control.ports.Engine`. Everything but the port's calls belongs to the engine's own thread."""
+
+    name = "slurm"
+
+    def __init__(
+        self, cluster: Cluster, data: Path, settings: SlurmSettings, calls: Calls, log_bound: int = DEFAULT_BOUND
+    ) -> None:
+        self.cluster, self.settings, self.calls = cluster, settings, calls
+        self.folders = Folders(data.resolve())
+        self.home = self.folders.data / "slurm" / cluster.name
+        self.state = self.home / "state"
+        self.loop = AgentLoop()
+        self.held: dict[str, Held] = {}
+        self.trouble = ""
+        self.fleet = SlurmFleet(cluster.id, cluster.name, settings)
+        self.care = Care(self)
+        self.skew_us = 0
+        self.senders = Workers(f"slurm-{cluster.name}-send", SENDERS)
+        self.bringers = Workers(f"slurm-{cluster.name}-bring", BRINGERS)
+        self._builders = Workers(f"slurm-{cluster.name}-build", BUILDERS)
+        self._poller = Workers(f"slurm-{cluster.name}-poll", 1)
+        self._deliver: Callable[[Observation | Report | Unreachable], None] = lambda _seen: None
+        self._log_bound = log_bound
+        self._logs: dict[str, JobLog] = {}
+        self._logs_lock, self._saving = threading.Lock(), threading.Lock()
+        self._stopped: dict[str, int] = {}  # stops of what was not here yet
+        self._polling, self._poll_again, self._report_wanted = False, False, False
+        self._nodes_at = self._answered_at = self._polled_at = 0.0
+        self._told_silent, self._following = False, False
+        self._told: tuple[tuple[Node, ...], tuple[Accelerator, ...]] = ((), ())
+        self._forgotten: dict[str, None] = {}
+        self._ghosts: dict[str, tuple[int, JobRow]] = {}  # batch jobs of ours that nothing here holds
+        self.follows = Follows(lambda _job, _begin: None)
+        self._follow_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"slurm-{cluster.name}", daemon=True)
+        self._ear: socket.socket | None = None
+        self._word = secrets.token_hex(8)
+
+    @classmethod
+    def at(cls, home: Home) -> SlurmEngine:
+        """The cluster that a file describes; raises `Invalid`."""
+        settings = settings_of(home)
+        return cls(home.cluster, home.data, settings, open_calls(settings, home.data / "slurm" / home.cluster.name))
+
+    # The port
+
+    def start(self, deliver: Callable[[Observation | Report | Unreachable], None]) -> None:
+        self._deliver = deliver
+        self._settle_in()
+        self._thread.start()
+        self.request_report()
+
+    def close(self) -> None:
+        def leave() -> None:
+            self.loop.leaving = True
+
+        self.loop.post(leave)
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(5)
+        if self._ear is not None:
+            self._ear.close()
+        self.calls.close()
+
+    def act(self, actions: Sequence[Action]) -> None:
+        self.loop.post(lambda: self._act(actions))
+
+    def request_report(self) -> None:
+        def ask() -> None:
+            self._report_wanted = True
+            self.poll()
+
+        self.loop.post(ask)
+
+    # Logs
+
+    def follow(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        with self._follow_lock:
+            number = self.follows.add(job_id, wake)
+        self.loop.post(self._look_at_followed)
+
+        def end() -> None:
+            with self._follow_lock:
+                self.follows.drop(job_id, number)
+
+        return end
+
+    def bring(self, job_id: str) -> None:
+        """Move what the job's tasks have written until now into its log; from any thread."""
+        for held in [one for one in list(self.held.values()) if one.job_id == job_id and one.active]:
+            if held.number or held.sent:
+                self.log_of(job_id).bring(held.generation, held.ranks)
+
+    def log_of(self, job_id: str) -> JobLog:
+        with self._logs_lock:
+            if job_id not in self._logs:
+                self._logs[job_id] = JobLog(self.folders, job_id, self._log_bound)
+            return self._logs[job_id]
+
+    def wake_followers(self, job_id: str) -> None:
+        with self._follow_lock:
+            wakes = self.follows.wakes(job_id)
+        for wake in wakes:
+            wake()
+
+    def _look_at_followed(self) -> None:
+        with self._follow_lock:
+            followed = self.follows.jobs()
+        live = [held for held in self.held.values() if held.running_us and held.active and held.job_id in followed]
+        if live and not self._following:
+            self._following = True
+            self.bringers.do(lambda: self._bring_followed(live))
+        elif followed and not self._following:
+            self._following = True
+            self.loop.later(FOLLOW_S * 4, self._followed)
+
+    def _bring_followed(self, live: Sequence[Held]) -> None:
+        for held in live:
+            if self.log_of(held.job_id).bring(held.generation, held.ranks):
+                self.wake_followers(held.job_id)
+        self.loop.post(lambda: self.loop.later(FOLLOW_S, self._followed))
+
+    def _followed(self) -> None:
+        self._following = False
+        self._look_at_followed()
+
+    def _bring_all(self) -> None:
+        """What nobody follows is brought in, too: the nodes' files must not grow for ever."""
+        live = [held for held in self.held.values() if held.running_us and held.active]
+
+        def go() -> None:
+            for held in live:
+                if held.active:
+                    self.log_of(held.job_id).bring(held.generation, held.ranks)
+                    if held.keep:
+                        self.care.prune(held, settled=True)
+            self.loop.post(lambda: self.loop.later(BRING_S, self._bring_all))
+
+        self.bringers.do(go)
+
+    # The thread
+
+    def _settle_in(self) -> None:
+        """Make the engine's folders, read what an earlier server left, and open the ear."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.folders.jobs.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folders.jobs, self.home.parent, self.home):
+            folder.chmod(0o711)  # leaders and tasks of other users pass through
+        text = LEADER.read_bytes()
+        self.leader = self.home / f"leader-{abs(hash_of(text)):x}.bash"
+        if not self.leader.exists():
+            fresh = self.leader.with_suffix(".new")
+            fresh.write_bytes(text)
+            fresh.chmod(0o644)
+            fresh.replace(self.leader)
+        tag = self.home / "tag"
+        if not tag.exists():
+            tag.write_text(secrets.token_hex(3))
+        self.tag = tag.read_text().strip()
+        box = (
+            sandbox.probe(self._as_root()) if self.settings.sandbox else sandbox.without("the cluster's entry says so")
+        )
+        self.machine = Machine(
+            self.folders, box, None, Etc(self.home / "etc"), tasks_as=self.care.user_number,
+            library=lay_out(self.home / "library"),
+        )  # fmt: skip
+        self._listen()
+        records, damaged = slurm_held.load(self.state)
+        for name in damaged:
+            self.trouble = f"The record {name} is damaged and was moved aside."
+        for held in records:
+            if held.active and not held.sent:
+                held.drop(self.state)  # it was never submitted: whoever wants it launches it again
+                continue
+            self.held[held.allocation_id] = held
+            if held.active and not held.number:
+                held.unclear_since = time.monotonic()
+
+    def _as_root(self) -> bool:
+        return os.geteuid() == 0 and not self.settings.users
+
+    def _listen(self) -> None:
+        if ear_address(self.settings):
+            self._ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._ear.bind(("127.0.0.1" if self.settings.ear == "localhost" else "", 0))
+            self.loop.watch(self._ear.fileno(), self._heard)
+
+    def _ear_words(self, held: Held) -> str:
+        if self._ear is None:
+            return ""
+        return f"{ear_address(self.settings)} {self._ear.getsockname()[1]} {self._word} {held.allocation_id}"
+
+    def _heard(self) -> None:
+        """A leader says that it has written something down. That is all it can say: the files are looked at."""
+        assert self._ear is not None
+        for _one in range(256):
+            try:
+                text = self._ear.recv(512).decode("ascii", "replace")
+            except OSError:
+                return
+            word, _, allocation_id = text.partition(" ")
+            held = self.held.get(allocation_id)
+            if held is not None and hmac.compare_digest(word.encode(), self._word.encode()):
+                self.care.look(held)
+
+    def _run(self) -> None:
+        for held in list(self.held.values()):
+            if held.active:
+                self.care.look(held)
+                self.care.arm(held)
+        self.senders.do(self._measure_clock)
+        self.loop.later(BRING_S, self._bring_all)
+        self.poll()
+        self.loop.run()
+
+    def _measure_clock(self) -> None:
+        """How far the shared file system's clock, by which nodes' notes are dated, is ahead of ours."""
+        probe = self.home / "clock"
+        with contextlib.suppress(OSError):
+            before = now_us()
+            probe.write_text("x")
+            after, seen = now_us(), probe.stat().st_mtime_ns // 1000
+            apart = seen - (before + after) // 2
+            self.skew_us = apart if abs(apart) > 100_000 + (after - before) else 0
+        self.loop.post(lambda: self.loop.later(600.0, lambda: self.senders.do(self._measure_clock)))
+
+    def push(self, held: Held) -> None:
+        self._deliver(held.observe(self.folders, full=not held.active))
+
+    def save(self, held: Held) -> None:
+        with self._saving:
+            held.save(self.state)
+
+    def tell(self, held: Held, sentence: str) -> None:
+        """Add a sentence to the story, once."""
+        if sentence not in held.story:
+            held.story.append(sentence)
+            self.push(held)
+
+    # Actions
+
+    def _act(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            held = self.held.get(action.allocation_id)
+            if isinstance(action, Launch):
+                self._launch(action, held)
+            elif held is None or held.generation != action.generation:
+                if isinstance(action, Stop):
+                    self._stop_unknown(action, held)
+            elif isinstance(action, Stop):
+                self.care.stop(held, action)
+            elif isinstance(action, Signal):
+                self.care.warn(held, action.signal)
+            else:
+                self._forget(held)
+
+    def _stop_unknown(self, action: Stop, held: Held | None) -> None:
+        if held is None:
+            self._stopped[action.allocation_id] = max(action.generation, self._stopped.get(action.allocation_id, 0))
+            while len(self._stopped) > STOPPED_LIMIT:
+                del self._stopped[next(iter(self._stopped))]
+            ghost = self._ghosts.get(action.allocation_id)
+            if ghost is not None and ghost[0] <= action.generation:
+                row = ghost[1]
+                self.senders.do(lambda: self.calls.cancel(row.id, row.name))
+                self.poll()
+        self._push_absent(action.allocation_id, action.generation)
+
+    def _push_absent(self, allocation_id: str, generation: int) -> None:
+        self._deliver(Observation(allocation_id, generation, Seen.ABSENT, now_us(), detail="unknown here"))
+
+    def _launch(self, launch: Launch, held: Held | None) -> None:
+        if held is not None and held.generation >= launch.generation:
+            self.push(held)
+            return
+        others = [one for one in self.held.values() if one.job_id == launch.job_id]
+        newer = any(one.generation > launch.generation for one in others)
+        if newer or self._stopped.get(launch.allocation_id, -1) >= launch.generation:
+            self._push_absent(launch.allocation_id, launch.generation)
+            return
+        for one in others:  # a job has one attempt at a time: an older one must not write beside it
+            if one.active:
+                stop = Stop(one.allocation_id, one.generation, "a newer attempt was started", "SIGKILL", 0)
+                self.care.stop(one, stop)
+        held = self._hold(launch)
+        self.held[launch.allocation_id] = held
+        self.save(held)
+        self.push(held)
+        work = launch.work
+        slow = work.get("python") or work.get("packages") or work.get("files") or launch.datasets
+        (self._builders if slow else self.senders).do(lambda: self._begin(held, launch))
+
+    def _hold(self, launch: Launch) -> Held:
+        wanted = launch.work.get("checkpoints")
+        asked = {}
+        for node_id, sums in slice_sums(launch).items():
+            indices = [share.index for share in sums.shares]
+            asked[node_id] = [max(1, -(-sums.cpu_milli // 1000)), max(1, sums.memory_mib), len(indices), *indices]
+        return Held(
+            launch.allocation_id, launch.generation, launch.job_id, launch.organization_id,
+            f"hf{self.tag}-{launch.allocation_id}-{launch.generation}",
+            sorted(piece.rank for piece in launch.slices), self.machine.sandbox.kind != "none",
+            int(wanted["keep"]) if wanted else 0, asked, at_us=now_us(), launch=launch,
+        )  # fmt: skip
+
+    def _forget(self, held: Held) -> None:
+        if held.active:
+            return  # its end is not on record, whatever the server says
+        del self.held[held.allocation_id]
+        held.drop(self.state)
+        self._forgotten[held.name] = None  # Slurm may still be at its end
+        while len(self._forgotten) > STOPPED_LIMIT:
+            del self._forgotten[next(iter(self._forgotten))]
+        folder = self.folders.attempt(held.job_id, held.generation)
+        self.bringers.do(lambda: shutil.rmtree(folder, ignore_errors=True))
+        if not any(one.job_id == held.job_id for one in self.held.values()):
+            with self._logs_lock:
+                log = self._logs.pop(held.job_id, None)
+            if log is not None:
+                log.close()
+
+    # Launching
+
+    def _begin(self, held: Held, launch: Launch) -> None:
+        """Make it ready and submit it, on a thread of ours."""
+
+        def say(text: str | Progress) -> None:
+            stream = "progress" if isinstance(text, Progress) else "system"
+            with contextlib.suppress(OSError):
+                self.log_of(held.job_id).say(str(text), held.generation, stream)
+                self.wake_followers(held.job_id)
+
+        try:
+            ready = prepare(self.machine, launch, self._site(launch), say)
+        except Exception as problem:
+            why, fault = _explain(problem)
+            with contextlib.suppress(OSError):
+                say(why)
+            self.loop.post(lambda: self.care.fail(held, why, fault))
+            return
+        held.prepared = ready
+        held.story += ready.story
+        held.resumed_from = ready.resumed_from
+        if ready.claimed:  # by a batch job that an earlier server submitted
+            held.sent = True
+            self.loop.post(lambda: self.care.unclear(held, ""))
+            return
+        self.send(held)
+
+    def _site(self, launch: Launch) -> Site:
+        if not self.settings.pinned:
+            return Site(fake=self.settings.pretended)
+        return Site(self.fleet.names, self.fleet.addresses, self.settings.pretended)
+
+    def send(self, held: Held) -> None:
+        """Submit it, on a thread of ours. Once `sent` is on disk it may have been submitted."""
+        if held.cancelled or not held.active or held.launch is None:
+            return
+        try:
+            wanted = self._submission(held, held.launch, held.prepared)
+            held.sent = held.submitting = True
+            self.save(held)
+            number = self.calls.submit(wanted)
+        except SlurmDown as problem:
+            self.loop.post(partial(self.care.unclear, held, problem.message))
+        except SlurmRefused as problem:
+            self.loop.post(partial(self.care.fail, held, str(problem), "engine"))
+        except Exception as problem:
+            why, fault = _explain(problem)
+            self.loop.post(lambda: self.care.fail(held, why, fault))
+        else:
+            self.loop.post(lambda: self.care.sent(held, number))
+
+    def _submission(self, held: Held, launch: Launch, ready: Prepared) -> Submission:
+        settings, sums = self.settings, slice_sums(launch)
+        unknown = [node for node in sums if node not in self.fleet.rows]
+        if settings.pinned and unknown:
+            raise SlurmRefused(f"Slurm knows no node {unknown[0]}.", next_step="See `headframe nodes`.")
+        gres = {gres_option(self.fleet.gres(node, (share.kind for share in one.shares))) for node, one in sums.items()}
+        longest = launch.work.get("max_duration_us")
+        spare_us = int(launch.work.get("warn_before_stop_us") or 0) + SPARE_US
+        return Submission(
+            held.name, f"headframe allocation={held.allocation_id} generation={held.generation} job={held.job_id}",
+            batch_script(self.leader, ready, self._ear_words(held), settings.watch_s), len(sums),
+            max(one[0] for one in held.asked.values()), max(one[1] for one in held.asked.values()),
+            gres=max(sorted(gres), key=len), minutes=-(-(longest + spare_us) // MINUTE_US) if longest else 0,
+            nodes=tuple(self.fleet.rows[node].name for node in sums) if settings.pinned else (),
+            together=not settings.pinned and launch.work.get("topology") in ("rack", "block") and len(sums) > 1,
+            output=str(ready.folder / "slurm.out"), user=self.care.user_of(held.organization_id) or "",
+            partition=settings.partition, account=settings.account, qos=settings.qos, more=settings.sbatch,
+        )  # fmt: skip
+
+    # Looking
+
+    def poll(self) -> None:
+        """Ask the controller how things are, now or as soon as it has answered the last time."""
+        if self._polling:
+            self._poll_again = True
+            return
+        self._polling, self._poll_again = True, False
+        self._polled_at = time.monotonic()
+        stale = self._polled_at - self._nodes_at >= (NODES_S if self._busy() else IDLE_S)
+        want_nodes = self._report_wanted or stale
+        self._poller.do(lambda: self._ask(want_nodes))
+
+    def _busy(self) -> bool:
+        return any(held.active for held in self.held.values())
+
+    def _ask(self, want_nodes: bool) -> None:
+        at_us, began = now_us(), time.monotonic()
+        try:
+            rows = self.calls.jobs()
+            nodes = self.calls.nodes() if want_nodes else None
+            tree = self.calls.switches() if nodes is not None else None
+        except Exception as problem:
+            why = problem.message if isinstance(problem, HeadframeError) else f"{type(problem).__name__}: {problem}"
+            self.loop.post(lambda: self._unanswered(why))
+            return
+        self.loop.post(lambda: self._answered(at_us, began, rows, nodes, tree))
+
+    def _unanswered(self, why: str) -> None:
+        self.trouble = why
+        now = time.monotonic()
+        self._answered_at = self._answered_at or now
+        if now - self._answered_at >= SILENT_S or not self.fleet.rows:
+            self._told_silent = True
+            self._deliver(Unreachable(now_us(), why))
+        self._polling = False
+        for held in list(self.held.values()):  # their leaders write down what happens all the same
+            if held.active and held.sent:
+                self.care.look(held)
+        self.loop.later(max(self.settings.poll_s, 1.0), self.poll)
+
+    def _answered(
+        self, at_us: int, began: float, rows: Sequence[JobRow], nodes: list[NodeRow] | None, tree: Switches | None
+    ) -> None:
+        self.trouble, self._polling = "", False
+        took = time.monotonic() - began
+        self._answered_at = time.monotonic()
+        fresh = nodes is not None and tree is not None
+        if nodes is not None and tree is not None:
+            self.fleet.take_in(nodes, tree)
+            self._nodes_at = self._answered_at
+        self._find_ghosts(rows)
+        self.care.compare(rows, began)
+        if fresh:
+            told, self._told = self._told, self.fleet.records([one for one in self._live() if one.number])
+            if self._report_wanted or self._told_silent or told != self._told:
+                full, self._report_wanted, self._told_silent = self._report_wanted, False, False
+                self._deliver(self._report(at_us, full))
+        if self._poll_again or self._report_wanted:
+            self.poll()
+            return
+        pause = max(self.settings.poll_s, 10 * took) if self._busy() else IDLE_S
+        self.loop.later(pause, self._poll_when_due)
+
+    def _poll_when_due(self) -> None:
+        """Several timers may be under way; only one poll is to come of them."""
+        if time.monotonic() - self._polled_at >= self.settings.poll_s * 0.9:
+            self.poll()
+
+    def _live(self) -> list[Held]:
+        return [held for held in self.held.values() if held.active]
+
+    def _find_ghosts(self, rows: Sequence[JobRow]) -> None:
+        self._ghosts.clear()
+        for row in rows:
+            words = row.name.split("-")
+            if len(words) != 3 or words[0] != f"hf{self.tag}" or not words[2].isdigit():
+                continue
+            if words[1] not in self.held and row.name not in self._forgotten and row.state in ("PENDING", "RUNNING"):
+                self._ghosts[words[1]] = (int(words[2]), row)
+
+    def _report(self, at_us: int, full: bool) -> Report:
+        nodes, cards = self._told
+        seen = [self.held[key].observe(self.folders, full) for key in sorted(self.held)]
+        seen += [
+            Observation(key, generation, Seen.RUNNING, at_us, detail="found in Slurm's queue")
+            for key, (generation, row) in sorted(self._ghosts.items())
+            if key not in self.held
+        ]
+        return Report(at_us, tuple(seen), nodes, cards)
+
+
+def hash_of(text: bytes) -> int:
+    """A number that tells texts apart, the same in every program."""
+    import zlib
+
+    return zlib.crc32(text)
+
+
+def _explain(problem: Exception) -> tuple[str, str]:
+    """A sentence for the job's story, and whose fault it is."""
+    if isinstance(problem, HeadframeError):
+        return str(problem), "job" if isinstance(problem, CallerError) else "engine"
+    if isinstance(problem, OSError):
+        where = f" ({problem.filename})" if problem.filename else ""
+        return f"The task could not be prepared: {problem.strerror or problem}{where}.", "engine"
+    return f"The task could not be prepared: {type(problem).__name__}: {problem}", "engine"

@@ -1,0 +1,395 @@
+"""What becomes of the allocations that a Slurm engine holds: how they begin, are stopped, warned, lost and end.
+
+The leader's notes come first. What the controller says matters where the notes are silent: an attempt that waits, one
+whose leader was killed with its node, one that somebody cancelled by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from headframe.base.errors import EngineError, HeadframeError
+from headframe.engines import checkpoints, sandbox
+from headframe.engines.agent_state import now_us
+from headframe.engines.slurm_calls import Ended
+from headframe.engines.slurm_held import Held, Notes, bar, claimed, conclusion, last_life_us, order, read_notes
+from headframe.engines.slurm_reach import SlurmDown
+from headframe.engines.slurm_words import NODE_FAULTS, PENDING, JobRow
+from headframe.fleet.engine_words import Launch, Seen, Stop
+
+if TYPE_CHECKING:
+    from headframe.engines.slurm import SlurmEngine
+
+FORCE_S = 15.0  # after the end of a grace, until Slurm is told to end the job
+AGAIN_S = 3.0  # until what was submitted without an answer is submitted again
+NOTES_S = 3.0  # how long the notes of a job that Slurm runs no more may take to be seen
+STUCK_S = 10.0  # how long a job waits for a node that takes no work
+WAITING_S = 5.0  # after which a job's story says what it waits for
+PRUNE_S = 30.0
+BY_HAND = "It was cancelled in Slurm, not by Headframe."
+_NEVER = ("ReqNodeNotAvail", "Nodes required for job are DOWN", "NodeDown", "BadConstraints", "PartitionNodeLimit",
+          "PartitionTimeLimit", "PartitionDown", "PartitionInactive", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
+          "JobHeldUser", "launch failed requeued held")  # fmt: skip
+
+
+class Care:
+    """The care for allocations. Everything runs on the engine's own thread, what is slow on threads of its workers."""
+
+    def __init__(self, engine: SlurmEngine) -> None:
+        self.engine = engine
+        self._asking = False
+
+    # Users
+
+    def user_of(self, organization_id: str) -> str:
+        """The Unix user for an organization's jobs; "" when they run as ourselves."""
+        users = self.engine.settings.users
+        return users.get(organization_id) or users.get("*") or ""
+
+    def user_number(self, launch: Launch) -> int | None:
+        """Whose files a job's are; None: ours."""
+        if not self.engine.settings.users:
+            return sandbox.task_uid(launch.organization_number) if os.geteuid() == 0 else None
+        name = self.user_of(launch.organization_id)
+        if not name:
+            raise EngineError(
+                f"No Unix user of this cluster is meant for the organization {launch.organization_id}.",
+                next_step="Name one in the cluster's `users`, or one for all others by *.",
+            )
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            raise EngineError(
+                f"This machine knows no Unix user {name}.", next_step="Correct the cluster's `users`."
+            ) from None
+
+    # Submission
+
+    def sent(self, held: Held, number: str) -> None:
+        """Slurm has taken it."""
+        held.submitting, held.unclear_since, held.number = False, None, number
+        if not held.active:
+            self._cancel(held)  # it was stopped meanwhile, and its leader will find that out anyway
+        self.engine.save(held)
+        self.look(held)
+
+    def unclear(self, held: Held, why: str) -> None:
+        """Slurm may have taken it or not: the next answer of the controller tells."""
+        held.submitting, held.unclear_since = False, time.monotonic()
+        if why and held.active:
+            self.engine.trouble = why
+            self.engine.tell(held, f"Slurm did not answer clearly: {why} It is asked again until it does.")
+        self.engine.poll()
+
+    def fail(self, held: Held, why: str, fault: str) -> None:
+        """It cannot be started."""
+        held.submitting = False
+        if held.active:
+            self._finish(held, Seen.FAILED, None, why, fault)
+
+    # Notes
+
+    def look(self, held: Held) -> Notes | None:
+        """Read what its leader has written down, and act on it."""
+        if held.ending or not held.active or not held.sent:
+            return None
+        engine = self.engine
+        notes = read_notes(engine.folders.attempt(held.job_id, held.generation), held.ranks)
+        if notes.number and notes.number != held.number:
+            held.number, held.unclear_since = notes.number, None
+            engine.save(held)
+        if notes.begun_us and not held.running_us:
+            held.running_us = min(max(notes.begun_us - engine.skew_us, held.at_us), now_us())
+            held.places = notes.nodes
+            self._unveil(held)
+            if not engine.settings.pinned:
+                held.story.append(f"Slurm chose {notes.nodes}.")
+            engine.save(held)
+            engine.push(held)
+            if held.stop is not None:
+                self._order_stop(held)
+        if len(notes.over) == len(held.ranks):
+            self._finish_as(held, conclusion(held, notes, engine.skew_us))
+        return notes
+
+    def _unveil(self, held: Held) -> None:
+        """Its half of the secrets has been read."""
+        folder = self.engine.folders.attempt(held.job_id, held.generation)
+        for path in folder.glob("sealed.*"):
+            path.unlink(missing_ok=True)
+
+    # Stopping
+
+    def stop(self, held: Held, action: Stop) -> None:
+        """Signal now, kill after the grace; a second stop may only shorten it."""
+        engine = self.engine
+        if not held.active or held.ending:
+            engine.push(held)
+            return
+        folder = engine.folders.attempt(held.job_id, held.generation)
+        if not held.sent or (not held.running_us and not claimed(folder) and (bar(folder) or not folder.exists())):
+            held.cancelled = True
+            if held.number:
+                self._cancel(held)
+            code = 128 + signal.Signals[action.signal]
+            self._finish(held, Seen.EXITED, code, "stopped before it started", "job")
+            return
+        deadline_us = now_us() + action.grace_us
+        before = held.stop
+        if before is None or deadline_us < before["deadline_us"]:
+            held.stop = {"signal": action.signal, "deadline_us": deadline_us, "why": action.reason}
+            engine.save(held)
+            self._order_stop(held)
+
+    def _order_stop(self, held: Held) -> None:
+        assert held.stop is not None
+        left_us = max(0, int(held.stop["deadline_us"]) - now_us())
+        name = str(held.stop["signal"]).removeprefix("SIG")
+        order(self.engine.folders.attempt(held.job_id, held.generation), f"stop {name} {left_us}")
+        self._ring(held)
+        self.arm(held)
+
+    def warn(self, held: Held, name: str) -> None:
+        """Warn all tasks that listen."""
+        if held.active and held.running_us and not held.ending:
+            order(self.engine.folders.attempt(held.job_id, held.generation), f"warn {name.removeprefix('SIG')}")
+            self._ring(held)
+
+    def arm(self, held: Held) -> None:
+        """Have Slurm end the job if its leader does not in time."""
+        if held.stop is not None:
+            left_s = max(0, int(held.stop["deadline_us"]) - now_us()) / 1e6
+            self.engine.loop.later(left_s + FORCE_S, lambda: self._force(held))
+
+    def _force(self, held: Held) -> None:
+        if not held.active or held.ending or held.stop is None:
+            return
+        if now_us() >= int(held.stop["deadline_us"]) + (FORCE_S - 1) * 1e6:
+            self._cancel(held)
+            self.engine.loop.later(FORCE_S, lambda: self._force(held))
+
+    def _ring(self, held: Held) -> None:
+        if held.number:
+            self._quietly(lambda: self.engine.calls.ring(held.number))
+
+    def _cancel(self, held: Held) -> None:
+        if held.number:
+            self._quietly(lambda: self.engine.calls.cancel(held.number, held.name))
+
+    def _quietly(self, call: Any) -> None:
+        """Where the controller is away, the leader reads its orders all the same, only later."""
+
+        def go() -> None:
+            with contextlib.suppress(SlurmDown):
+                call()
+
+        self.engine.senders.do(go)
+
+    # What the controller says
+
+    def compare(self, rows: Sequence[JobRow], asked: float) -> None:
+        """Hold what the controller runs against what we hold. `asked`: when (monotonic) it was asked."""
+        by_name: dict[str, list[JobRow]] = {}
+        for row in rows:
+            by_name.setdefault(row.name, []).append(row)
+        gone = [held for held in list(self.engine.held.values()) if self._compare(held, by_name.get(held.name), asked)]
+        if gone and not self._asking:
+            self._asking = True
+            numbers = [(held.number, held.name) for held in gone if held.number]
+            self.engine.senders.do(lambda: self._ask_for(gone, numbers))
+
+    def _compare(self, held: Held, rows: list[JobRow] | None, asked: float) -> bool:
+        """One allocation; True when Slurm runs it no more, and what became of it must be asked for."""
+        if not held.active or held.ending or held.submitting or not held.sent:
+            return False
+        if rows:
+            return self._present(held, rows)
+        notes = self.look(held)
+        if not held.active or held.ending or notes is None:
+            return False
+        if not held.number:
+            self._resubmit(held, asked)
+            return False
+        return held.unclear_since is None or asked > held.unclear_since
+
+    def _present(self, held: Held, rows: list[JobRow]) -> bool:
+        row = next((one for one in rows if one.id == held.number), rows[0])
+        held.gone_since, held.unclear_since = None, None
+        if not held.number:
+            held.number = row.id
+            self.engine.save(held)
+        if row.state in PENDING:
+            self._waits(held, row)
+        elif row.state != "RUNNING" or not held.running_us:
+            self.look(held)
+        return False
+
+    def _resubmit(self, held: Held, asked: float) -> None:
+        """The controller answers, and knows nothing of what was submitted without an answer."""
+        engine = self.engine
+        if held.unclear_since is None or asked - held.unclear_since < AGAIN_S:
+            return
+        if held.prepared is not None and held.launch is not None:
+            held.submitting = True
+            engine.senders.do(lambda: engine.send(held))
+            return
+        # Of an earlier server, which had the other half of its secrets. Barred, it can be launched anew.
+        folder = engine.folders.attempt(held.job_id, held.generation)
+        if bar(folder) or not folder.exists():
+            held.drop(engine.state)
+            engine.held.pop(held.allocation_id, None)
+            engine.request_report()
+
+    def _waits(self, held: Held, row: JobRow) -> None:
+        """It waits in Slurm's queue though we had found it a place."""
+        now = time.monotonic()
+        held.pending_since = held.pending_since or now
+        waited = now - held.pending_since
+        if waited >= STUCK_S and any(word in row.reason for word in _NEVER) and self.engine.settings.pinned:
+            if bar(self.engine.folders.attempt(held.job_id, held.generation)):
+                self._cancel(held)
+                self._finish(held, Seen.FAILED, None, f"Slurm cannot start it there: {row.reason}.", "node")
+        elif waited >= WAITING_S and row.reason not in ("None", ""):
+            self.engine.tell(held, f"It waits in Slurm's queue: {row.reason}.")
+
+    def _ask_for(self, gone: list[Held], numbers: list[tuple[str, str]]) -> None:
+        try:
+            found = self.engine.calls.ended(numbers) if numbers else {}
+        except HeadframeError:
+            found = None
+        self.engine.loop.post(partial(self._told, gone, found))
+
+    def _told(self, gone: list[Held], found: dict[str, Ended] | None) -> None:
+        self._asking = False
+        if found is None:
+            return
+        for held in gone:
+            if held.active and not held.ending:
+                self._is_gone(held, found.get(held.name))
+
+    def _is_gone(self, held: Held, told: Ended | None) -> None:
+        """Slurm runs it no more, or has forgotten it, and its notes do not say how it ended."""
+        notes = self.look(held)
+        if not held.active or held.ending or notes is None:
+            return
+        if told is not None and (told.state in PENDING or told.state == "RUNNING") and held.gone_since is None:
+            return  # it was not in the list by chance
+        now = time.monotonic()
+        held.gone_since = held.gone_since or now
+        engine, state = self.engine, told.state if told is not None else ""
+        folder = engine.folders.attempt(held.job_id, held.generation)
+        if not notes.number:
+            if now - held.gone_since >= NOTES_S and bar(folder):
+                self._never_began(held, told)
+            return
+        if state in ("", "RUNNING", "PENDING"):
+            alive_us = last_life_us(folder, held.ranks) - engine.skew_us
+            if now_us() - alive_us < 3 * engine.settings.watch_s * 1_000_000:
+                engine.tell(held, "Slurm has forgotten the job. Its leader goes on, and so does it.")
+                return
+        if now - held.gone_since < NOTES_S:
+            return
+        if held.fenced_since is None:
+            held.fenced_since = now
+            order(folder, "stop KILL 0")  # what may live on there ends as soon as it reads this
+            if state in NODE_FAULTS or not state:
+                engine.tell(held, f"{_where(told)} is lost: what may still run there is told to end.")
+        killed = state.startswith(("CANCELLED", "TIMEOUT", "OUT_OF_ME", "COMPLETED", "FAILED", "DEADLINE"))
+        if killed or now - held.fenced_since >= engine.settings.watch_s + 2:
+            self._ended_as(held, told, folder)
+
+    def _never_began(self, held: Held, told: Ended | None) -> None:
+        state = told.state if told is not None else ""
+        if state.startswith("CANCELLED"):
+            self._finish(held, Seen.EXITED, 128 + signal.SIGTERM, BY_HAND, "job")
+        elif state in NODE_FAULTS:
+            self._finish(held, Seen.FAILED, None, f"{_where(told)} failed before it began ({state}).", "node")
+        elif not state:
+            self._finish(held, Seen.FAILED, None, "Slurm has lost the job before it began.", "engine")
+        else:
+            said = _tail(self.engine.folders.attempt(held.job_id, held.generation) / "slurm.out")
+            why = f"The batch job ended before it began ({state}){f': {said}' if said else ''}."
+            hint = " Do the nodes see the data folder?" if not said or "No such file" in said else ""
+            self._finish(held, Seen.FAILED, None, why + hint, "engine")
+
+    def _ended_as(self, held: Held, told: Ended | None, folder: Any) -> None:
+        """How it ended, by what the controller says: its leader was killed before it could write that down."""
+        state = told.state if told is not None else ""
+        life_us = min(max(last_life_us(folder, held.ranks) - self.engine.skew_us, held.running_us), now_us())
+        term, kill = 128 + signal.SIGTERM, 128 + signal.SIGKILL
+        if held.stop is not None and not (state in NODE_FAULTS or not state):
+            self._finish(held, Seen.EXITED, kill, "killed", "job")
+        elif state.startswith("CANCELLED"):
+            self._finish(held, Seen.EXITED, term, BY_HAND, "job")
+        elif state in ("TIMEOUT", "DEADLINE"):
+            self._finish(held, Seen.EXITED, term, "Slurm ended it: the partition's time limit was reached.", "job")
+        elif state.startswith("OUT_OF_ME"):
+            self._finish(held, Seen.EXITED, kill, "out of memory: Slurm ended it at its limit", "job")
+        elif state == "PREEMPTED":
+            self._finish(held, Seen.LOST, None, "Slurm preempted it for others of its users.", "node", life_us)
+        elif state in NODE_FAULTS:
+            self._finish(held, Seen.LOST, None, f"{_where(told)} failed ({state}).", "node", life_us)
+        elif state:
+            self._finish(held, Seen.LOST, None, f"Its leader was killed on the node ({state}).", "node", life_us)
+        else:
+            self._finish(held, Seen.LOST, None, "Slurm has lost the job, and nothing of it lives.", "node", life_us)
+
+    # The end
+
+    def _finish(
+        self, held: Held, seen: Seen, code: int | None, detail: str, fault: str, at_us: int | None = None
+    ) -> None:
+        self._finish_as(held, {
+            "seen": seen.value, "at_us": at_us or now_us(), "exit_code": code, "detail": detail, "fault": fault,
+        })  # fmt: skip
+
+    def _finish_as(self, held: Held, end: dict[str, Any]) -> None:
+        """The end: first its output, then its record on disk, then everybody hears of it."""
+        if held.ending or not held.active:
+            return
+        held.ending = True
+        if not held.running_us:
+            self._record_end(held, end)
+            return
+
+        def bring() -> None:
+            with contextlib.suppress(OSError):
+                self.engine.log_of(held.job_id).bring(held.generation, held.ranks)
+            self.engine.loop.post(lambda: self._record_end(held, end))
+
+        self.engine.bringers.do(bring)
+
+    def _record_end(self, held: Held, end: dict[str, Any]) -> None:
+        engine = self.engine
+        held.end, held.ending, held.launch, held.prepared = end, False, None, None
+        if held.sent:
+            engine.save(held)
+        engine.wake_followers(held.job_id)
+        engine.push(held)
+        if held.keep:
+            engine.bringers.do(lambda: self.prune(held, settled=False))
+
+    def prune(self, held: Held, settled: bool) -> None:
+        """Old checkpoints go, of running jobs only such that are not being written."""
+        before_us = now_us() - int(PRUNE_S * 1e6) if settled else None
+        with contextlib.suppress(OSError, HeadframeError):
+            checkpoints.prune(self.engine.folders.job(held.job_id) / "checkpoints", held.keep, before_us)
+
+
+def _where(told: Ended | None) -> str:
+    return f"Node {told.nodes}" if told is not None and told.nodes else "Its node"
+
+
+def _tail(path: Any) -> str:
+    """The last line of a batch job's own output, for a story."""
+    with contextlib.suppress(OSError):
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+    return ""

@@ -1,0 +1,212 @@
+"""An allocation on a Slurm cluster: what the engine keeps of it on disk, and what its leader has written down.
+
+The leader's notes lie on the shared file system and say how an attempt goes, whatever the controller says or forgets.
+Their moments are those of the file system, one clock for all nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from headframe.engines import checkpoints
+from headframe.engines.agent_state import Folders, Status, now_us, safe, status
+from headframe.fleet.engine_words import Launch, Observation, Seen
+
+BARRED = "barred\n"
+KILLED = 128 + signal.SIGKILL
+_KEPT = (
+    "allocation_id", "generation", "job_id", "organization_id", "name", "ranks", "sandboxed", "keep", "asked", "sent",
+    "number", "at_us", "running_us", "story", "resumed_from", "stop", "end", "places",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Held:
+    """An allocation, from its launch until it is forgotten.
+
+    `asked` is what Slurm was asked for on each node, by node id: [CPUs, MiB, GPUs]. `sent` says that it has been
+    submitted, or may have been; `number` is Slurm's, "" while that is not known. `stop`: {"signal", "deadline_us",
+    "why"}. `places` are the nodes where Slurm put it.
+    """
+
+    allocation_id: str
+    generation: int
+    job_id: str
+    organization_id: str
+    name: str
+    ranks: list[int]
+    sandboxed: bool
+    keep: int
+    asked: dict[str, list[int]]
+    sent: bool = False
+    number: str = ""
+    at_us: int = 0
+    running_us: int = 0
+    story: list[str] = field(default_factory=list)
+    resumed_from: str = ""
+    stop: dict[str, Any] | None = None
+    end: dict[str, Any] | None = None
+    places: str = ""
+    # What a later server finds out anew.
+    launch: Launch | None = field(default=None, repr=False)
+    prepared: Any = field(default=None, repr=False)
+    cancelled: bool = False  # before it was submitted
+    submitting: bool = False
+    ending: bool = False
+    unclear_since: float | None = None  # no answer to a submission, or a job that the controller knows no more
+    pending_since: float | None = None
+    fenced_since: float | None = None
+    gone_since: float | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.end is None
+
+    def save(self, folder: Path) -> None:
+        path = folder / f"{safe(self.allocation_id)}.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({name: getattr(self, name) for name in _KEPT}))
+        fresh.replace(path)
+
+    def drop(self, folder: Path) -> None:
+        (folder / f"{safe(self.allocation_id)}.json").unlink(missing_ok=True)
+
+    def observe(self, folders: Folders, full: bool) -> Observation:
+        """What is seen of it now. `full` looks for checkpoints, too."""
+        saved_us = None
+        if full and self.keep:
+            with contextlib.suppress(OSError):
+                saved_us = checkpoints.newest_us(folders.job(self.job_id) / "checkpoints")
+        seen = Observation(
+            self.allocation_id, self.generation, Seen.RUNNING if self.running_us else Seen.PREPARING,
+            self.running_us or self.at_us, running_us=self.running_us or None, resumed_from=self.resumed_from,
+            checkpoint_us=saved_us, story=tuple(self.story), pid=int(self.number) if self.number.isdigit() else None,
+        )  # fmt: skip
+        return seen if self.end is None else replace(seen, **(self.end | {"seen": Seen(self.end["seen"])}))
+
+
+def load(folder: Path) -> tuple[list[Held], list[str]]:
+    """All that are kept, in order of their ids, and the files that cannot be read (moved aside)."""
+    held, damaged = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            held.append(Held(**json.loads(path.read_text())))
+        except (ValueError, TypeError):
+            path.replace(path.with_suffix(".damaged"))
+            damaged.append(path.name)
+    return held, damaged
+
+
+@dataclass(slots=True)
+class Notes:
+    """What an attempt's leader wrote: the batch job that runs it, its nodes, when all tasks had begun (0: they have
+    not), how each ended that has (`over`), which failed first, and its last sign of life."""
+
+    number: str = ""
+    nodes: str = ""
+    begun_us: int = 0
+    over: dict[int, Status] = field(default_factory=dict)
+    failed: int | None = None
+    alive_us: int = 0
+
+
+def read_notes(folder: Path, ranks: list[int]) -> Notes:
+    """The notes in an attempt's folder, as far as they can be read."""
+    notes = Notes()
+    with contextlib.suppress(OSError):
+        for line in (folder / "taken").read_text(errors="replace").splitlines():
+            words = line.split()
+            if words[:1] == ["job"] and len(words) >= 2:
+                notes.number, notes.nodes = words[1], words[2] if len(words) > 2 else ""
+            elif words[:1] == ["failed"] and len(words) >= 2 and words[1].isdigit() and notes.failed is None:
+                notes.failed = int(words[1])
+    if not notes.number:
+        return notes
+    begun: list[int] = []
+    for rank in ranks:
+        run = folder / str(rank) / "run"
+        moment_us = _written_us(run / "begun")
+        if moment_us:
+            begun.append(moment_us)
+        with contextlib.suppress(OSError):
+            if '"over"' in (run / "status").read_text(errors="replace"):
+                notes.over[rank] = status(run)
+    notes.begun_us = max(begun) if len(begun) == len(ranks) else 0
+    return notes
+
+
+def last_life_us(folder: Path, ranks: list[int]) -> int:
+    """The last moment at which something of an attempt is known to have lived."""
+    files = [folder / "alive", folder / "taken"]
+    files += [folder / str(rank) / "run" / name for rank in ranks for name in ("stdout", "stderr", "begun", "status")]
+    return max(_written_us(path) for path in files)
+
+
+def _written_us(path: Path) -> int:
+    """When a file was written; 0 while it is empty. It is opened, so that the file server is asked."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        seen = os.fstat(file.fileno())
+        return seen.st_mtime_ns // 1000 if seen.st_size else 0
+    return 0
+
+
+def bar(folder: Path) -> bool:
+    """Keep every batch job of an attempt from ever starting it; False when one has begun, or the folder is gone."""
+    try:
+        handle = os.open(folder / "claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return False
+    with os.fdopen(handle, "w") as file:
+        file.write(BARRED)
+    return True
+
+
+def claimed(folder: Path) -> bool:
+    """Whether a batch job has begun an attempt."""
+    try:
+        return (folder / "claim").read_text(errors="replace") != BARRED
+    except FileNotFoundError:
+        return False
+
+
+def order(folder: Path, line: str) -> None:
+    """Add an order for the leader. The file is replaced as a whole, so that no half of a line is ever read."""
+    path = folder / "orders"
+    with contextlib.suppress(FileNotFoundError):
+        before = path.read_text()
+        fresh = folder / "orders.new"
+        fresh.write_text(f"{before}{line}\n")
+        fresh.replace(path)
+
+
+def conclusion(held: Held, notes: Notes, skew_us: int) -> dict[str, Any]:
+    """How an attempt ended all of whose tasks are over."""
+    ends = {rank: _rank_end(held, seen) for rank, seen in sorted(notes.over.items())}
+    at_us = max((seen.at_us - skew_us for seen in notes.over.values()), default=0) or now_us()
+    bad = [rank for rank, (seen, code, _detail) in ends.items() if seen is not Seen.EXITED or code != 0]
+    never = [rank for rank in bad if ends[rank][0] is not Seen.EXITED]
+    first = never[0] if never else notes.failed if notes.failed in bad else bad[0] if bad else min(ends)
+    seen, code, detail = ends[first]
+    if detail and len(ends) > 1:
+        detail = f"task {first}: {detail}"
+    return {
+        "seen": seen.value, "at_us": max(at_us, held.running_us), "exit_code": code, "detail": detail,
+        "fault": "engine" if seen is Seen.FAILED else "job",
+    }  # fmt: skip
+
+
+def _rank_end(held: Held, found: Status) -> tuple[Seen, int | None, str]:
+    code = found.exit_code if held.sandboxed else found.leader_code
+    if code is not None:
+        return Seen.EXITED, code, ""
+    if held.stop is not None:
+        return Seen.EXITED, KILLED, "killed"
+    if found.inside is not None:  # it began, and its sandbox was taken away before the end could be told
+        return Seen.EXITED, KILLED, "killed from outside of the job"
+    return Seen.FAILED, None, "the sandbox could not be started on the node: see the log"
