@@ -21,6 +21,7 @@ from headframe.cli.options import Session, command, common
 GOOD, WARNING, BROKEN = "ok", "warning", "broken"
 _COLOURS = {GOOD: "green", WARNING: "yellow", BROKEN: "red"}
 _LEAST_DISK = 2 << 30
+PATIENCE_S = 3.0  # with a server that says that it is not ready
 _PACKAGES = "sudo apt-get install"
 
 
@@ -207,6 +208,7 @@ def server(session: Session) -> Iterator[Finding]:
     named = bool(session.url or session.profile or os.environ.get("HEADFRAME_URL"))
     try:
         client = session.client
+        client.wire.patience_s = PATIENCE_S
         client.get("/healthz")
     except Unreachable as error:
         yield Finding("server", BROKEN if named else WARNING, error.message, "headframe serve")
@@ -214,7 +216,13 @@ def server(session: Session) -> Iterator[Finding]:
     except HeadframeError as error:
         yield Finding("server", BROKEN, error.message, error.next_step)
         return
-    yield Finding("server", GOOD, f"answers at {client.where.url}")
+    try:
+        client.get("/readyz")
+        yield Finding("server", GOOD, f"answers at {client.where.url}")
+    except HeadframeError:
+        text = f"answers at {client.where.url}, but can do nothing: its loop stands still or its store cannot be used"
+        yield Finding("server", BROKEN, text, "look into the server's log: is the disk of its data folder full?")
+        return
     try:
         found = client.whoami()
         yield Finding("key", GOOD, f"{found['member']['name']} ({found['member']['role']})")

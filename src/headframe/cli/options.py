@@ -21,6 +21,11 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _tell_wait(why: str) -> None:
+    """A command that takes long says why."""
+    printing.note(printing.style(f"{printing.safe(why)} Trying again ...", "dim", sys.stderr))
+
+
 @dataclass
 class Session:
     """One command's run: how to print, and the server once it is needed."""
@@ -38,6 +43,7 @@ class Session:
             from headframe.client import Client
 
             self._client = Client(self.url, profile_name=self.profile)
+            self._client.wire.tell_wait = _tell_wait
         return self._client
 
     def rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], empty: str, key: str = "id") -> None:

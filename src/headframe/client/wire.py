@@ -20,6 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8470"
 CONNECT_S = 5.0
 READ_S = 60.0  # streams send a sign of life more often than that
 PATIENCE_S = 30.0  # how long a connection that once stood is sought again
+TOLD_TRY = 3  # which failed try is told to those who wait
 FIRST_PATIENCE_S = 0.5  # how long a server that was never met is sought
 
 
@@ -120,6 +121,7 @@ class Wire:
 
         self.where = where
         self.patience_s = patience_s
+        self.tell_wait: Callable[[str], None] = lambda why: None  # hears once why a call takes longer than a moment
         self._met = False
         self._errors = httpx.RequestError
         plain = where.url.startswith("http://")
@@ -172,7 +174,7 @@ class Wire:
                 waiting.next(error)
                 continue
             self._met = True
-            if answer.status_code == 503 and waiting.again(answer.headers.get("retry-after")):
+            if answer.status_code == 503 and waiting.again(answer.headers.get("retry-after"), _detail(answer)):
                 continue
             return _decoded(answer)
 
@@ -227,15 +229,19 @@ class _Waiting:
         self.wire = wire
         self.until: float | None = None
         self.pause = 0.05
+        self.tries = 0
 
-    def again(self, retry_after: str | None) -> bool:
-        """Pause before the next try; False when patience is at its end."""
+    def again(self, retry_after: str | None, why: str = "") -> bool:
+        """Pause before the next try; False when patience is at its end. `why` is what the server says to it."""
         now = time.monotonic()
         patience = self.wire.patience_s if self.wire._met else min(FIRST_PATIENCE_S, self.wire.patience_s)
         if self.until is None:
             self.until = now + patience
         if now >= self.until:
             return False
+        self.tries += 1
+        if self.tries == TOLD_TRY:
+            self.wire.tell_wait(why or f"No Headframe server answers at {self.wire.where.url}.")
         pause = self.pause
         if retry_after is not None and retry_after.isdigit() and len(retry_after) < 4:
             pause = max(pause, float(retry_after))
@@ -302,6 +308,14 @@ def _decoded(answer: httpx.Response) -> Any:
     except ValueError:
         problem = {}
     raise error_of(problem if isinstance(problem, dict) else {}, answer.status_code)
+
+
+def _detail(answer: httpx.Response) -> str:
+    """What a problem says is wrong."""
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return "The server is busy."
 
 
 def error_of(problem: Mapping[str, Any], status: int) -> HeadframeError:

@@ -96,6 +96,21 @@ def test_a_busy_server_is_asked_again() -> None:
     assert client(answer).job("a")["id"] == "job_1"
 
 
+def test_who_waits_for_a_busy_server_is_told_why_once() -> None:
+    calls: list[int] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        calls.append(1)
+        busy = httpx.Response(503, json={"code": "store_failed", "detail": "The disk is full."})
+        return busy if len(calls) < 6 else httpx.Response(200, json=JOB)
+
+    told: list[str] = []
+    sdk = client(answer)
+    sdk.wire.tell_wait = told.append
+    sdk.job("a")
+    assert told == ["The disk is full."]
+
+
 def test_a_server_that_is_not_there_is_given_up_with_what_to_do() -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")

@@ -448,7 +448,7 @@ def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_doctor_says_how_to_mend(cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cloud.answers["GET", "/healthz"] = {"ok": True}
+    cloud.answers["GET", "/healthz"] = cloud.answers["GET", "/readyz"] = {"ok": True}
     cloud.answers["GET", "/v1/whoami"] = httpx.Response(401, json={"code": "unauthenticated", "detail": "No such key."})
     code = main(["doctor", "--json", "--data", str(tmp_path / "data")])
     found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
@@ -456,6 +456,18 @@ def test_doctor_says_how_to_mend(cloud: Cloud, tmp_path: Path, capsys: pytest.Ca
     assert found["key"]["mend"] == "headframe login"
     assert found["server"]["state"] == "ok"
     assert code == (1 if any(each["state"] == "broken" for each in found.values()) else 0)
+
+
+def test_doctor_finds_a_server_that_can_do_nothing(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headframe.cli.doctor.PATIENCE_S", 0.01)
+    cloud.answers["GET", "/healthz"] = {"ok": True}
+    cloud.answers["GET", "/readyz"] = httpx.Response(503, json={"code": "too_busy", "detail": "Not ready."})
+    assert main(["doctor", "--json"]) == 1
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert found["server"]["state"] == "broken"
+    assert "disk" in found["server"]["mend"]
 
 
 def test_interruption_is_quiet(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
