@@ -24,6 +24,7 @@ STATES: dict[str, tuple[str, str]] = {
     "ready": ("tick", "ok"),
     "draining": ("slash", "warn"),
     "down": ("cross", "bad"),
+    "unreachable": ("cross", "bad"),
     "planned": ("clock", "quiet"),
     "active": ("play", "info"),
     "ended": ("tick", "quiet"),

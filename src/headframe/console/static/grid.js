@@ -32,8 +32,10 @@ export class Grid extends HTMLElement {
   #scroll = document.createElement("div");
   #count = document.createElement("p");
   #body = document.createElement("tbody");
-  /** What is said when no row is left. */
-  empty = "Nothing matches.";
+  /** What is said when there is no row at all. */
+  empty = "Nothing here yet.";
+  /** What rows are called. */
+  noun = "rows";
   /** @type {(row: any) => string} */ key = (row) => row.id;
 
   connectedCallback() {
@@ -125,7 +127,7 @@ export class Grid extends HTMLElement {
     const column = this.#columns.find((one) => one.name === this.#sort.replace("-", "")), way = this.#sort.startsWith("-") ? -1 : 1;
     if (column) this.#shown.sort((a, b) => way * order(column.value(a), column.value(b)) || order(this.key(a), this.key(b)));
     const [all, some] = [this.#rows.length.toLocaleString("en-US"), this.#shown.length.toLocaleString("en-US")];
-    const told = words.length ? `${some} of ${all}` : all;
+    const told = `${words.length ? `${some} of ${all}` : all} ${this.noun}`;
     if (this.#count.textContent !== told) this.#count.textContent = told;
     this.#scroll.querySelector("table")?.setAttribute("aria-rowcount", String(this.#shown.length + 1));
     this.#first = -1;

@@ -15,11 +15,11 @@
  * @property {number} x
  * @property {number} y
  */
-/** @typedef {{blocks: Block[], heads: {site: number, y: number}[], cw: number, ch: number, width: number, height: number, label: number, starts: Int32Array<ArrayBuffer>}} Layout */
+/** @typedef {{blocks: Block[], heads: {site: number, x: number, y: number}[], cw: number, ch: number, width: number, height: number, label: number, starts: Int32Array<ArrayBuffer>}} Layout */
 /** @typedef {{block: Block, node: number, cell: number, index: number}} Hit `index` counts within the node */
 
 const TALL = 32; // nodes of a block: one that is taller is parted
-const HEAD = 26, MOST = 30, LEAST = 3;
+const HEAD = 26, MOST = 34, LEAST = 3;
 
 /**
  * Blocks of a fleet, in order, without their places.
@@ -46,8 +46,37 @@ export function blocksOf(fleet) {
 }
 
 /**
- * Give each block its place: as many side by side as make the largest cells. Cells may be oblong, so that racks fill
- * the width; what does not fit the height goes on below.
+ * Sites side by side where they fit, racks within them, from the left to the right and on below, for cells of one size.
+ * @param {Fleet} fleet
+ * @param {Block[][]} own blocks by site
+ * @param {number} width
+ * @param {{cw: number, ch: number, gap: number, label: number, head: number}} size
+ * @param {((block: Block | null, site: number, x: number, y: number) => void)} [put]
+ * @returns {number} the height
+ */
+function flow(fleet, own, width, { cw, ch, gap, label, head }, put) {
+  let left = 0, top = 0, high = 0;
+  own.forEach((blocks, site) => {
+    const line = blocks.reduce((sum, block) => sum + block.wide * cw + gap, -gap);
+    const wide = Math.max(line, head ? 90 + 8 * (fleet.sites[site]?.name.length ?? 0) : 0);
+    if (left && left + wide > width) [left, top, high] = [0, top + high + 2 * gap, 0];
+    put?.(null, site, left, top);
+    let x = left, y = top + head, row = 0;
+    for (const block of blocks) {
+      if (x > left && x + block.wide * cw > width + 0.5) [x, y, row] = [left, y + row + gap, 0];
+      put?.(block, site, x, y + label);
+      x += block.wide * cw + gap;
+      row = Math.max(row, label + block.nodes * ch);
+    }
+    high = Math.max(high, y + row - top);
+    left += Math.max(Math.min(wide, width), x - left - gap) + 3 * gap;
+  });
+  return top + high;
+}
+
+/**
+ * Give each block its place, with the largest cells with which all fits into the height; what does not fit with the
+ * least ones goes on below. Cells may be oblong, so that racks fill the width.
  * @param {Fleet} fleet
  * @param {{blocks: Block[], starts: Int32Array<ArrayBuffer>}} parts
  * @param {number} width
@@ -55,40 +84,30 @@ export function blocksOf(fleet) {
  * @returns {Layout}
  */
 export function layOut(fleet, { blocks, starts }, width, height) {
-  const wide = Math.max(...blocks.map((block) => block.wide), 1);
-  const tall = Math.max(...blocks.map((block) => block.nodes), 1);
-  const named = blocks.some((block) => block.name);
-  const counts = fleet.sites.map((_, site) => blocks.filter((block) => block.site === site).length);
-  const heads = fleet.sites.length > 1 || Boolean(fleet.sites[0]?.name) ? HEAD : 0;
-  const many = blocks.length > 60;
-  const gap = many ? 4 : 12, most = Math.max(...counts, 1);
-  let best = { score: -1, each: 1, cw: LEAST, ch: LEAST, label: 0 };
-  for (let each = 1; each <= most; each++) {
-    let cw = Math.min((width - (each - 1) * gap) / (each * wide), MOST * 2.2);
-    const label = named && cw * wide >= 36 ? 16 : 0;
-    const rows = counts.reduce((sum, count) => sum + Math.ceil(count / each), 0);
-    let ch = Math.min((height - heads * counts.length - rows * (gap + label)) / (rows * tall), MOST);
-    cw = Math.min(cw, ch * 2.5);
-    ch = Math.min(ch, cw * 1.6);
-    const score = Math.min(cw, ch * 1.5) * ch;
-    if (cw > 0 && ch > 0 && score > best.score) best = { score, each, cw, ch, label };
-  }
-  const cw = Math.max(best.cw, LEAST), ch = Math.max(best.ch, LEAST);
-  const each = Math.max(Math.min(best.each, Math.floor((width + gap) / (cw * wide + gap))), 1);
-  /** @type {{site: number, y: number}[]} */
-  const titles = [];
-  let y = 0;
-  fleet.sites.forEach((_, site) => {
-    titles.push({ site, y });
-    y += heads;
-    const own = blocks.filter((block) => block.site === site);
-    own.forEach((block, place) => {
-      block.x = (place % each) * (cw * wide + gap);
-      block.y = y + Math.floor(place / each) * (ch * tall + gap + best.label) + best.label;
-    });
-    y += Math.ceil(own.length / each) * (ch * tall + gap + best.label);
+  const own = fleet.sites.map((_, site) => blocks.filter((block) => block.site === site));
+  const wide = Math.max(...blocks.map((block) => block.wide), 1), named = blocks.some((block) => block.name);
+  const head = fleet.sites.some((site) => site.name) ? HEAD : 0;
+  const sized = (/** @type {number} */ cw, /** @type {number} */ ch) => ({
+    cw, ch, head, gap: blocks.length > 60 ? 4 : 12, label: named && cw * wide >= 36 && ch >= 5 ? 16 : 0,
   });
-  return { blocks, heads: heads ? titles : [], cw, ch, width, height: Math.max(y - gap, 1), label: best.label, starts };
+  let best = sized(LEAST, LEAST);
+  for (const shape of [0.7, 0.85, 1, 1.2, 1.45, 1.75, 2.1, 2.5]) {
+    let [low, high] = [LEAST, MOST];
+    for (let step = 0; step < 12; step++) {
+      const ch = (low + high) / 2, size = sized(Math.max(ch * shape, LEAST), ch);
+      if (size.cw * wide <= width && flow(fleet, own, width, size) <= height) low = ch;
+      else high = ch;
+    }
+    if (low > LEAST && low * low * Math.min(shape, 2) ** 0.8 > best.ch * best.ch * Math.min(best.cw / best.ch, 2) ** 0.8) best = sized(low * shape, low);
+  }
+  /** @type {{site: number, x: number, y: number}[]} */
+  const heads = [];
+  const tall = flow(fleet, own, width, best, (block, site, x, y) => {
+    if (block) [block.x, block.y] = [x, y];
+    else if (head) heads.push({ site, x, y });
+  });
+  const right = Math.max(...blocks.map((block) => block.x + block.wide * best.cw), width);
+  return { blocks, heads, cw: best.cw, ch: best.ch, width: right, height: Math.max(tall, 1), label: best.label, starts };
 }
 
 /**

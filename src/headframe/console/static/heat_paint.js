@@ -167,17 +167,17 @@ function names(pen, blocks, layout, fleet, view, cw, ch, width) {
   const ink = inks();
   pen.textBaseline = "middle";
   pen.textAlign = "left";
-  for (const { site, y } of layout.heads) {
-    const one = fleet.sites[site], top = (y - view.y) * view.zoom + 11;
+  for (const head of layout.heads) {
+    const one = fleet.sites[head.site], top = (head.y - view.y) * view.zoom + 11, left = (head.x - view.x) * view.zoom;
     if (!one || top < -20) continue;
     pen.font = `550 13px ${ink["font"]}`;
     pen.fillStyle = ink["text"] ?? "";
     const name = cut(pen, one.name, width / 2), after = pen.measureText(name).width + 10;
-    pen.fillText(name, 0, top);
+    pen.fillText(name, left, top);
     const count = one.racks.reduce((sum, rack) => sum + rack.nodes, 0);
     pen.font = `12px ${ink["font"]}`;
     pen.fillStyle = ink["text-3"] ?? "";
-    pen.fillText(cut(pen, `${one.region && one.region !== one.name ? `${one.region} · ` : ""}${count.toLocaleString("en-US")} node${count === 1 ? "" : "s"}`, width - after), after, top);
+    pen.fillText(cut(pen, `${one.region && one.region !== one.name ? `${one.region} · ` : ""}${count.toLocaleString("en-US")} node${count === 1 ? "" : "s"}`, width - after), left + after, top);
   }
   pen.font = `11px ${ink["font"]}`;
   pen.fillStyle = ink["text-3"] ?? "";

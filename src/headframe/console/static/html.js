@@ -53,6 +53,7 @@ export const STATES = /** @type {Record<string, [string, string]>} */ ({
   pending: ["clock", "quiet"], queued: ["clock", "quiet"], starting: ["quarter", "info"], running: ["play", "info"],
   stopping: ["pause", "warn"], succeeded: ["tick", "ok"], failed: ["cross", "bad"], stopped: ["pause", "quiet"],
   ready: ["tick", "ok"], draining: ["slash", "warn"], down: ["cross", "bad"],
+  unreachable: ["cross", "bad"],
 });
 
 /** A state as a mark and a word. @param {string} word @param {string} [text] @returns {Markup} */
