@@ -130,7 +130,7 @@ def _timeline(page: Page, told: dict[str, Any]) -> str:
         "lanes": [{"name": "Attempts", "spans": spans}],
         **({} if job.ended_us else {"now": page.now_us // MILLI}),
     }  # fmt: skip
-    return orjson.dumps(document).decode().replace("<", "\\u003c")
+    return orjson.dumps(document).decode()
 
 
 def _span(from_us: int, to_us: int | None, name: str, tone: str) -> dict[str, Any]:

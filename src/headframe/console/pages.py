@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from headframe.console import access, assets, fleet, home, job_page, jobs
+from headframe.console import access, assets, fleet, home, job_new, job_page, jobs
 
-SUBJECTS = (assets, access, fleet, home, jobs, job_page)
+SUBJECTS = (assets, access, fleet, home, jobs, job_new, job_page)
 
 
 def add_console(app: FastAPI) -> FastAPI:

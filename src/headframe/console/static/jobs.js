@@ -163,7 +163,7 @@ function line(row, number, now, changed) {
   const [id, name, word, why, project, owner, asks, submitted, , , , , parent] = row;
   return html`<tr data-id="${id}" aria-rowindex="${number}" class="${changed ? "changed" : ""}">
     <td class="job"><a href="/jobs/${id}" title="${id}">${name}</a>${parent ? html` <span class="tag">array</span>` : ""}</td>
-    <td class="job-state">${state(word)}</td><td class="why quiet" title="${why}">${why.replaceAll("_", " ")}</td>
+    <td class="job-state">${state(word)}</td><td class="why quiet" title="${why}">${why.replaceAll("_", " ")}<span class="narrow">${why ? " · " : ""}${asks}</span></td>
     <td class="project">${project}</td><td class="owner">${owner}</td><td class="asks">${asks}</td>
     <td class="number since quiet"><time datetime="${new Date(submitted / 1000).toISOString()}" title="${exact(submitted)}" data-when>${ago(submitted / 1000)}</time></td><td class="number ran">${ran(row, now)}</td></tr>`;
 }

@@ -19,6 +19,7 @@ class Log extends HTMLElement {
   #only = false;
   #following = true;
   #seen = -1;
+  /** @type {Map<View, number>} */ #tops = new Map();
 
   connectedCallback() {
     const ranks = Number(this.dataset.ranks ?? 1);
@@ -58,9 +59,12 @@ class Log extends HTMLElement {
     });
   }
 
-  /** @param {View} view */
+  /** Who scrolls up wants to read; who comes to the end, to follow. @param {View} view */
   #scrolled(view) {
-    if (view.atEnd() !== this.#following) this.#setFollowing(view.atEnd());
+    const top = view.scroller.scrollTop;
+    if (view.atEnd()) this.#setFollowing(true);
+    else if (top < (this.#tops.get(view) ?? 0) - 2) this.#setFollowing(false);
+    this.#tops.set(view, top);
     if (view.scroller.scrollTop < 400 && this.#source.older) void this.#older(view);
   }
 
@@ -119,7 +123,9 @@ class Log extends HTMLElement {
 
   /** @param {boolean} on */
   #setFollowing(on) {
+    if (on === this.#following && this.#views.every((view) => view.stick === on)) return;
     this.#following = on;
+    for (const view of this.#views) view.stick = on;
     this.querySelector('[data-log="follow"]')?.setAttribute("aria-pressed", String(on));
   }
 

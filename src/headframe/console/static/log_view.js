@@ -17,6 +17,7 @@ export class View {
   #width = 0;
   #due = false;
   marked = -1; // the line that a search stands on
+  stick = true; // to the end
 
   /** @param {HTMLElement} scroller */
   constructor(scroller) {
@@ -48,8 +49,7 @@ export class View {
   }
 
   toEnd() {
-    this.#measure();
-    this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.stick = true;
     this.#drawNow();
   }
 
@@ -57,6 +57,7 @@ export class View {
   to(place) {
     this.#measure();
     this.marked = place;
+    this.stick = false;
     this.scroller.scrollTop = Math.max(0, this.#top(place) - this.scroller.clientHeight / 3);
     this.#drawNow();
   }
@@ -120,6 +121,7 @@ export class View {
 
   #drawNow() {
     this.#measure();
+    if (this.stick) this.scroller.scrollTop = this.scroller.scrollHeight;
     const top = this.scroller.scrollTop;
     const first = Math.max(0, this.#at(top) - SPARE);
     const until = Math.min(this.#lines.length, this.#at(top + this.scroller.clientHeight) + SPARE);
