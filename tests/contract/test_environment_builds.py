@@ -86,7 +86,7 @@ def test_an_environment_is_built_then_reused(tmp_path: Path, index: Path) -> Non
     folder, said = prepare(tmp_path / "data", "tiny")
     assert said[0].endswith(": tiny")
     assert "built in" in said[-1]
-    assert "1 packages" in said[-1]
+    assert "1 package" in said[-1]
     again, said = prepare(tmp_path / "data", "Tiny")
     assert again == folder
     assert len(said) == 1

@@ -17,6 +17,7 @@ from headframe.api.documents import page_shape, shape
 from headframe.api.gate import slow_body, too_large
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text, answer
 from headframe.base.errors import Invalid
+from headframe.base.quantities import counted
 from headframe.control.commands_access import create_dataset
 from headframe.tenants.roles import Permission
 from headframe.workloads.manifest import LIMIT_BYTES, content_hash, read_manifest
@@ -154,7 +155,7 @@ def new_dataset(call: Authenticated, body: NewDataset) -> Response:
     lacking = blobs.missing(house, content.hashes)
     if lacking:
         raise Invalid(
-            f"{len(lacking)} files of the manifest are not here, such as {lacking[0]}.",
+            f"{counted(len(lacking), 'file')} of the manifest lacking here, such as {lacking[0]}.",
             field="manifest", value=body.manifest, next_step="Ask POST /v1/files/missing and upload those first.",
         )  # fmt: skip
     return call.run(

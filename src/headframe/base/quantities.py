@@ -57,6 +57,12 @@ def parse_span_us(value: object, *, field: str) -> int:
     return span
 
 
+def counted(number: float, noun: str) -> str:
+    """A number of things: `1 node`, `2 nodes`, `0.5 GPUs`."""
+    shown = str(number) if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {noun}" if number == 1 else f"{shown} {noun}s"
+
+
 def format_mib(mib: int) -> str:
     """`512 MiB`, `1.5 GiB`: one decimal at most."""
     for unit, size in (("TiB", 1024**2), ("GiB", 1024)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from headframe.base.quantities import counted
 from headframe.cli import printing
 from headframe.cli.options import group, part
 from headframe.cli.printing import Column
@@ -62,7 +63,7 @@ def month(folder: str, as_json: bool) -> int:
     printing.facts(
         [
             ("files", f"{len(told.files)} in {folder}"),
-            ("trial balance", f"{sums} over {told.transfers} transfers"),
+            ("trial balance", f"{sums} over {counted(told.transfers, 'transfer')}"),
             ("FOCUS", "equals the invoices, to the nano-unit"),
             ("audit", "the books are what the events say" if told.audit.clean else str(told.audit.differences[0])),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from headframe.base.quantities import counted
 from headframe.cli import printing
 from headframe.cli.options import Session, command, common, group, part
 from headframe.cli.printing import Column
@@ -76,5 +77,5 @@ def push_dataset(
     """Upload a folder as the next version of a dataset."""
     with printing.progress() as tell:
         row = session.client.push_dataset(name, folder, project, tell, lives_in=lives_in, stays=stays)
-    many = "1 file" if row["files"] == 1 else f"{row['files']} files"
+    many = counted(row["files"], "file")
     session.done(row, f"{row['name']}@{row['number']}: {many}, {printing.size(row['size_bytes'])}.")

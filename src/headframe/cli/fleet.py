@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from headframe.base.errors import NotFound
-from headframe.base.quantities import format_mib
+from headframe.base.quantities import counted, format_mib
 from headframe.cli import printing
 from headframe.cli.options import Session, command, common, group, part
 from headframe.cli.printing import Column
@@ -161,7 +161,7 @@ def node(session: Session, node: str, from_: str | None, to: str | None) -> None
         printing.as_json({**found, "past": past})
         return
     row = found["node"]
-    parts = [found["state"], f"{found['held']['gpus']} GPUs", f"{printing.milli(row['cpu_milli'])} CPUs",
+    parts = [found["state"], counted(found["held"]["gpus"], "GPU"), counted(row["cpu_milli"] / 1000, "CPU"),
              format_mib(row["memory_mib"]), row["reason"]]  # fmt: skip
     printing.paragraph(f"{row['id']} ({row['name']}): {', '.join(part for part in parts if part)}.")
     for title, columns, rows in (("Accelerators", DEVICES, found["devices"]), ("Held by", STAYS, past["stays"])):
@@ -169,7 +169,9 @@ def node(session: Session, node: str, from_: str | None, to: str | None) -> None
             printing.heading(title)
             printing.table([column for column in columns if any(column.cell(one) != "" for one in rows)], rows)
     if found["state"] == "draining" and found["running"]:
-        printing.paragraph(f"Still held by {found['running']} jobs, of which {found['movable']} could go on elsewhere.")
+        printing.paragraph(
+            f"Still held by {counted(found['running'], 'job')}; {found['movable']} could go on elsewhere."
+        )
 
 
 @command("headframe drain node_1 --reason 'new fans'", "headframe drain node_1 --move")

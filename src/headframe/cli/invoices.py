@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from headframe.base.quantities import counted
 from headframe.cli import printing
 from headframe.cli.money import _ORGANIZATION, _money, _quantity
 from headframe.cli.naming import Names
@@ -27,7 +28,7 @@ INVOICES = (
     Column("ID", lambda row: row["id"], whole=True),
 )
 ACCOUNTS = (
-    Column("ACCOUNT", lambda row: row["account"], whole=True),
+    Column("ACCOUNT", lambda row: row.get("told", row["account"]), whole=True),
     Column("BALANCE", lambda row: _money(row, row["balance_nano"]), whole=True, right=True),
 )
 TAX_RATES = (
@@ -271,12 +272,15 @@ def ledger(session: Session) -> None:
     if session.json:
         printing.as_json(found)
         return
+    known = Names(session)
+    for row in found["accounts"]:
+        kind, colon, rest = row["account"].partition(":")
+        row["told"] = f"{kind}{colon}{known.of(rest)}"
     session.rows(found["accounts"], ACCOUNTS, "Nothing has been booked.", key="account")
     if not session.quiet:
         sums = ", ".join(_money({"currency": name}, nano) for name, nano in sorted(found["sums"].items()))
-        printing.note(
-            f"In all {sums or 'nothing'}; {found['transfers']} transfers, chain {found['chain'][:16] or '-'}."
-        )
+        many = counted(found["transfers"], "transfer")
+        printing.note(f"In all {sums or 'nothing'}; {many}, chain {found['chain'][:16] or '-'}.")
 
 
 @command("headframe audit", "headframe audit --month 2026-11", "headframe audit --data /var/lib/headframe --json")
@@ -297,8 +301,8 @@ def audit(month: str | None, as_json: bool, **options: Any) -> int:
         printing.as_json(found)
     else:
         printing.say(
-            f"{found['allocations']} allocations, {found['charges']} charges, {found['transfers']} transfers and "
-            f"{found['invoices']} invoices compared."
+            f"{counted(found['allocations'], 'allocation')}, {counted(found['charges'], 'charge')}, "
+            f"{counted(found['transfers'], 'transfer')} and {counted(found['invoices'], 'invoice')} compared."
         )
         for text in found["differences"][:1]:
             printing.say(f"DIFFERENCE: {text}")

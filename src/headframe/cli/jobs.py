@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from headframe.base.quantities import DAY_US, SECOND_US, parse_span_us
+from headframe.base.quantities import DAY_US, SECOND_US, counted, parse_span_us
 from headframe.cli import exits, printing
 from headframe.cli.options import Session, command, common, confirm
 from headframe.cli.printing import Column
@@ -95,7 +95,7 @@ def stop(
     if state:
         wanted = [found["id"] for found in session.client.jobs(limit=None, state=list(state), project=project)]
     if len(wanted) > 1:
-        confirm(f"Stop {len(wanted)} jobs?", yes)
+        confirm(f"Stop {counted(len(wanted), 'job')}?", yes)
     stopped = [session.client.stop(one, grace) for one in wanted]
     if session.json:
         printing.as_json(stopped)

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from headframe.base.errors import Invalid
+from headframe.base.quantities import counted
 from headframe.cli import printing
+from headframe.cli.naming import Names
 from headframe.cli.options import Session, common, confirm, group, part
 from headframe.cli.printing import Column
 
@@ -16,7 +18,7 @@ from headframe.cli.printing import Column
 def _size(row: Mapping[str, Any]) -> str:
     """`32 x H100`, or `4 nodes`."""
     kind = row["kind"] or "any"
-    return f"{row['nodes']} nodes ({kind})" if row["nodes"] else f"{row['count']} x {kind}"
+    return f"{counted(row['nodes'], 'node')} ({kind})" if row["nodes"] else f"{row['count']} x {kind}"
 
 
 RESERVATIONS = (
@@ -27,10 +29,16 @@ RESERVATIONS = (
     Column("FROM", lambda row: printing.moment(row["from_us"]), whole=True),
     Column("TO", lambda row: printing.moment(row["to_us"]), whole=True),
     Column("LACKS", lambda row: row["lacking"] or "", right=True),
-    Column("ORGANIZATION", lambda row: row["organization_id"], spare=True),
-    Column("NODES", lambda row: ", ".join(part["node_id"] for part in row["slices"]), spare=True),
+    Column("FOR", lambda row: row.get("whose", row["organization_id"])),
+    Column("NODES", lambda row: ", ".join(row.get("on", [part["node_id"] for part in row["slices"]])), spare=True),
     Column("REASON", lambda row: row["reason"]),
 )
+
+
+def _whose(row: Mapping[str, Any], known: Names) -> str:
+    """Whom it is for: the organization, or `organization / project`."""
+    house = known.of(row["organization_id"])
+    return f"{house} / {known.of(row['project_id'])}" if row["project_id"] else house
 
 
 @group("headframe reservations", "headframe reservations create spring-run --gpu H100:32 --for 3d --org acme")
@@ -46,6 +54,9 @@ def list_reservations(session: Session, organization: str | None, everything: bo
     """List reservations, newest first."""
     states = None if everything else ["planned", "active"]
     rows = session.client.reservations(organization=organization, state=states)
+    known = Names(session)
+    for row in rows if not session.json else ():
+        row["whose"] = _whose(row, known)
     session.rows(rows, RESERVATIONS, "No reservations.")
 
 
@@ -101,6 +112,10 @@ def show_reservation(session: Session, reservation: str) -> None:
     if session.quiet:
         printing.say(row["id"])
         return
+    known = Names(session)
+    row["whose"] = _whose(row, known)
+    nodes = {node["id"]: node["name"] for node in session.client.nodes()} if row["slices"] else {}
+    row["on"] = [nodes.get(part["node_id"], part["node_id"]) for part in row["slices"]]
     printing.facts([(column.head.lower(), column.cell(row)) for column in RESERVATIONS])
     for event in events:
         printing.say(f"{printing.moment(event['at_us'])}  {event['kind']}  {printing.safe(event['reason'])}")

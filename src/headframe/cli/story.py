@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from headframe.base.quantities import format_mib, format_span
+from headframe.base.quantities import counted, format_mib, format_span
 from headframe.cli import printing
 from headframe.cli.jobs import gpus_of, reason_of, state_of
 from headframe.cli.naming import Names
@@ -119,7 +119,7 @@ def _asked(spec: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("secrets", ", ".join(spec.get("secrets") or ())),
         ("datasets", ", ".join(f"{name}@{number}" for _, name, number in spec.get("datasets") or ())),
         ("checkpoints", f"{checkpoints['path']}, the newest {checkpoints['keep']}" if checkpoints else ""),
-        ("retry", f"{retry['max']} times after {', '.join(retry['on'])}" if retry and retry["max"] else ""),
+        ("retry", f"{counted(retry['max'], 'time')} after {', '.join(retry['on'])}" if retry and retry["max"] else ""),
         ("max_duration", "" if longest is None else format_span(longest)),
         ("budget", "" if budget is None else printing.money(budget, spec["currency"])),
     ]

@@ -27,6 +27,7 @@ SLICES = (
 _PLACES = {
     "gpu": "resources.gpu", "cpu": "resources.cpu", "memory": "resources.memory", "nodes": "nodes", "name": "name",
     "image": "image", "python": "python", "package": "packages", "max_duration": "max_duration", "budget": "budget",
+    "purchase": "purchase", "reservation": "reservation",
 }  # fmt: skip
 
 
@@ -56,6 +57,8 @@ def of_the_job(function: F) -> F:
         click.option("--python", metavar="VERSION", help="The version of Python of its environment."),
         click.option("--package", multiple=True, metavar="PACKAGE", help="A Python package (may be repeated)."),
         click.option("--max-duration", metavar="TIME", help="The longest that it may run, such as 2h."),
+        click.option("--purchase", metavar="CLASS", help="on-demand, reserved, spot or filler."),
+        click.option("--reservation", metavar="NAME", help="The reservation that it runs in."),
         click.option("--budget", metavar="AMOUNT", help="The most it may cost, such as '50 USD'."),
         click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="A variable (may be repeated)."),
     )

@@ -8,16 +8,17 @@ from typing import Any
 
 from headframe.base.changes import NOTHING, Changes
 from headframe.base.errors import Forbidden, Invalid
+from headframe.base.quantities import counted
 from headframe.control.commands_tenancy import event, expect, only_owner
 from headframe.control.context import Context
-from headframe.control.queries_tenancy import find_organization, find_project, nothing_here, seen
+from headframe.control.queries_tenancy import find_organization, find_project, is_same_house, nothing_here, seen
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Region
 from headframe.scheduling.where import marks
 from headframe.tenants.keys import key_text, secret_hash
 from headframe.tenants.names import label, secret_name, slug
 from headframe.tenants.quotas import check_quota
-from headframe.tenants.records import Key, Member, Project, Quota, Role, Scope, Secret
+from headframe.tenants.records import Key, Member, Organization, Project, Quota, Role, Scope, Secret
 from headframe.tenants.roles import Caller, Permission
 from headframe.workloads.readers import cluster
 from headframe.workloads.records import Dataset
@@ -123,7 +124,8 @@ def put_quota(
         parent_id=above,
         version=old.version if old else 1,
     )
-    check_quota(quota, world.derived.quotas)
+    names = {one.id: one.name for one in world.all(Organization).values() if is_same_house(caller, one.id)}
+    check_quota(quota, world.derived.quotas, names)
     if quota == old:
         return NOTHING, quota
     quota = replace(quota, version=quota.version + 1) if old else quota
@@ -237,7 +239,7 @@ def create_dataset(
         lives_in=places,
         stays=stays,
     )
-    told = event(context, "dataset_created", dataset, f"{name}@{dataset.number}: {files} files.", by=caller)
+    told = event(context, "dataset_created", dataset, f"{name}@{dataset.number}: {counted(files, 'file')}.", by=caller)
     return Changes((dataset,), (told,)), dataset
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from headframe.base.changes import Changes, gather
 from headframe.base.errors import Conflict, Forbidden, Invalid, QuotaExceeded
-from headframe.base.quantities import DAY_US, MINUTE_US, format_second, parse_moment_us, parse_span_us
+from headframe.base.quantities import DAY_US, MINUTE_US, counted, format_second, parse_moment_us, parse_span_us
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_organization, find_project, is_same_house, nothing_here
 from headframe.control.reservations import close, told
@@ -129,7 +129,11 @@ def names_for(reservations: Iterable[Reservation], caller: Caller) -> dict[str, 
 def size_of(reservation: Reservation) -> str:
     """`32 x H100`, or `4 whole nodes of H100`."""
     kind = reservation.kind or "any kind"
-    return f"{reservation.nodes} whole nodes of {kind}" if reservation.nodes else f"{reservation.count} x {kind}"
+    return (
+        f"{counted(reservation.nodes, 'whole node')} of {kind}"
+        if reservation.nodes
+        else f"{reservation.count} x {kind}"
+    )
 
 
 def _check_size(kind: str | None, count: int | None, nodes: int | None) -> None:
@@ -177,7 +181,7 @@ def _check_quota(world: World, house: Organization, placed: Reservation, opened:
     wanted = 1000 * sum(len(part.shares) for one in (*own, placed) for part in one.slices)
     if wanted > quota.gpu_milli:
         raise QuotaExceeded(
-            f"The quota of {house.name} is {quota.gpu_milli / 1000:g} GPUs; with this, {wanted / 1000:g} would be "
-            "reserved at one time.",
+            f"The quota of {house.name} is {counted(quota.gpu_milli / 1000, 'GPU')}; with this, {wanted / 1000:g} "
+            "would be reserved at one time.",
             next_step="Reserve less, or ask for a larger quota.",
         )

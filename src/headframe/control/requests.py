@@ -8,17 +8,19 @@ from typing import Any, TypedDict, Unpack
 
 from headframe.base.errors import Conflict, Invalid, NoExchangeRate, NotFound, QuotaExceeded
 from headframe.base.money import plain
+from headframe.base.quantities import counted
 from headframe.control.context import Context
 from headframe.control.queries_tenancy import find_project
 from headframe.control.reservations import reserved_for
 from headframe.control.spending import book_of
 from headframe.control.world import World
+from headframe.fleet.records import Reservation
 from headframe.jobs.records import ENDED, Job, JobState
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Buyer
 from headframe.pricing.rate import least_nano
 from headframe.scheduling.borrowing import CLOUD, Borrowing
-from headframe.scheduling.explain import refuse_impossible
+from headframe.scheduling.explain import refuse_impossible, refuse_unfitting
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.limits import Holdings, binding
 from headframe.scheduling.place import least
@@ -60,6 +62,8 @@ def prepare(
     spec = _near_data(spec, _check_content(context, caller, home, spec))
     want = Want.of(spec)
     refuse_impossible(world.derived.capacity, want)
+    if spec.reservation is not None:
+        refuse_unfitting(world.derived.capacity, want, world.all(Reservation)[spec.reservation])
     owners = (home.organization_id, home.id, caller.member_id)
     bound = binding(world.derived.quotas, Holdings(), owners, least(want))
     if bound is not None:
@@ -156,7 +160,7 @@ def _check_borrowing(world: World, owners: tuple[str, str, str], want: Want) -> 
     shortage = unused.short(owners, least(want))
     if shortage is not None and shortage.branch != CLOUD:
         raise QuotaExceeded(
-            f"This can never run: {shortage.text}.",
+            f"This can never run: {shortage.told(owners)}.",
             next_step="Ask for less, or ask an admin to let more be borrowed.",
         )
 
@@ -170,7 +174,7 @@ def _check_jobs_quota(world: World, owners: tuple[str, str, str], more: int) -> 
         there = sum(getattr(job, column) == scope_id for job in world.all(Job).values())
         if there + more > quota.jobs:
             raise QuotaExceeded(
-                f"The quota of the {quota.scope} is {quota.jobs} jobs that have not ended; there are {there}.",
+                f"The quota of the {quota.scope} is {counted(quota.jobs, 'job')} not yet ended; there are {there}.",
                 next_step="Wait for some to end, or ask an admin for a larger quota.",
             )
 

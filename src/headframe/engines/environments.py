@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from headframe.base.quantities import counted
 from headframe.base.errors import EngineError, Invalid, StoreFailed
 from headframe.base.progress import Progress
 from headframe.engines import indexes, interpreters
@@ -112,7 +113,7 @@ def prepare(
                 raise
             seconds = time.monotonic() - began
             _write_marker(marker, build, count)
-            say(f"environment {digest[:8]} built in {seconds:.1f} s: {count} packages")
+            say(f"environment {digest[:8]} built in {seconds:.1f} s: {counted(count, 'package')}")
     except OSError as error:
         raise StoreFailed(
             f"The environment cannot be kept: {error.strerror or error}.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
-from headframe.scheduling.limits import METERS
+from headframe.scheduling.limits import METERS, in_short, in_words
 from headframe.tenants.records import Quota, Scope
 
 CLOUD = ""
@@ -32,14 +32,18 @@ class Shortage:
     used: int
     asked: int
 
-    @property
-    def text(self) -> str:
-        unit = 1 if self.meter == "memory_mib" else 1000
-        name = {"gpu_milli": "GPUs", "cpu_milli": "CPUs", "memory_mib": "MiB of memory"}[self.meter]
-        whose = f"{self.branch} may hold {self.bound / unit:g} {name} with what it may borrow"
+    def told(self, owners: Owners) -> str:
+        """The sentence, for whoever asks: a branch is told as theirs, never by a name."""
+        organization, project, _ = owners
+        whose = {organization: "the organization", project: "the project"}.get(self.branch, "the member in its project")
+        if "/" not in self.branch and self.branch not in owners:
+            whose = "the organization that its organization borrows under"
+        said = f"{whose} may hold {in_words(self.meter, self.bound)} with what it may borrow"
         if self.branch == CLOUD:
-            whose = f"{self.bound / unit:g} {name} are here, with those that are kept for their owners"
-        return f"{whose}, {self.used / unit:g} are in use and {self.asked / unit:g} are asked for"
+            said = f"there are {in_words(self.meter, self.bound)} here, with what is kept for its owners"
+        return (
+            f"{said}, {in_short(self.meter, self.used)} are in use and {in_short(self.meter, self.asked)} are asked for"
+        )
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from headframe.base.quantities import HOUR_US, MINUTE_US, format_span
+from headframe.base.quantities import HOUR_US, MINUTE_US, counted, format_span
 from headframe.fleet.records import Allocation, HoldState, Slice
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.backfill import NEVER_US, Ground
@@ -121,7 +121,7 @@ def shrink(
             _way(one, job.id, "shrink", f"It goes on with {size} of its {one.size} nodes: {_whose(one, job)} waits.")
             for one, size in zip(out, sizes, strict=True)
         )
-        text = f"{len(out)} elastic job{'s' if len(out) > 1 else ''} shrink{'' if len(out) > 1 else 's'} for it."
+        text = f"{counted(len(out), 'elastic job')} shrink{'' if len(out) > 1 else 's'} for it."
         return Found(slices, stops, text)
     return None
 

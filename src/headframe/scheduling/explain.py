@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from headframe.base.errors import Impossible
-from headframe.base.quantities import format_mib, format_second
+from headframe.base.quantities import counted, format_mib, format_second
+from headframe.fleet.records import Reservation
 from headframe.jobs.records import Job
+from headframe.scheduling.calendar import inside
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.fit import Want, fit, suitable, tasks_per_node
 from headframe.workloads.spec import Gpus, Resources
@@ -80,6 +82,23 @@ def _beyond(empty: Capacity, want: Want) -> tuple[str, str]:
     return "resources.gpu" if resources.gpus else "resources", shape(replace(want, nodes_min=1))
 
 
+def refuse_unfitting(capacity: Capacity, want: Want, reservation: Reservation) -> None:
+    """Raise `Impossible` when a job could never run in the reservation that it names, with the nearest that could."""
+    if reservation.lacking:
+        return  # part of it has no place now: what it will have nobody knows
+    empty = inside(capacity.emptied(), reservation.slices)
+    if fit(empty, want) is not None:
+        return
+    empty.usable = empty.usable & (empty.gpu > 0)
+    empty.ready = empty.ready & (empty.cpu > 0)
+    found = nearest(empty, want)
+    raise Impossible(
+        f"The reservation {reservation.name} could never hold {shape(want)}.",
+        next_step=f"The nearest that it could: {found}. See `headframe reservations show {reservation.name}`.",
+        details={"asked": shape(want), "nearest": found, "reservation": reservation.id},
+    )
+
+
 def nearest(empty: Capacity, want: Want) -> str:
     """The largest task and gang of the wanted kind that an empty cloud could hold, in words."""
     ready = empty.allowed(want.clusters, want.where)
@@ -88,8 +107,8 @@ def nearest(empty: Capacity, want: Want) -> str:
     best = want.alternatives[0]
     suits = suitable(empty, best) & ready[:, None] if best is not None else None
     if best is not None and suits is not None and int(suits.sum()) == 0:
-        kinds = ", ".join(empty.kinds) or "none"
-        return f"the accelerators here are: {kinds}"
+        there = (int(code) for code in np.unique(empty.kind[empty.usable & ready[:, None]]) if code >= 0)
+        return f"the accelerators here are: {', '.join(empty.kinds[code] for code in there) or 'none'}"
     cpu, memory = int(empty.cpu[ready].max()), int(empty.memory[ready].max())
     parts = [f"{cpu / 1000:g} CPU", f"{format_mib(memory)} of memory"]
     if suits is not None and best is not None:
@@ -150,7 +169,7 @@ def lacks(resources: Resources, want: Want, found: Mapping[str, Any]) -> str:
 def of_job(job: Job) -> str:
     """A reason for states that no capacity decides."""
     if job.after:
-        return f"It waits for {len(job.after)} other job{'s' if len(job.after) > 1 else ''}: {', '.join(job.after)}."
+        return f"It waits for {counted(len(job.after), 'other job')}: {', '.join(job.after)}."
     if job.spec.cron:
         return f"Its schedule starts it next at {format_second(job.not_before_us)}."
     return f"It is held back until {format_second(job.not_before_us)}."

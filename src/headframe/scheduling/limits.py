@@ -6,10 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from headframe.base.quantities import counted, format_mib
 from headframe.fleet.records import Allocation, Slice
 from headframe.tenants.records import Quota, Scope
 
 METERS = ("gpu_milli", "cpu_milli", "memory_mib")
+
+
+def in_words(meter: str, value: int) -> str:
+    """An amount of a meter as people write it: `1.5 GPUs`, `1 GPU`, `512 MiB of memory`."""
+    if meter == "memory_mib":
+        return f"{format_mib(value)} of memory"
+    return counted(value / 1000, "CPU" if meter == "cpu_milli" else "GPU")
+
+
+def in_short(meter: str, value: int) -> str:
+    """The same where the sentence says already of what."""
+    return format_mib(value) if meter == "memory_mib" else f"{value / 1000:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +37,9 @@ class Binding:
 
     @property
     def text(self) -> str:
-        unit = 1 if self.meter == "memory_mib" else 1000
-        name = {"gpu_milli": "GPUs", "cpu_milli": "CPUs", "memory_mib": "MiB of memory"}[self.meter]
         return (
-            f"the quota of the {self.quota.scope} is {self.limit / unit:g} {name}, {self.held / unit:g} are held and "
-            f"{self.asked / unit:g} are asked for"
+            f"the quota of the {self.quota.scope} is {in_words(self.meter, self.limit)}, "
+            f"{in_short(self.meter, self.held)} are held and {in_short(self.meter, self.asked)} are asked for"
         )
 
 

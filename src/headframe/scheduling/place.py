@@ -64,7 +64,12 @@ class _Pass:
                 queue.looked(snapshot.now_us, self.first)
         wake_us = self.room.wake_us if snapshot.refused else None
         return Plan(
-            tuple(self.starts), tuple(self.stops), tuple(self.claims), tuple(self.dropped), snapshot.refused, wake_us,
+            tuple(self.starts),
+            tuple(self.stops),
+            tuple(self.claims),
+            tuple(self.dropped),
+            snapshot.refused,
+            wake_us,
             self.why,
         )
 

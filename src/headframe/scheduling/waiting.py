@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headframe.base.quantities import HOUR_US, MINUTE_US, format_second, format_span
+from headframe.base.quantities import HOUR_US, MINUTE_US, counted, format_second, format_span
 from headframe.fleet.records import Allocation, Reservation
 from headframe.jobs.records import Job
 from headframe.scheduling import choose
@@ -111,7 +111,7 @@ def tell(view: Snapshot, bucket: Bucket, job: Job, verdict: Verdict, ahead: int,
         else:
             sentences += _when(view, bucket, job, verdict, answer, around)
         if ahead and verdict.reason == "no_capacity":
-            sentences.append(f"{ahead} waiting job{'s come' if ahead > 1 else ' comes'} before it.")
+            sentences.append(f"{counted(ahead, 'waiting job')} come{'' if ahead > 1 else 's'} before it.")
         hints = list(would_start(view, bucket, job, verdict, around))
         if hints:
             answer["would_start_now"] = [{"change": dict(one.change), "text": one.text} for one in hints]
@@ -133,7 +133,8 @@ def _why(view: Snapshot, bucket: Bucket, verdict: Verdict, answer: dict[str, Any
     elif verdict.shortage is not None:
         answer["quota"] = {"scope": "branch", "meter": verdict.shortage.meter, "limit": verdict.shortage.bound,
                            "held": verdict.shortage.used, "asked": verdict.shortage.asked}  # fmt: skip
-        yield f"{verdict.shortage.text[0].upper()}{verdict.shortage.text[1:]}."
+        text = verdict.shortage.told(bucket.owners)
+        yield f"{text[0].upper()}{text[1:]}."
     elif verdict.reason == "no_capacity":
         answer["holders"] = _holders(around.allocations, bucket)
         yield _no_room(view, bucket, answer, around)
@@ -348,7 +349,7 @@ def _smaller(bucket: Bucket) -> Iterator[Hint]:
     """Fewer nodes, or fewer accelerators on each."""
     nodes = bucket.want.nodes_min // 2
     while nodes >= 1:
-        text = f"with {nodes} node{'s' if nodes > 1 else ''}"
+        text = f"with {counted(nodes, 'node')}"
         yield Hint({"nodes": nodes}, text, _with(bucket, nodes=nodes))
         nodes //= 2
     for first in bucket.want.resources.gpus[:1]:

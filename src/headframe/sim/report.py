@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from headframe.base.quantities import HOUR_US, format_span
+from headframe.base.quantities import HOUR_US, counted, format_span
 from headframe.sim.run import Outcome
 
 
@@ -15,7 +15,8 @@ def told(outcome: Outcome) -> str:
     jobs = ", ".join(f"{count} {state}" for state, count in outcome.jobs.items()) or "none"
     lines = [
         f"seed {outcome.seed}, scenario {outcome.scenario}: {format_span(outcome.virtual_us)} of virtual time",
-        f"  {outcome.ticks} ticks, {outcome.commits} commits, {outcome.deaths} deaths of the program",
+        f"  {counted(outcome.ticks, 'tick')}, {counted(outcome.commits, 'commit')}, "
+        f"{counted(outcome.deaths, 'death')} of the program",
         f"  jobs: {jobs}",
     ]
     if outcome.refused:
@@ -23,8 +24,9 @@ def told(outcome: Outcome) -> str:
     if outcome.audit is not None:
         found = outcome.audit
         lines.append(
-            f"  audit: {found.allocations} allocations, {found.charges} charges, {found.invoices} invoices, "
-            + ("no difference" if found.clean else f"{len(found.differences)} differences")
+            f"  audit: {counted(found.allocations, 'allocation')}, {counted(found.charges, 'charge')}, "
+            f"{counted(found.invoices, 'invoice')}, "
+            + ("no difference" if found.clean else counted(len(found.differences), "difference"))
         )
     lines.append(f"  PROBLEM  {outcome.problem}" if outcome.problem else "  everything held")
     lines.append(f"  digest {outcome.digest}")

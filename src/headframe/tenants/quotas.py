@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from headframe.base.errors import Invalid, QuotaContradiction, QuotaCycle
-from headframe.base.quantities import LIMIT
+from headframe.base.quantities import LIMIT, counted, format_mib
 from headframe.tenants.records import Quota, Scope
 
 METERS = ("gpu_milli", "cpu_milli", "memory_mib")
 WEIGHTS = (1, 1_000_000)  # thousandths
 
 
-def check_quota(quota: Quota, others: Mapping[str, Quota]) -> None:
+def check_quota(quota: Quota, others: Mapping[str, Quota], names: Mapping[str, str] = MappingProxyType({})) -> None:
     """Raise `Invalid`, `QuotaContradiction` or `QuotaCycle` when this quota cannot stand beside the `others`.
 
-    `others` are by the id of what they are for, and may hold an older version of this one.
+    `others` are by the id of what they are for, and may hold an older version of this one. `names` are those of
+    organizations, by id, as far as the caller may know them.
     """
     _check_amounts(quota)
     _check_scope(quota)
     known = {**others, quota.scope_id: quota}
-    _check_cycle(quota, known)
+    _check_cycle(quota, known, names)
     for branch in (quota.scope_id, _above(quota)):
         if branch:
-            _check_sum(branch, known)
+            _check_sum(branch, known, names)
 
 
 def _check_amounts(quota: Quota) -> None:
@@ -68,13 +70,14 @@ def _check_scope(quota: Quota) -> None:
         raise Invalid("Only an organization's quota has a parent.", field="parent", value=quota.parent_id)
 
 
-def _check_cycle(quota: Quota, known: Mapping[str, Quota]) -> None:
+def _check_cycle(quota: Quota, known: Mapping[str, Quota], names: Mapping[str, str]) -> None:
     steps = [quota.scope_id]
     above = quota.parent_id
     while above:
         if above in steps:
+            circle = [names.get(one, one) for one in [*steps, above]]
             raise QuotaCycle(
-                f"The organizations would borrow in a circle: {' under '.join([*steps, above])}.",
+                f"The organizations would borrow in a circle: {' under '.join(circle)}.",
                 field="parent", value=quota.parent_id, next_step="Name a parent that does not borrow under this one.",
             )  # fmt: skip
         steps.append(above)
@@ -84,15 +87,15 @@ def _check_cycle(quota: Quota, known: Mapping[str, Quota]) -> None:
 def _amount(meter: str, amount: int) -> str:
     """An amount of a meter as people write it: `1.5 GPUs`, `512 MiB of memory`."""
     if meter == "memory_mib":
-        return f"{amount} MiB of memory"
-    return f"{amount / 1000:g} {'GPUs' if meter == 'gpu_milli' else 'CPUs'}"
+        return f"{format_mib(amount)} of memory"
+    return counted(amount / 1000, "GPU" if meter == "gpu_milli" else "CPU")
 
 
 def _above(quota: Quota) -> str:
     return quota.organization_id if quota.scope is Scope.PROJECT else quota.parent_id
 
 
-def _check_sum(branch: str, known: Mapping[str, Quota]) -> None:
+def _check_sum(branch: str, known: Mapping[str, Quota], names: Mapping[str, str]) -> None:
     """What is guaranteed to the branches of one with a guarantee of its own is part of that."""
     quota = known.get(branch)
     if quota is None or quota.scope is Scope.MEMBER:
@@ -101,8 +104,8 @@ def _check_sum(branch: str, known: Mapping[str, Quota]) -> None:
         total = sum(one.guaranteed.get(meter, 0) for one in _children(branch, known.values()))
         if total > own:
             raise QuotaContradiction(
-                f"{_amount(meter, total)} would be guaranteed to parts of {branch}, which itself is guaranteed "
-                f"{_amount(meter, own)}.",
+                f"{_amount(meter, total)} would be guaranteed to parts of {names.get(branch, branch)}, which itself is "
+                f"guaranteed {_amount(meter, own)}.",
                 field="guaranteed", value=total, allowed=f"{own} or less in all",
                 next_step="Guarantee less to its parts, or more to it.",
             )  # fmt: skip

@@ -128,7 +128,7 @@ def test_an_owner_takes_back_its_own_after_a_while(cloud: SmallCloud) -> None:
 def test_what_may_never_be_held_is_refused_at_once(cloud: SmallCloud) -> None:
     own = {"scope": Scope.PROJECT, "scope_id": cloud.project().id}
     cloud.run(put_quota, cloud.owner, guaranteed={"gpu_milli": 1000}, borrow={"gpu_milli": 0}, **own)
-    with pytest.raises(QuotaExceeded, match="may hold 1 GPUs with what it may borrow"):
+    with pytest.raises(QuotaExceeded, match="may hold 1 GPU with what it may borrow"):
         cloud.submit(LONG, **gpus(2))
     first, second = cloud.submit("run 5s; exit 0", **gpus(1)), cloud.submit("run 5s; exit 0", **gpus(1))
     cloud.until(cloud.is_(first, JobState.RUNNING))

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from small_cloud import SmallCloud, same_when_reloaded
 
-from headframe.base.errors import Conflict, Forbidden, Invalid, InvalidSpec, NotFound, Overlap, QuotaExceeded
+from headframe.base.errors import (
+    Conflict,
+    Forbidden,
+    Impossible,
+    Invalid,
+    InvalidSpec,
+    NotFound,
+    Overlap,
+    QuotaExceeded,
+)
 from headframe.base.quantities import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_moment, format_second
 from headframe.control.commands_access import put_quota
 from headframe.control.commands_reservations import cancel_reservation, create_reservation, find_reservation
@@ -365,3 +374,15 @@ def test_cores_that_are_reserved_are_given_back_in_time(cloud: SmallCloud) -> No
     assert len(gone) > 0, "as many as that takes"
     inside = cloud.submit("run 5m; exit 0", reservation="run", resources={"gpu": "H100:2"})
     cloud.until(cloud.is_(inside, JobState.RUNNING), MINUTE_US)
+
+
+def test_a_job_that_could_never_run_in_its_reservation_is_refused_with_the_nearest(cloud: SmallCloud) -> None:
+    reserve(cloud, begin_us=HOUR_US)
+    with pytest.raises(Impossible) as refused:
+        cloud.submit("run 1m; exit 0", reservation="run", resources={"gpu": "H100:2"}, nodes=2)
+    assert "The reservation run could never hold" in refused.value.message
+    assert "2 x H100" in refused.value.next_step
+    assert "of such tasks 1 fit at once" in refused.value.next_step
+    with pytest.raises(Impossible, match="could never hold"):
+        cloud.submit("run 1m; exit 0", reservation="run", resources={"gpu": "H100:1", "memory": "2GB", "cpu": 8})
+    cloud.submit("run 1m; exit 0", reservation="run", resources={"gpu": "H100:2"})

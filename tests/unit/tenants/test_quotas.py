@@ -41,7 +41,7 @@ def test_unknown_meters_are_refused() -> None:
 def test_no_more_is_lent_than_is_guaranteed_and_no_more_guaranteed_than_allowed() -> None:
     with pytest.raises(QuotaContradiction, match="lent"):
         check_quota(project("a", 2, lend={"gpu_milli": 3000}), {})
-    with pytest.raises(QuotaContradiction, match="2 GPUs would be guaranteed, but at most 1 GPUs may be held"):
+    with pytest.raises(QuotaContradiction, match="2 GPUs would be guaranteed, but at most 1 GPU may be held"):
         check_quota(project("a", 2, gpu_milli=1000), {})
 
 
