@@ -149,7 +149,9 @@ def variables() -> str:
 
     share = Share("acc_a", 0, "H100", 1000)
     slices = tuple(Slice(rank, "nod_a", 1000, 1024, 0, (share,)) for rank in range(2))
-    launch = Launch("alc_x.1", 1, "job_x", "train", "org_x", 1, "prj_x", slices, {})
+    launch = Launch(
+        "alc_x.1", 1, "job_x", "train", "org_x", 1, "prj_x", slices, {}, env={"HEADFRAME_PROJECT": "default"}
+    )
     places = Places("/w", "/c", "/o", "/d", "/h", "/e", "/c/step-100")
     hosts = hosts_of(launch, {})
     assert hostfile(launch, hosts)
@@ -157,7 +159,10 @@ def variables() -> str:
         launch, 1, places, hosts=hosts, port=29500, devices={"acc_a": "0"}, fake=False, path="/usr/bin"
     )
     rows = [(f"`{name}`", f"`{value}`") for name, value in sorted(found.items())]
-    intro = "Set in every task, here as rank 1 of a gang of two with one accelerator each would see them."
+    intro = (
+        "Set in every task, here as rank 1 of a gang of two with one accelerator each would see them. Jobs of an array "
+        "find their index in `HEADFRAME_ARRAY_INDEX`; where accelerators are pretended, `HEADFRAME_FAKE_GPUS` is 1."
+    )
     return f"# Variables of a job\n\n{intro}\n\n" + table(("variable", "for example"), rows)
 
 

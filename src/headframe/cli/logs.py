@@ -105,7 +105,7 @@ def logs(session: Session, job: str, follow: bool, tail: int | None, rank: int |
 def said_by(client: Client, job: Mapping[str, Any], *, follow: bool, tail: int | None = None) -> Iterator[Any]:
     """Pieces of a job's log; of an array or a schedule those of its jobs, each with the `index` of its job."""
     if not job.get("parent"):
-        return client.logs(job["id"], follow=follow, tail=tail)
+        return client.logs(job["id"], follow=follow, tail=tail, progress=True)
     from headframe.client.family import family_logs
 
     return family_logs(client, job["id"], follow=follow, tail=tail)

@@ -238,8 +238,15 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
         follow: bool = False,
         tail: int | None = None,
         offset: int = 0,
+        progress: bool = False,
     ) -> Iterator[Row]:
-        """Pieces of the log; with `follow` until the job has ended, across restarts of the server."""
+        """Pieces of the log; with `follow` until the job has ended, across restarts of the server. `progress` adds
+        those that tell how far the building of an environment has come."""
+        for piece in self._pieces(job, follow, tail, offset):
+            if progress or piece["stream"] != "progress":
+                yield piece
+
+    def _pieces(self, job: str, follow: bool, tail: int | None, offset: int) -> Iterator[Row]:
         path = f"/v1/jobs/{_part(job)}/log"
         position = offset
         while True:

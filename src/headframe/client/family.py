@@ -38,7 +38,7 @@ def family_logs(client: Client, parent: str, *, follow: bool = False, tail: int 
 
 def _said(client: Client, job: dict[str, Any], follow: bool, tail: int | None) -> Iterator[Any]:
     index = job["name"] if job["array_index"] is None else job["array_index"]
-    for piece in client.logs(job["id"], follow=follow, tail=tail):
+    for piece in client.logs(job["id"], follow=follow, tail=tail, progress=True):
         yield {**piece, "job": job["id"], "index": index}
 
 

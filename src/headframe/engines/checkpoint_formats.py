@@ -102,7 +102,14 @@ def _zip(file: io.BufferedReader, size: int, thorough: bool) -> str | None:
 def _torch(file: io.BufferedReader, size: int, thorough: bool) -> str | None:
     """PyTorch writes a zip; its form of old, and other libraries' files of this name, cannot be judged."""
     begins = file.read(4)
+    if not any(begins):
+        return "it begins with zeros: its content never reached the disk"
     return _zip(file, size, thorough) if begins.startswith(b"PK") else None
+
+
+def _zip_or_any(file: io.BufferedReader, size: int, thorough: bool) -> str | None:
+    """A zip by PyTorch, or plain numbers, which may begin with zeros."""
+    return _torch(file, size, thorough) if file.peek(2).startswith(b"PK") else None
 
 
 def _safetensors(file: io.BufferedReader, size: int, thorough: bool) -> str | None:
@@ -176,7 +183,7 @@ _CHECKS: dict[str, Callable[[io.BufferedReader, int, bool], str | None]] = {
     ".pt": _torch,
     ".pth": _torch,
     ".ckpt": _torch,
-    ".bin": _torch,
+    ".bin": _zip_or_any,
     ".npz": _zip,
     ".zip": _zip,
     ".keras": _zip,

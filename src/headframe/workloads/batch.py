@@ -7,7 +7,7 @@ from typing import Any
 
 from headframe.base.errors import Invalid
 from headframe.base.money import Money
-from headframe.base.quantities import DAY_US
+from headframe.base.quantities import DAY_US, format_mib
 from headframe.workloads import readers
 from headframe.workloads.fields import Field
 from headframe.workloads.gpu import FASTEST, MAX_PER_NODE, fastest_first, parse_gpus, parse_throughput
@@ -52,8 +52,8 @@ FIELDS: tuple[Field, ...] = (
     Field("resources.memory", "size or range", "Memory for each node.", "256GB", readers.memory, _TEXT, "1GB"),
     Field("resources.disk", "size", "Space in the working folder for each node.", "500GB", readers.size,
           _NUMBER_OR_TEXT, "0, not limited apart"),
-    Field("resources.shm_size", "size", "Size of /dev/shm for each node.", "16GB", readers.size, _NUMBER_OR_TEXT,
-          "64MB"),
+    Field("resources.shm_size", "size", "Size of /dev/shm for each node; what lies there is part of its memory.",
+          "512MB", readers.size, _NUMBER_OR_TEXT, "64MB"),
     Field("nodes", "count or range", "Tasks that start together or not at all; a range makes the gang elastic.", "2..8",
           readers.nodes, {"type": ["integer", "string"]}, "1"),
     Field("topology", "word", "How close the gang must sit; nvlink: on one node, on GPUs with a fast link.", "block",
@@ -79,9 +79,11 @@ FIELDS: tuple[Field, ...] = (
           _TEXT, required=True),
     Field("checkpoints.keep", "count", "How many checkpoints are kept.", "3", readers.whole(1, 1000),
           {"type": "integer", "minimum": 1, "maximum": 1000}, "3"),
-    Field("setup", "list or text", "Commands before run, once for each attempt on each node.", "[make build]",
+    Field("setup", "list or text", "Commands before run, in the same shell, once for each attempt on each node.",
+          "[make build]",
           readers.listed(readers.script, most=100, unique=False), _TEXTS, "none"),
-    Field("run", "shell text", "The command that is the job.", "python train.py", readers.script, _TEXT, required=True),
+    Field("run", "shell text", "The command that is the job, for `sh -e`: it ends with the first command that fails.",
+          "python train.py", readers.script, _TEXT, required=True),
     Field("retry.on", "list", "After which ends the job is tried again.", "[node_failure, preemption, error]",
           readers.listed(readers.one_of(RETRY_REASONS), most=len(RETRY_REASONS)),
           {"type": "array", "items": _words(RETRY_REASONS)}, "[node_failure, preemption]"),
@@ -231,8 +233,18 @@ def _check_contradictions(values: Mapping[str, Any]) -> None:
         raise refused("max_price", values["max_price"], "is in another currency than budget", "one currency")
     if values.get("reservation") and values.get("purchase", "reserved") != "reserved":
         raise refused("purchase", values["purchase"], "stands beside reservation", "reserved, or no reservation")
+    _check_shm(values)
     longest, warning = values.get("max_duration"), values.get("warn_before_stop", 0)
     if longest is not None and warning >= longest:
         raise refused("warn_before_stop", warning, "is not shorter than max_duration", "less than max_duration")
     if values.get("name") and values["name"] in values.get("after", ()):
         raise refused("after", values["name"], "names the job itself", "other jobs")
+
+
+def _check_shm(values: Mapping[str, Any]) -> None:
+    """Shared memory counts as memory: more of it than of that could never be filled."""
+    shm = values.get("resources.shm_size", 0)
+    memory, _ = values.get("resources.memory", (Resources().memory_mib, None))
+    if shm > memory and not values.get("exclusive"):
+        why = "is more than resources.memory, of which it is a part"
+        raise refused("resources.shm_size", shm, why, f"at most {format_mib(memory)}, or more memory")

@@ -49,10 +49,24 @@ def parse(
         faults: list[Invalid] = []
         values = _values(document, kind, faults)
         if not faults:
-            return kind.build(values, env or {}, name or "job")
+            return _built(kind, values, env or {}, name or "job", document)
     except Invalid as error:
         faults = [error]
     raise _all_told([_told(fault, lines or {}) for fault in faults])
+
+
+def _built(
+    kind: Kind, values: dict[str, Any], env: Mapping[str, str], name: str, document: Mapping[str, object]
+) -> Spec:
+    """What the values make; an error tells a value as it is written, not as it was read."""
+    try:
+        return kind.build(values, env, name)
+    except Invalid as error:
+        table, _, last = error.field.rpartition(".")
+        inside = document.get(table) if table else document
+        if isinstance(inside, Mapping) and inside.get(last) is not None:
+            error.value = inside[last]
+        raise
 
 
 def _kind_of(document: Mapping[str, object]) -> Kind:
@@ -172,8 +186,8 @@ def _brief(value: object) -> str:
         return "a number of more than 53 bits"
     if isinstance(value, Mapping):
         return f"a table of {len(value)}"
-    if isinstance(value, list) and len(value) > 20:
-        return f"a list of {len(value)}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}" if len(value) > 20 else f"[{', '.join(str(item) for item in value)}]"
     return str(value)
 
 
@@ -199,7 +213,7 @@ def _told(error: Invalid, lines: Mapping[str, int]) -> InvalidSpec:
     if value is not None and str(value) not in message:
         message = (
             f"{message.removesuffix('.')}: {value!r}."
-            if isinstance(value, str)
+            if isinstance(error.value, str)
             else f"{message.removesuffix('.')}: {value}."
         )
     return InvalidSpec(

@@ -223,7 +223,9 @@ def index(value: object, field: str) -> tuple[int, int]:
     if match is None:
         raise refused(field, value, "is not a range", "first..last, such as 0..99")
     first, last = int(match[1]), int(match[2])
-    if last < first or last - first >= MAX_ARRAY:
+    if last < first:
+        raise refused(field, value, "runs backwards", "the smaller number first: 0..99")
+    if last - first >= MAX_ARRAY:
         raise refused(field, value, f"spans {last - first + 1} indices", f"1 to {MAX_ARRAY} indices")
     return first, last
 

@@ -164,6 +164,17 @@ def test_a_followed_log_has_no_gap_and_no_repeat_when_the_server_is_restarted() 
     assert asked == [4, 8, 8, 14]
 
 
+def test_a_log_is_what_was_said_not_how_far_a_build_has_come() -> None:
+    pieces = [{**_piece(0, "build"), "stream": "progress"}, _piece(5, "one")]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        first = request.url.params["offset"] == "0"
+        return httpx.Response(200, json={"pieces": pieces if first else [], "next": 8, "ended": True})
+
+    assert [piece["text"] for piece in client(answer).logs("a")] == ["one"]
+    assert [piece["text"] for piece in client(answer).logs("a", progress=True)] == ["build", "one"]
+
+
 def test_wait_is_told_and_does_not_ask_again_and_again() -> None:
     states = iter(["running", "running", "running", "succeeded"])
     asked: list[str] = []

@@ -94,6 +94,15 @@ def test_a_flipped_bit_in_an_archive_is_found(tmp_path: Path) -> None:
     assert "archive" in said[0]
 
 
+def test_what_was_never_written_out_is_put_aside_but_numbers_may_be_zero(tmp_path: Path) -> None:
+    before = put(tmp_path, "weights.bin", bytes(1000), 10)
+    for at, name in enumerate(("a.pt", "b.pth", "c.ckpt"), 11):
+        put(tmp_path, name, bytes(5000), at)
+    said: list[str] = []
+    assert checkpoints.choose(tmp_path, said.append) == before
+    assert len(said) == 3
+
+
 @pytest.mark.parametrize("name", ["bomb.gz", "bomb.npz"])
 def test_what_unpacks_to_a_thousand_times_its_size_is_not_unpacked_to_its_end(tmp_path: Path, name: str) -> None:
     zeros = bytes(1 << 26)

@@ -262,6 +262,8 @@ def test_a_wrong_value_names_its_field_and_what_is_allowed(field: str, value: ob
         ({"purchase": "spot", "max_price": "1 EUR", "budget": "5 USD"}, "max_price"),
         ({"max_duration": "10s", "warn_before_stop": "60s"}, "warn_before_stop"),
         ({"name": "a", "after": ["a"]}, "after"),
+        ({"resources": {"shm_size": "2GB"}}, "resources.shm_size"),
+        ({"resources": {"memory": "1GB..8GB", "shm_size": "1025MB"}}, "resources.shm_size"),
         ({"checkpoints": {"keep": 3}}, "checkpoints.path"),
         ({"run": None}, "run"),
     ],
@@ -290,6 +292,21 @@ def test_an_unknown_field_is_refused_with_its_line_and_the_nearest_name(written:
     assert error.line == 3
     assert meant in error.allowed
     assert written.partition(":")[0] in error.message
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("max_duration: 10s\nwarn_before_stop: 60s", "warn_before_stop is not shorter than max_duration: '60s'."),
+        ("image: a\npackages: [numpy, idna]", "packages stands beside image: [numpy, idna]."),
+        ("array: {index: 0..3}\nschedule: {cron: '* * * * *'}", "array stands beside schedule"),
+        ("env: {A: [1, 2]}", "env.A is not text: [1, 2]."),
+        ("array: {index: 5..1}", "array.index runs backwards: '5..1'."),
+        ("resources: {memory: 1GB, shm_size: 2GB}", "resources.shm_size is more than resources.memory"),
+    ],
+)
+def test_values_are_told_as_they_are_written(written: str, told: str) -> None:
+    assert refused(f"run: x\n{written}\n").message.startswith(told)
 
 
 def test_an_amount_without_currency_is_refused_with_what_to_write() -> None:
