@@ -70,6 +70,7 @@ TABLE = {
     "GET /v1/events/follow": "++++0+++",
     "GET /v1/live": "++++0+++",
     "GET /v1/find": "++++++++",  # of what each may see
+    "GET /v1/queue": "++++0+++",
     "GET /v1/regions": "++++++-+",
     "GET /v1/clusters": "++++++-+",
     "GET /v1/nodes": "++++++-+",

@@ -31,6 +31,7 @@ from headframe.api import (
     money_events,
     outputs,
     problems,
+    queue,
     reservations,
     search,
     spend,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 SUBJECTS = (
     health, tenancy, files, jobs, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
-    money_events, invoices, reservations, search, spend,
+    money_events, invoices, queue, reservations, search, spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

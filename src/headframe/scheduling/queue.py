@@ -197,6 +197,11 @@ class Queue:
         mine = key(bucket, one)
         return sum(key(other, each) < mine for other, line in self._buckets.items() for each in line)
 
+    def front(self, count: int, key: Key = plain) -> list[tuple[Bucket, Waiting]]:
+        """Those that come first, at most `count`, in order."""
+        some = ((bucket, one) for bucket, line in self._buckets.items() for one in line[:count])
+        return heapq.nsmallest(count, some, key=lambda each: key(*each))
+
     def in_order(
         self,
         visit: Callable[[Bucket, str], bool],
