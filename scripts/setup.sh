@@ -9,6 +9,7 @@ wanted=""
 command -v bwrap >/dev/null 2>&1 || wanted="$wanted bubblewrap"
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted="$wanted postgresql"
 command -v cc >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
+command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || wanted="$wanted chromium"
 "$python" -c 'import ensurepip' 2>/dev/null || wanted="$wanted python3-venv"
 if [ -n "$wanted" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -20,7 +21,8 @@ if [ -n "$wanted" ]; then
   else
     echo "setup: missing system packages:$wanted"
     echo "setup: not root, so they are not installed; without bubblewrap jobs run unsandboxed and its tests are skipped,"
-    echo "setup: without postgresql the store's tests run on SQLite only, without gcc the pretended NVML is not built."
+    echo "setup: without postgresql the store's tests run on SQLite only, without gcc the pretended NVML is not built,"
+    echo "setup: without chromium no test looks at the console in a browser."
   fi
 fi
 

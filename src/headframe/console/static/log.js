@@ -19,7 +19,7 @@ class Log extends HTMLElement {
   #only = false;
   #following = true;
   #seen = -1;
-  /** @type {Map<View, number>} */ #tops = new Map();
+  #touched = -1e6; // when somebody last did what scrolls
 
   connectedCallback() {
     const ranks = Number(this.dataset.ranks ?? 1);
@@ -54,6 +54,11 @@ class Log extends HTMLElement {
     fill(panes, names.map((name) => html`<section class="log-pane" aria-label="${name}">${split ? html`<p class="log-pane-head">${name.slice(7)}</p>` : ""}<div class="log-scroll" tabindex="0" role="log" aria-live="off" aria-label="${name}"></div></section>`));
     this.#views = [.../** @type {NodeListOf<HTMLElement>} */ (panes.querySelectorAll(".log-scroll"))].map((scroller) => {
       const view = new View(scroller);
+      for (const kind of ["wheel", "touchmove", "keydown", "pointerdown", "pointermove"]) {
+        scroller.addEventListener(kind, (event) => {
+          if (kind !== "pointermove" || /** @type {PointerEvent} */ (event).buttons) this.#touched = performance.now();
+        }, { passive: true });
+      }
       scroller.addEventListener("scroll", () => this.#scrolled(view), { passive: true });
       return view;
     });
@@ -61,10 +66,7 @@ class Log extends HTMLElement {
 
   /** Who scrolls up wants to read; who comes to the end, to follow. @param {View} view */
   #scrolled(view) {
-    const top = view.scroller.scrollTop;
-    if (view.atEnd()) this.#setFollowing(true);
-    else if (top < (this.#tops.get(view) ?? 0) - 2) this.#setFollowing(false);
-    this.#tops.set(view, top);
+    if (performance.now() - this.#touched < 1000) this.#setFollowing(view.atEnd());
     if (view.scroller.scrollTop < 400 && this.#source.older) void this.#older(view);
   }
 

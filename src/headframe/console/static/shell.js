@@ -82,6 +82,20 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+/** What scrolls sideways can be scrolled with keys, too. @param {Element} wrap */
+function reachable(wrap) {
+  const scrolls = wrap.scrollWidth > wrap.clientWidth;
+  wrap.toggleAttribute("tabindex", scrolls);
+  if (!scrolls) return;
+  wrap.setAttribute("tabindex", "0");
+  wrap.setAttribute("role", "region");
+  const heading = wrap.closest(".card")?.querySelector("h2") ?? document.querySelector("h1");
+  if (!wrap.hasAttribute("aria-label")) wrap.setAttribute("aria-label", `Table: ${wrap.querySelector("caption")?.textContent ?? heading?.textContent ?? ""}`.trim());
+}
+
+const sizes = new ResizeObserver((entries) => entries.forEach((one) => reachable(one.target)));
+for (const wrap of document.querySelectorAll(".table-wrap, .scrolls")) sizes.observe(wrap);
+
 document.querySelector(".sections [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 document.getElementById("problem")?.focus();
 refresh();
