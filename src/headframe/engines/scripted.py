@@ -146,8 +146,10 @@ class ScriptedEngine:
         self.temper = temper or Temper()
         self.violations: list[str] = []
         self.launches = 0
+        self.ends: dict[str, int] = {}  # when allocations came to an end of their own, in machine time
         self._nodes = {node.id: node for node in sorted(nodes, key=lambda node: node.id)}
         self._accelerators = tuple(sorted(accelerators, key=lambda device: device.id))
+        self._ailing: set[str] = set()  # nodes whose first device is not well
         self._true_us, self._stamp_us, self._rng = true_us, stamp_us, rng
         self._deliver: Callable[[Observation | Report], None] | None = None
         self._epoch = 0  # one for each program that listened: what was sent to an earlier one is lost
@@ -194,6 +196,11 @@ class ScriptedEngine:
 
     # For whoever drives the time, and for faults.
 
+    @property
+    def epoch(self) -> int:
+        """Counts the programs that have listened."""
+        return self._epoch
+
     def next_due_us(self) -> int | None:
         """The true moment at which something happens next (None: nothing will)."""
         return self._agenda[0][0] if self._agenda else None
@@ -220,7 +227,18 @@ class ScriptedEngine:
                 self._move(run, Seen.LOST)
         self.request_report()
 
+    def ail(self, node_id: str, device_only: bool = False) -> None:
+        """The node, or the first device on it, is not well; what runs there goes on."""
+        if device_only:
+            self._ailing.add(node_id)
+        else:
+            node = self._nodes[node_id]
+            self._nodes[node_id] = replace(node, state=NodeState.DOWN, reason="It does not answer.")
+        self.request_report()
+
     def revive_node(self, node_id: str) -> None:
+        """The node and its devices are well again."""
+        self._ailing.discard(node_id)
         self._nodes[node_id] = replace(self._nodes[node_id], state=NodeState.READY, reason="")
         self.request_report()
 
@@ -291,7 +309,13 @@ class ScriptedEngine:
 
     def _report(self) -> Report:
         observations = tuple(self._observe(run) for _, run in sorted(self._runs.items()))
-        return Report(self._stamp_us(), observations, tuple(self._nodes.values()), self._accelerators)
+        devices = tuple(
+            replace(device, healthy=False, reason="Errors of its memory.")
+            if device.index == 0 and device.node_id in self._ailing
+            else device
+            for device in self._accelerators
+        ) if self._ailing else self._accelerators  # fmt: skip
+        return Report(self._stamp_us(), observations, tuple(self._nodes.values()), devices)
 
     def _push(self, run: _Run) -> None:
         self._send(self._observe(run))
@@ -392,6 +416,7 @@ class ScriptedEngine:
     def _exit(self, run: _Run, code: int) -> None:
         run.exit_code = code
         self._move(run, Seen.EXITED)
+        self.ends[run.launch.allocation_id] = run.since_us
 
     def _stop(self, stop: Stop) -> None:
         run = self._runs.get(stop.allocation_id)

@@ -10,7 +10,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US, format_moment
-from headframe.control.commands_access import put_quota
+from headframe.control.commands_access import create_dataset, put_quota
+from headframe.control.commands_clusters import drain_cluster, resume_cluster
+from headframe.control.commands_contracts import agree
 from headframe.control.commands_fleet import drain_node, open_cluster, resume_node
 from headframe.control.commands_jobs import stop_job, submit_job
 from headframe.control.commands_money import grant_credit, put_budget
@@ -40,7 +42,10 @@ def fleet(scenario: Scenario, rng: SeededRng) -> list[tuple[Region, Cluster, lis
     made = []
     for number in range(scenario.clusters):
         region = Region(f"reg_{number % 2}", ("north", "south")[number % 2])
-        cluster = Cluster(f"clu_{number}", region.id, f"cluster-{number}", "scripted", labels={"tier": str(number)})
+        labels = {"storage": "nfs"} if scenario.spread and number != 1 else {}
+        cluster = Cluster(
+            f"clu_{number}", region.id, f"cluster-{number}", "scripted", labels={**labels, "tier": str(number)}
+        )
         nodes, devices = [], []
         for place in range(scenario.nodes):
             name = f"node-{number}-{place}"
@@ -91,6 +96,9 @@ class People:
             self.ask(open_cluster, region, cluster).result()
         for meter, amount in PRICES:
             self.ask(set_price, self.operator, meter=meter, amount=amount).result()
+        if self._scenario.spread:
+            for meter, amount in (("gpu:*", "0.500000003 USD"), ("gpu:H100", "1.000000007 USD"), ("cpu", "0.01 USD")):
+                self.ask(set_price, self.operator, meter=meter, amount=amount, region="south").result()
         for number in range(self._scenario.organizations):
             self._found(number)
 
@@ -105,6 +113,8 @@ class People:
             self.callers.append(Caller(house.id, member.id, f"key_of_{member.id}", role))
         for title in ("research", "products")[: rng.between(1, 2)]:
             self.projects.append(self.ask(create_project, operator, name=title, organization=name).result())
+        if self._scenario.spread:
+            self._data(house)
         if prepaid:
             self._credit(house).result()
         if self._scenario.limits:
@@ -112,6 +122,31 @@ class People:
                 self._limit().result()
         if self._scenario.guarantees:
             self._guarantee(house)
+        if self._scenario.contracts:
+            self._agree(name)
+
+    def _data(self, house: Organization) -> None:
+        """Datasets of an organization: one that is near somewhere, and one that stays somewhere."""
+        caller = next(each for each in self.callers if each.organization_id == house.id)
+        for name, stays in (("wiki", False), ("scans", True)):
+            lives_in = (self._rng.pick(("north", "south", "tier=1", "cluster-0")),)
+            self.ask(
+                create_dataset, caller, name=name, manifest="0" * 64, size_bytes=1, files=1, lives_in=lives_in,
+                stays=stays,
+            ).result()  # fmt: skip
+
+    def _agree(self, name: str) -> None:
+        """An SLA from now on, and now and then accelerators that are reserved, used or not."""
+        ends = format_moment(-(-self._now_us() // HOUR_US) * HOUR_US + 9 * 24 * HOUR_US)
+        self.ask(
+            agree, self.operator, organization=name, shape="sla", title="Uptime", ends=ends,
+            steps=((999_000, 10), (self._rng.pick((950_000, 990_000)), 25)),
+        ).result()  # fmt: skip
+        if self._rng.chance(500):
+            self.ask(
+                agree, self.operator, organization=name, shape="reserved", title="Two H100", ends=ends,
+                amount="1.900000001 USD", meter="gpu:H100", quantity="2",
+            ).result()  # fmt: skip
 
     # While it runs.
 
@@ -126,6 +161,8 @@ class People:
     def orders(self, begin_us: int) -> Iterator[Order]:
         """Everything else that people do."""
         choices = [self.stop, self.stop, self.drain, self.look, self.look]
+        if self._scenario.spread:
+            choices += [self.drain_cluster, self.drain_cluster, self.resume_cluster, self.price]
         if self._scenario.limits:
             choices += [self.limit, self.limit, self.price, self.credit]
         for _ in range(self._scenario.orders):
@@ -196,7 +233,26 @@ class People:
                          "nodes": rng.pick((1, "1..2", "1..3")), "topology": "none", "max_duration": None,
                          "retry": {"on": ["node_failure", "preemption"], "max": 3}}  # fmt: skip
             document.pop("warn_before_stop", None)
+        if self._scenario.spread:
+            self._anywhere(document)
         return document
+
+    def _anywhere(self, document: dict[str, Any]) -> None:
+        """How a job chooses between clusters."""
+        rng = self._rng
+        prefer = rng.pick((None, None, "cheapest", "listed", "packed"))
+        if prefer is not None:
+            document["prefer"] = prefer
+        if rng.chance(400):
+            document["clusters"] = rng.pick((["cluster-1", "cluster-0"], ["south", "any"], ["tier=0", "north"]))
+        if rng.chance(300):
+            document["datasets"] = {"data": rng.pick(("wiki@1", "scans@1"))}
+        if rng.chance(300):
+            document["spill_after"] = rng.pick(("1m", "10m", "1h"))
+        if rng.chance(500) and not {"array", "schedule"} & document.keys():
+            run_us = rng.between(SECOND_US, self._scenario.longest_us)
+            document |= {"run": f"run {run_us}us; checkpoint 1m; exit 0", "checkpoints": {"path": "ckpt"},
+                         "retry": {"on": ["node_failure", "preemption"], "max": 3}}  # fmt: skip
 
     def _script(self) -> str:
         rng = self._rng
@@ -244,6 +300,14 @@ class People:
             self.ask(drain_node, self.operator, node_id, reason="a new fan")
         else:
             self.ask(resume_node, self.operator, node_id)
+
+    def drain_cluster(self) -> None:
+        """Take a whole cluster out of use; `end` brings all of them back."""
+        name = f"cluster-{self._rng.below(self._scenario.clusters)}"
+        self.ask(drain_cluster, self.operator, name, reason="new switches", move=self._rng.chance(300))
+
+    def resume_cluster(self) -> None:
+        self.ask(resume_cluster, self.operator, f"cluster-{self._rng.below(self._scenario.clusters)}")
 
     def reserve(self) -> None:
         """Promise some capacity to somebody, or give some back."""
@@ -329,6 +393,7 @@ class People:
     def end(self) -> None:
         """Bring all nodes back; nobody starts anything any more."""
         for cluster in range(self._scenario.clusters):
+            self.ask(resume_cluster, self.operator, f"cluster-{cluster}")
             for place in range(self._scenario.nodes):
                 self.ask(resume_node, self.operator, f"nod_{cluster}_{place}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headframe.base.changes import Changes
 from headframe.base.errors import StoreFailed
-from headframe.base.quantities import MINUTE_US, SECOND_US
+from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
 from headframe.control.ports import Engine, Store
 from headframe.engines.scripted import Action, ScriptedEngine, Temper
 from headframe.fleet.engine_words import Observation, Report
@@ -103,7 +103,9 @@ class Weather:
     late_per_mille: int = 0
     slow_us: int = 0  # the longest way of an answer, beyond the usual 20 ms
     node_deaths: int = 0
+    node_silences: int = 0  # a node, or a device, is not well for a while; its jobs go on
     outages: int = 0  # an engine cannot be reached for a while
+    hours_down: int = 0  # an engine cannot be reached for an hour
     memory_losses: int = 0  # an engine starts again and knows nothing
     store_failures: int = 0
     jumps: int = 0  # of the machine's clock
@@ -142,11 +144,21 @@ def plan(
         yield at_us, lambda engine=engine, node_id=node_id: engine.kill_node(node_id)  # type: ignore[misc]
         back_us = min(at_us + rng.between(SECOND_US, 10 * MINUTE_US), end_us)
         yield back_us, lambda engine=engine, node_id=node_id: engine.revive_node(node_id)  # type: ignore[misc]
+    for _ in range(weather.node_silences):
+        at_us, engine = moment(), engines[rng.pick(names)]
+        node_id, device = rng.pick(engine.node_ids()), rng.chance(400)
+        yield at_us, lambda engine=engine, node_id=node_id, device=device: engine.ail(node_id, device)  # type: ignore[misc]
+        back_us = min(at_us + rng.between(SECOND_US, 40 * MINUTE_US), end_us)
+        yield back_us, lambda engine=engine, node_id=node_id: engine.revive_node(node_id)  # type: ignore[misc]
     for _ in range(weather.outages):
         at_us, engine = moment(), engines[rng.pick(names)]
         yield at_us, lambda engine=engine: engine.set_reachable(False)  # type: ignore[misc]
         back_us = min(at_us + rng.between(SECOND_US, 15 * MINUTE_US), end_us)
         yield back_us, lambda engine=engine: engine.set_reachable(True)  # type: ignore[misc]
+    for _ in range(weather.hours_down):
+        at_us, engine = rng.between(begin_us, max(end_us - HOUR_US, begin_us)), engines[rng.pick(names)]
+        yield at_us, lambda engine=engine: engine.set_reachable(False)  # type: ignore[misc]
+        yield min(at_us + HOUR_US, end_us), lambda engine=engine: engine.set_reachable(True)  # type: ignore[misc]
     for _ in range(weather.memory_losses):
         yield moment(), engines[rng.pick(names)].lose_memory
     for _ in range(weather.store_failures):

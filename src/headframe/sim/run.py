@@ -24,6 +24,7 @@ from headframe.jobs.records import Attempt, Job, JobState
 from headframe.sim.arrivals import People, fleet
 from headframe.sim.auditor import Audit, audit
 from headframe.sim.checkers import CHECKERS, Checker, Scene, Violation
+from headframe.sim.checkers_clusters import CLUSTERS, STEADY_CLOCK
 from headframe.sim.checkers_order import Borrowed, FairUses, MakingWay
 from headframe.sim.checkers_time import HONEST, TIME
 from headframe.sim.clock import CountedIds, SeededRng, VirtualClock
@@ -99,7 +100,7 @@ class Simulation:
         *,
         ticks: int | None = None,
         deaths: Sequence[int] = (),
-        checkers: Sequence[type[Checker]] = (*CHECKERS, MakingWay, Borrowed, FairUses, *TIME),
+        checkers: Sequence[type[Checker]] = (*CHECKERS, MakingWay, Borrowed, FairUses, *TIME, *CLUSTERS),
     ) -> None:
         self.seed, self.name, self.scenario = seed, name, SCENARIOS[name]
         self.clock = VirtualClock()
@@ -120,6 +121,8 @@ class Simulation:
         self.checkers: list[Checker] = [make() for make in checkers]
         if self.scenario.honest:
             self.checkers += [make() for make in HONEST]
+        if not self.scenario.weather.jumps:
+            self.checkers += [make() for make in STEADY_CLOCK]
         self.refused: Counter[str] = Counter()
         self._ticks_left = ticks
         self._planned_deaths = sorted(deaths, reverse=True)

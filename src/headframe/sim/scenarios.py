@@ -18,9 +18,10 @@ class Scenario:
     `nodes` is the number of nodes of each cluster. `longest_us` bounds what one attempt runs. `orders` are further
     things that people do meanwhile (stops, drains, limits, prices, credits). `prepaid_per_mille` is how many
     organizations pay in advance. `purchases` is what jobs are bought as (none: on demand, mostly); `guarantees`
-    says that organizations and projects are guaranteed a part, and borrow. `reservations` is how many capacity is
+    says that organizations and projects are guaranteed a part, and borrow. `spread` says that clusters differ in price,
+    that data lives in some of them, and that whole clusters are drained. `reservations` is how many capacity is
     reserved by; `honest` that jobs promise to the second how long they run; `elastic` that many can change their size
-    or place.
+    or place; `contracts` that everybody has an SLA, and some have reserved accelerators.
     """
 
     meaning: str
@@ -40,6 +41,8 @@ class Scenario:
     reservations: int = 0
     honest: bool = False
     elastic: bool = False
+    contracts: bool = False
+    spread: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -103,6 +106,23 @@ SCENARIOS: dict[str, Scenario] = {
         Weather(crossings_to_death=250),
         jobs=24, limits=False, prepaid_per_mille=0, span_us=4 * HOUR_US, longest_us=2 * HOUR_US, elastic=True,
         rules=Rules(moves=True),
+    ),
+    "away": Scenario(
+        "An engine is down for an hour and comes back; the program dies meanwhile.",
+        Weather(hours_down=2, crossings_to_death=200),
+        clusters=2, span_us=4 * HOUR_US, longest_us=90 * MINUTE_US, spread=True, limits=False, prepaid_per_mille=0,
+    ),
+    "spread": Scenario(
+        "Three clusters of different prices and data, drained and cut off, while answers get lost.",
+        Weather(node_deaths=10, outages=4, lost_per_mille=100, twice_per_mille=100, late_per_mille=100,
+                crossings_to_death=150),
+        clusters=3, nodes=2, jobs=24, orders=12, longest_us=40 * MINUTE_US, limits=False, prepaid_per_mille=0,
+        spread=True,
+    ),
+    "repair": Scenario(
+        "Hardware is not well for a while, or dies under its jobs, over the end of a month; SLAs give back.",
+        Weather(node_deaths=5, node_silences=8, crossings_to_death=200),
+        nodes=2, jobs=16, orders=2, limits=False, prepaid_per_mille=300, contracts=True, longest_us=60 * MINUTE_US,
     ),
     "storm": Scenario(
         "Everything at once.",
