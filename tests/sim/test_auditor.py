@@ -19,6 +19,9 @@ class Cooked:
     def events(self, **where):
         return self.inner.events(**where)
 
+    def get(self, kind, record_id):
+        return self.inner.get(kind, record_id)
+
     def find(self, kind, **where):
         found = self.inner.find(kind, **where)
         if kind is not self.kind:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headframe.base.errors import OurError, StoreFailed
+from headframe.base.money import divide_half_even
 from headframe.documents.focus import money, reconcile
 from headframe.documents.folder import write_folder
 from headframe.sim.example import Told, play
@@ -56,6 +57,9 @@ def test_what_is_billed(told: tuple[Told, Path]) -> None:
     assert sum(held.values()) == 8000 * 720 * 3600, "used and unused are what is committed"
     assert (spot.from_wallet_nano, spot.payable_nano) == (spot.total_nano, 0)
     assert {line.fx_rate_pico for line in spot.lines} == {8_250_000_000_000}
+    given = [line for line in on_demand.lines if line.kind == "credit"]
+    used = sum(line.amount_nano for line in on_demand.lines if line.kind != "credit")
+    assert [line.amount_nano for line in given] == [-divide_half_even(used, 10)], "99.0 % of November was up"
     assert (credit.corrects, credit.corrects_number, credit.net_nano) == (on_demand.id, 1, 250 * 10**9)
     assert [(line.meter, line.quantity, line.net_nano) for line in late.lines] == [
         ("tokens:output", 12_000_000, 21_600_000_000)
@@ -92,6 +96,12 @@ def test_late_use_is_one_correction_and_changes_nothing_else(told: tuple[Told, P
         ("Correction", "2026-11", "21.6")
     ]
     assert not any(row["x_LateMonth"] for row in rows(folder / "2026-11" / "focus-1.4" / "CostAndUsage.csv"))
+
+
+def test_late_use_is_one_reversal_pair(told: tuple[Told, Path]) -> None:
+    _, folder = told
+    ledger = (folder / "2026-12" / "ledger.beancount").read_text()
+    assert ledger.count("reverses: ") - ledger.count("goodwill") >= 1
 
 
 def test_what_a_contract_costs_is_spread_over_its_time(told: tuple[Told, Path]) -> None:

@@ -148,7 +148,7 @@ BILLS = (
 @part(
     prices, "preview", "headframe prices preview --month 2026-11", "headframe prices preview new.yaml --month 2026-11"
 )
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--month", metavar="YYYY-MM", required=True, help="The month whose use is rated.")
 @_ORGANIZATION
 @common

@@ -26,6 +26,7 @@ from headframe.control.limits import limit_spending
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
 from headframe.control.rearrange import next_growth_us
+from headframe.control.repair import under_repair
 from headframe.control.reservations import keep_reservations, next_reservation_us
 from headframe.control.spending import Spending, first_of
 from headframe.control.stage_invoices import invoice_due
@@ -221,9 +222,11 @@ class Loop:
             return
         self._heard_us[cluster_id] = max(self._heard_us.get(cluster_id, 0), item.at_us)
         self._take(clusters.reachable(self.world, cluster_id, now_us))
-        self._take(hardware(self.world, cluster_id, item, now_us))
+        told = hardware(self.world, cluster_id, item, now_us)
+        self._take(told)
         for one in (*item.observations, *missing(self.world, self._dispatch, cluster_id, item, now_us)):
             self._hear(cluster_id, one, now_us)
+        self._take(under_repair(self.world, told.rows, now_us))
 
     def _advance(self, now_us: int) -> None:
         for changes in due(self.world, self._ids, now_us):

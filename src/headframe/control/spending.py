@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from headframe.base.changes import Changes
 from headframe.base.quantities import HOUR_US
@@ -21,11 +22,11 @@ from headframe.ledger.close import month_of, month_span_us, next_month
 from headframe.ledger.post import wallet
 from headframe.ledger.records import Closing, Transfer
 from headframe.ledger.wallets import Grant, Hold, HoldStage
-from headframe.metering.meter import hour_start_us, quantities
+from headframe.metering.meter import hour_start_us, quantities, states_of
 from headframe.metering.records import Intake, UsageRecord
 from headframe.pricing.book import ANY, Book, Buyer
 from headframe.pricing.cover import covers
-from headframe.pricing.rate import WHOLE, Tally, cost_between, least_nano, slope
+from headframe.pricing.rate import CHARGED, WHOLE, Tally, cost_between, least_nano, slope
 from headframe.pricing.records import Charge, Contract, ContractState, Exchange, Price
 from headframe.tenants.records import AtLimit, Budget, Organization
 
@@ -429,11 +430,17 @@ class Spending:
         buyer = Buyer(organization.id, organization.currency, region_id, allocation.purchase)
         held = self.charged_at_once(allocation, region_id)
         rise = slope(held, buyer, self.book, self._priced_us)
+        states = states_of(allocation)
 
         def base(start_us: int) -> int:
-            """Stretches under earlier prices are summed exactly; from `_priced_us` on the line is straight."""
+            """Stretches under earlier prices and in earlier states are summed exactly; then the line is straight."""
+            total = 0
+            for (from_us, state), (to_us, _) in pairwise(states):
+                past = self.charged_at_once(allocation, region_id, state)
+                total += cost_between(past, buyer, self.book, max(start_us, from_us), max(start_us, to_us))
+            start_us = max(start_us, states[-1][0])
             bend_us = max(start_us, self._priced_us)
-            return cost_between(held, buyer, self.book, start_us, bend_us) - rise * bend_us
+            return total + cost_between(held, buyer, self.book, start_us, bend_us) - rise * bend_us
 
         start_us = max(allocation.running_us, metered_us)
         month_us = max(start_us, month_span_us(self.month)[0])
@@ -441,9 +448,16 @@ class Spending:
         part = whole if month_us == start_us else base(month_us)
         return Line(line.job_id, payers, line.warn_us, rise, whole, part)
 
-    def charged_at_once(self, allocation: Allocation, region_id: str) -> dict[str, int]:
-        """What an allocation holds and is charged for as it runs: without what contracts may cover."""
-        held = quantities(allocation.slices)
+    def charged_at_once(self, allocation: Allocation, region_id: str, state: str = "") -> dict[str, int]:
+        """What an allocation holds and is charged for as it runs (or in another state): without what contracts cover.
+
+        Before it runs, that is what it will be charged for.
+        """
+        now = state or (states_of(allocation)[-1][1] if allocation.running_us is not None else "running")
+        charged = CHARGED.get(now)
+        held = {} if charged is None else {
+            meter: quantity for meter, quantity in quantities(allocation.slices).items() if charged(meter)
+        }  # fmt: skip
         terms = self.contracts.get(allocation.organization_id)
         if not terms or allocation.purchase == "spot":
             return held

@@ -14,6 +14,8 @@ from headframe.control.ports import Reads
 from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
+from headframe.jobs.life import AFTER_OUR_FAULT
+from headframe.jobs.records import Job
 from headframe.ledger.records import Transfer
 from headframe.ledger.wallets import Hold, HoldStage, expire, pay
 from headframe.metering.meter import hour_start_us, meter
@@ -163,7 +165,7 @@ def _charge_contracts(
             charges += _cover_hour(reads, hour, rating, until_us)
         for contract in due:
             if next_due_us(contract) == until_us:
-                charges += _ask(reads, contract, until_us, charges)
+                charges += _ask(world, reads, contract, until_us, charges)
             after = replace(contract, rated_us=until_us)
             if until_us >= contract.to_us:
                 after = replace(after, state=ContractState.EXPIRED)
@@ -186,7 +188,7 @@ def _cover_hour(reads: Reads, contracts: list[Contract], rating: Rating, until_u
     return list(cover(usage, contracts, rating, from_us, until_us))
 
 
-def _ask(reads: Reads, contract: Contract, due_us: int, fresh: list[Charge]) -> list[Charge]:
+def _ask(world: World, reads: Reads, contract: Contract, due_us: int, fresh: list[Charge]) -> list[Charge]:
     """The fee of a contract, or what an SLA gives back; `fresh` are charges that are not in the store yet."""
     if contract.shape != "sla":
         return list(fees(contract, due_us))
@@ -205,7 +207,16 @@ def _ask(reads: Reads, contract: Contract, due_us: int, fresh: list[Charge]) -> 
         charged += charge.amount_nano if same and charge.kind != "credit" and charge.at_us > from_us else 0
     usage = usage_of(reads, contract.organization_id, from_us, due_us)
     mine = [one for one in usage if contract.project_id in ("", one.project_id)]
-    return list(credits(contract, mine, charged, from_us, due_us))
+    return list(credits(contract, mine, charged, from_us, due_us, _down(world, due_us)))
+
+
+def _down(world: World, at_us: int) -> set[str]:
+    """The jobs that waited, at a moment just past, to run again after a fault of ours."""
+    waiting = {job.id for job in world.all(Job).values() if job.reason == AFTER_OUR_FAULT}
+    for allocation in world.all(Allocation).values():
+        if allocation.marks and allocation.held_us >= at_us and allocation.marks[0][1] == "repair":
+            waiting.add(allocation.job_id)
+    return waiting
 
 
 def _over(contract: Contract, at_us: int) -> Event:

@@ -64,6 +64,7 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
         job, "allocation_held", now_us, f"It holds {_held(slices)}.",
         allocation=allocation.id, generation=number, purchase=allocation.purchase,
         region=region_id, cluster=cluster_id, slices=[_document(part) for part in slices], member=job.member_id,
+        repair=bool(allocation.marks),
     )  # fmt: skip
     return Changes((moved, attempt, allocation), (told, held))
 

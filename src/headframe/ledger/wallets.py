@@ -151,22 +151,25 @@ def _paid(charges: Iterable[Charge], grants: Iterable[Grant], prepaid: bool, now
     rows: list[Any] = []
     for charge in charges:
         if charge.amount_nano < 0:
-            rows += _give_back(charge, prepaid)
+            booked, *back = _give_back(charge, prepaid)
+            rows.append(booked)
+            if back:  # it may pay for what follows already
+                left = {grant.id: grant for grant in sorted((*left.values(), *back), key=burn_order)}
             continue
         due = charge.amount_nano
         for grant in list(left.values()):
             if due and usable(grant, charge, now_us):
                 part = min(due, grant.left_nano)
                 due -= part
-                rest = grant.left_nano - part
-                left[grant.id] = replace(grant, left_nano=rest, open=rest > 0, version=before[grant.id].version + 1)
+                rest, version = grant.left_nano - part, before[grant.id].version + 1 if grant.id in before else 1
+                left[grant.id] = replace(grant, left_nano=rest, open=rest > 0, version=version)
                 name = f"{charge.id}.{grant.id}"
                 rows.append(Burn(name, grant.id, charge.id, charge.organization_id, part, charge.at_us))
         if charge.amount_nano > due:
             rows.append(transfer_of(charge, wallet(charge.organization_id), charge.amount_nano - due, "wallet"))
         if due:
             rows.append(transfer_of(charge, receivable(charge.organization_id), due, "receivable"))
-    return rows + [grant for grant in left.values() if grant != before[grant.id]]
+    return rows + [grant for grant in left.values() if grant != before.get(grant.id)]
 
 
 def _rebook(rows: list[Any], earlier: Mapping[str, Sequence[Transfer]]) -> list[Any]:

@@ -44,7 +44,7 @@ def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[
     held = quantities(allocation.slices)
     records: list[UsageRecord] = []
     ran_us = allocation.running_metered_us
-    for from_us, to_us, state in _pieces(start, end, _states(allocation)):
+    for from_us, to_us, state in _pieces(start, end, states_of(allocation)):
         records.append(
             UsageRecord(
                 id=f"{allocation.id}.{allocation.records + len(records)}",
@@ -77,7 +77,7 @@ def meter(allocation: Allocation, region_id: str, until_us: int) -> tuple[tuple[
     return tuple(records), after
 
 
-def _states(allocation: Allocation) -> list[tuple[int, str]]:
+def states_of(allocation: Allocation) -> list[tuple[int, str]]:
     """The states of an allocation and the moments from which they hold, in order of time; the first from all time on.
 
     A mark at the very beginning says what kind of time it is until it runs; later marks count from when it runs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from headframe.base.quantities import month_bounds_us, month_of
 from headframe.metering.records import UsageRecord
@@ -46,10 +46,14 @@ def fees(contract: Contract, due_us: int) -> Iterator[Charge]:
 
 
 def credits(
-    contract: Contract, usage: Iterable[UsageRecord], charged_nano: int, from_us: int, to_us: int
-) -> Iterator[Charge]:
-    """What an SLA gives back for [from_us, to_us): `usage` tells what was up, `charged_nano` what it cost."""
-    available = sla.availability(contract, usage)
+    contract: Contract, usage: Iterable[UsageRecord], charged_nano: int, from_us: int, to_us: int,
+    waiting: Container[str] = (),
+) -> Iterator[Charge]:  # fmt: skip
+    """What an SLA gives back for [from_us, to_us): `usage` tells what was up, `charged_nano` what it cost.
+
+    `waiting` are the jobs that have yet to run again after a fault of ours.
+    """
+    available = sla.availability(contract, usage, from_us, to_us, waiting)
     amount = -sla.credit_nano(contract, available, charged_nano)
     if amount:
         yield contract_charge(

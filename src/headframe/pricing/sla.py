@@ -1,12 +1,14 @@
 """The contract "sla": when what a customer used was up for less of a month than promised, a share of it is credited.
 
-Time is down when it was under our repair: between the fault and the moment at which the work ran again. Availability is
-the share of all charged and repaired time, weighted by what was held; the lowest step that it falls below counts.
+Time is down when it was under our repair: while what it ran on was not well, and from a fault that ended it to the
+moment at which it ran again, the wait for another place included. Availability is the share of all charged and repaired
+time, weighted by what was held; the lowest step that it falls below counts. What never ran was not down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import pairwise
 
 from headframe.base.errors import Invalid
 from headframe.base.money import divide_half_even
@@ -21,15 +23,40 @@ def worth_nano(contract: Contract, at_us: int) -> int:
     return 0
 
 
-def availability(contract: Contract, usage: Iterable[UsageRecord]) -> int:
-    """The share of time that was up, in millionths; all of it when nothing was used."""
+def availability(
+    contract: Contract, usage: Iterable[UsageRecord], from_us: int, to_us: int, waiting: Container[str] = ()
+) -> int:
+    """The share of [from_us, to_us) that was up, in millionths; all of it when nothing was used.
+
+    `usage` are the records that begin in it, `waiting` the jobs that yet have to run again after a fault of ours.
+    """
     up = down = 0
+    lives: dict[str, list[UsageRecord]] = {}
     for record in usage:
-        weight = record.quantities.get(contract.meter, 0) if contract.meter else _accelerators(record)
-        weight *= record.to_us - record.from_us
+        weight = _weight(contract, record) * (record.to_us - record.from_us)
         up += weight if record.state == "running" else 0
         down += weight if record.state == "repair" else 0
+        if record.job_id:
+            lives.setdefault(record.job_id, []).append(record)
+    for job_id, records in lives.items():
+        records.sort(key=lambda one: (one.from_us, one.to_us, one.id))
+        if records[0].state == "repair" and not records[0].running_before_us:  # it was down when the span began
+            down += _weight(contract, records[0]) * (records[0].from_us - from_us)
+        for one, following in pairwise(records):
+            if _broken(one) and following.allocation_id != one.allocation_id:
+                down += _weight(contract, one) * (following.from_us - one.to_us)
+        if _broken(records[-1]) and job_id in waiting:
+            down += _weight(contract, records[-1]) * (to_us - records[-1].to_us)
     return up * MILLION // (up + down) if up + down else MILLION
+
+
+def _broken(record: UsageRecord) -> bool:
+    """Whether a fault of ours ended what ran, or was to run again."""
+    return record.faulted and record.state != "provisioning"
+
+
+def _weight(contract: Contract, record: UsageRecord) -> int:
+    return record.quantities.get(contract.meter, 0) if contract.meter else _accelerators(record)
 
 
 def credit_nano(contract: Contract, available: int, charged_nano: int) -> int:

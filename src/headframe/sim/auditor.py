@@ -10,14 +10,15 @@ topped up to it, unless it ended through our fault. What a contract covers costs
 counted once each, however often they are told. Prepaid credit is used before anything is owed. A month's invoice holds
 what fell due after its first moment and up to its last; what came later is on notes.
 
-Not computed anew, only held against their own price and sum: prices with tiers, levels that are weighed by time, and
-credits by an SLA. `Audit.taken` counts these charges.
+Prices with tiers are worked out by the whole quantity of each month, levels by the time that they were held, credits by
+an SLA from when what was used ran and was under our repair. Taken as it is, and counted in `Audit.taken`, is only what
+tiers cost in a month in which their exchange rate changed, and use by meters that were defined after events of theirs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -28,28 +29,32 @@ from typing import Any
 from headframe.base.changes import Event
 from headframe.control.ports import Reads
 from headframe.fleet.records import Allocation
+from headframe.jobs.life import AFTER_OUR_FAULT
+from headframe.jobs.records import Job
 from headframe.ledger.records import Invoice, InvoiceLine, Transfer
 from headframe.metering.records import Intake, Meter, UsageEvent
 from headframe.pricing.records import Charge, Contract
-from headframe.sim.auditor_rates import HOUR_US, Item, Life, Story, Tariff, bill, cover_bill, fee_items, read_story
+from headframe.sim.auditor_counted import counted_differ, quantities, tiers_differ
+from headframe.sim.auditor_rates import (
+    HOUR_US,
+    Difference,
+    Item,
+    Life,
+    Story,
+    Tariff,
+    bill,
+    cover_bill,
+    fee_items,
+    read_story,
+)
+from headframe.sim.auditor_sla import sla_differ
 from headframe.tenants.records import Organization
+from headframe.workloads.records import Dataset
 
 PAGE = 2000
+COUNTED, KEPT = "events", "kept"  # the records that tell how far events are counted, and levels weighed
 HELD = ("cpu", "memory", "disk")
 _DIGITS = {"JPY": 0, "KRW": 0, "KWD": 3}  # behind the point; two for every other currency
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Where the books are not what the events say: what it is about, what should be there, and what is."""
-
-    about: str
-    expected: object
-    found: object
-    month: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.about}\n  by the events: {self.expected}\n  in the books:  {self.found}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ def audit(reads: Reads, month: str | None = None) -> Audit:
     differences = [
         *_charges_differ(books),
         *_events_differ(reads, books),
+        *sla_differ(story, books.rated, charges.values(), transfers, _waits(reads)),
         *_transfers_differ(charges, transfers),
         *_chain_differs(transfers),
         *_credits_differ(story, transfers),
@@ -144,6 +150,13 @@ def _events(reads: Reads) -> Iterator[Event]:
 def _charges_differ(books: _Books) -> Iterator[Difference]:
     """Allocation by allocation and contract by contract, each charge of what was held."""
     expected, found = _expected(books), _found(books)
+    tiers = {price["id"] for price in books.story.prices if price["tiers"]}
+    tiered: list[tuple[str, Item]] = []
+    for name, items in expected.items():
+        owner = books.story.lives[name].organization_id if name in books.story.lives else ""
+        tiered += [(owner, one) for one in items if one.price_id in tiers and one.kind == "usage"]
+        expected[name] = [one for one in items if one.price_id not in tiers or one.kind != "usage"]
+    yield from _tiers_differ(books, tiered)
     for name in sorted(expected.keys() | found.keys()):
         wanted, had = sorted(expected.get(name, ())), sorted(item for item, _ in found.get(name, ()))
         life = books.story.lives.get(name)
@@ -204,9 +217,9 @@ def _found(books: _Books) -> dict[str, list[tuple[Item, Charge]]]:
     tiers = {price["id"] for price in books.story.prices if price["tiers"]}
     for charge in books.charges.values():
         held = charge.meter.startswith("gpu:") or charge.meter in HELD or charge.kind == "fee"
-        if charge.kind in ("credit", "tier") or charge.price_id in tiers:
-            books.taken += 1
-        elif held and charge.kind != "correction" and (charge.quantity or charge.amount_nano):
+        if charge.kind in ("credit", "tier") or (charge.price_id in tiers and charge.kind == "usage"):
+            continue  # worked out by the month
+        if held and charge.kind != "correction" and (charge.quantity or charge.amount_nano):
             later = sorted(corrected.get(charge.id, ()), key=lambda one: (one.at_us, one.id))
             last = later[-1] if later else charge
             amount = charge.amount_nano + sum(one.amount_nano for one in later)
@@ -223,47 +236,39 @@ def _found(books: _Books) -> dict[str, list[tuple[Item, Charge]]]:
 
 
 def _events_differ(reads: Reads, books: _Books) -> Iterator[Difference]:
-    """Use that was told by events: each meter's count of each project, and each charge by its own price."""
-    told: dict[tuple[str, str], int] = defaultdict(int)
-    meters = list(_all(reads, Meter))
-    for event in _all(reads, UsageEvent):
-        for meter in meters:
-            if meter.event_type == event.type and meter.aggregation.value in ("sum", "count"):
-                told[event.project_id, meter.id] += 1 if meter.aggregation.value == "count" else _number(event, meter)
-    corrected: dict[str, int] = defaultdict(int)
-    for each in books.charges.values():
-        if each.kind == "correction":
-            corrected[each.corrects] += each.amount_nano
-    priced: dict[tuple[str, str], int] = defaultdict(int)
-    counted = {meter.id for meter in meters if meter.aggregation.value in ("sum", "count")}
-    for charge in sorted(books.charges.values(), key=lambda one: one.id):
-        if charge.kind != "usage" or charge.meter.startswith("gpu:") or charge.meter in HELD:
-            continue
-        priced[charge.project_id, charge.meter] += charge.quantity
-        owner = charge.organization_id
-        tariff = Tariff(books.story, owner, charge.region_id, charge.purchase, books.currencies[owner])
-        answer = tariff.at(charge.meter, charge.from_us)
-        if answer is None or not answer.price["tiers"]:
-            want = None if answer is None else answer.amount_nano(charge.meter, charge.quantity)
-            later = corrected[charge.id]
-            if want != charge.amount_nano + later:
-                yield Difference(f"charge {charge.id}", want, charge.amount_nano, _month(charge.at_us))
-        if charge.meter not in counted:
-            books.taken += 1
-    intake = next(_all(reads, Intake), None)
-    newest = max((each.arrival for each in _all(reads, UsageEvent)), default=0)
-    if intake is not None and intake.arrival < newest:
+    """Use that was told by events, levels and datasets: the quantity of each window, and each charge by its price."""
+    events = list(_all(reads, UsageEvent))
+    counted, kept = (reads.get(Intake, name) for name in (COUNTED, KEPT))
+    if (counted.arrival if counted is not None else 0) < max((each.arrival for each in events), default=0):
         return  # some events wait to be counted
-    for key in sorted(told.keys() | priced.keys()):
-        if key[1] in counted and priced[key] and told[key] != priced[key]:
-            yield Difference(f"{key[1]} of {key[0]}", told[key], priced[key])
+    meters, late = [], set()
+    for meter in _all(reads, Meter):
+        early = any(each.type == meter.event_type and each.received_us <= meter.created_us for each in events)
+        (late.add(meter.id) if early else meters.append(meter))
+    refused = any(each.kind == "charge_refused" for each in _events(reads))
+    own = [each for each in books.charges.values() if each.meter not in late or each.kind == "correction"]
+    books.taken += len(books.charges) - len(own)
+    if not refused:
+        told = quantities(meters, events, _all(reads, Dataset), 0 if kept is None else kept.arrival)
+        yield from counted_differ(told, own, books.story, books.currencies)
 
 
-def _number(event: UsageEvent, meter: Meter) -> int:
-    value: Any = event.data
-    for name in meter.path.split("."):
-        value = value.get(name, 0) if isinstance(value, dict) else 0
-    return int(value)
+def _tiers_differ(books: _Books, held: Iterable[tuple[str, Item]]) -> list[Difference]:
+    differences, taken = tiers_differ(held, books.charges.values(), books.story, books.currencies)
+    books.taken += taken
+    return differences
+
+
+def _waits(reads: Reads) -> Callable[[str, int], bool]:
+    """Whether a job that had ended through a fault of ours waited at a moment to run again."""
+
+    def waits(job_id: str, at_us: int) -> bool:
+        job: Job | None = reads.get(Job, job_id)
+        return job is not None and (
+            job.reason == AFTER_OUR_FAULT if job.ended_us is None else job.ended_us > at_us
+        )  # fmt: skip
+
+    return waits
 
 
 # Transfers and credit.

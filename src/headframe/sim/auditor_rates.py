@@ -1,8 +1,8 @@
 """What use costs, worked out a second time: the auditor's own arithmetic, on fractions, from events alone.
 
-It knows the world by events of these kinds: `allocation_held`, `allocation_running`, `allocation_released`,
-`price_set`, `exchange_set`, `contract_agreed`, `contract_ended`, `credit_granted`; and by the events of use as they
-were told. It shares no code with metering, pricing and ledger.
+It knows the world by events of these kinds: `allocation_held`, `allocation_running`, `allocation_marked`,
+`allocation_released`, `price_set`, `exchange_set`, `contract_agreed`, `contract_ended`, `credit_granted`; and by the
+events of use as they were told. It shares no code with metering, pricing and ledger.
 """
 
 from __future__ import annotations
@@ -23,8 +23,22 @@ HOUR_US = 3_600_000_000
 SIZES = {
     "gpu-hour": 1000 * HOUR_US, "core-hour": 1000 * HOUR_US, "GiB-hour": 1024 * HOUR_US,
     "GiB-month": 1024 * 730 * HOUR_US, "kWh": 1, "one": 1, "thousand": 1000, "million": 1_000_000,
+    "level-hour": 3600, "level-month": 730 * 3600,
 }  # fmt: skip
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where the books are not what the events say: what it is about, what should be there, and what is."""
+
+    about: str
+    expected: object
+    found: object
+    month: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.about}\n  by the events: {self.expected}\n  in the books:  {self.found}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,6 +70,22 @@ class Life:
     running_us: int | None = None
     released_us: int | None = None
     faulted: bool = False
+    repair: bool = False  # until it runs, its time is that of our repair: its job ran before, and a fault ended that
+    marks: list[tuple[int, bool]] = field(default_factory=list)  # from when its running time is free, or not any more
+
+    def runs(self, end_us: int) -> list[tuple[int, int]]:
+        """The stretches up to a moment in which it ran and was not under our repair."""
+        if self.running_us is None:
+            return []
+        stretches: list[tuple[int, int]] = []
+        begin: int | None = self.running_us
+        for at_us, free in self.marks:
+            if free and begin is not None:
+                stretches.append((begin, min(at_us, end_us)))
+            begin = None if free else at_us
+        if begin is not None:
+            stretches.append((begin, end_us))
+        return [(start, stop) for start, stop in stretches if start < stop]
 
 
 @dataclass(slots=True)
@@ -79,10 +109,12 @@ def read_story(events: Iterable[Event]) -> Story:
             case "allocation_held":
                 story.lives[detail["allocation"]] = Life(
                     detail["allocation"], event.subject, event.organization_id, event.project_id, detail["purchase"],
-                    detail["region"], detail["slices"], event.at_us,
+                    detail["region"], detail["slices"], event.at_us, repair=detail.get("repair", False),
                 )  # fmt: skip
             case "allocation_running":
                 story.lives[detail["allocation"]].running_us = event.at_us
+            case "allocation_marked":
+                story.lives[detail["allocation"]].marks.append((event.at_us, detail["state"] != "running"))
             case "allocation_released":
                 life = story.lives[detail["allocation"]]
                 life.released_us, life.faulted = event.at_us, detail["faulted"]
@@ -115,12 +147,13 @@ class Answer:
 
 
 def size_of(price: Row, meter: str) -> int:
+    stored = 1_000_000 if meter.startswith("storage:") else 1  # what is kept is counted by the second
     if price["unit"]:
-        return SIZES[price["unit"]]
+        return SIZES[price["unit"]] // stored
     family = meter.partition(":")[0]
     usual = {"gpu": "gpu-hour", "cpu": "core-hour", "memory": "GiB-hour", "disk": "GiB-hour", "storage": "GiB-month",
              "tokens": "million"}  # fmt: skip
-    return SIZES[usual.get(family, "one")]
+    return SIZES[usual.get(family, "one")] // stored
 
 
 @dataclass(slots=True)
@@ -227,20 +260,21 @@ def hours(from_us: int, to_us: int) -> Iterator[tuple[int, int]]:
 
 def bill(life: Life, tariff: Tariff, end_us: int, contracts: Iterable[Row]) -> Iterator[Item]:
     """Everything that an allocation is charged up to a moment, but for what a contract might cover (`cover_bill`)."""
-    if life.running_us is None or end_us <= life.running_us:
+    runs = life.runs(end_us)
+    if not runs:
         return
-    ended = life.released_us is not None and end_us >= life.released_us
+    ended = life.released_us is not None and end_us >= life.released_us and runs[-1][1] == end_us
     terms = list(contracts)
     for meter, held in sorted(held_by(life.slices).items()):
         answer: Answer | None = None
         covered = False
-        for from_us, to_us in hours(life.running_us, end_us):
+        for from_us, to_us in (piece for run in runs for piece in hours(*run)):
             covered = any(is_for(contract, life, meter, from_us) for contract in terms)
             for start, stop, answer in tariff.stretches(meter, from_us, to_us):
                 if answer is not None and not covered:
                     yield item(meter, "usage", start, stop, held * (stop - start), answer)
         if ended and not life.faulted and answer is not None and not covered:
-            missing_us = answer.price["minimum_us"] - (end_us - life.running_us)
+            missing_us = answer.price["minimum_us"] - sum(stop - start for start, stop in runs)
             if missing_us > 0:
                 yield item(meter, "minimum", end_us, end_us, held * missing_us, answer)
 
@@ -279,12 +313,12 @@ def cover_bill(
         )
         users = []
         for life, end_us in sorted(lives, key=lambda pair: pair[0].id):
-            start = max(hour_us, life.running_us if life.running_us is not None else end_us)
-            stop = min(hour_us + HOUR_US, end_us)
-            if start < stop and any(is_for(one, life, meter, start) for one in rivals):
-                users.append((life, start, stop, held_by(life.slices).get(meter, 0)))
-        covered: dict[tuple[str, str], int] = defaultdict(int)
-        beyond: dict[str, list[list[int]]] = defaultdict(list)
+            for began, ended in life.runs(end_us):
+                start, stop = max(hour_us, began), min(hour_us + HOUR_US, ended)
+                if start < stop and any(is_for(one, life, meter, start) for one in rivals):
+                    users.append((life, start, stop, held_by(life.slices).get(meter, 0)))
+        covered: dict[tuple[str, str, int], int] = defaultdict(int)
+        beyond: dict[tuple[str, int], list[list[int]]] = defaultdict(list)
         for begin, end in pairwise(sorted({moment for user in users for moment in user[1:3]})):
             room = {one["id"]: one["quantity"] for one in rivals}
             for life, start, stop, held in users:
@@ -294,9 +328,9 @@ def cover_bill(
                         share = min(left, room[contract["id"]])
                         room[contract["id"]] -= share
                         left -= share
-                        covered[contract["id"], life.id] += share * (end - begin)
+                        covered[contract["id"], life.id, start] += share * (end - begin)
                 if left:
-                    runs = beyond[life.id]
+                    runs = beyond[life.id, start]
                     if runs and runs[-1][1] == begin and runs[-1][2] == left:
                         runs[-1][1] = end
                     else:
@@ -305,23 +339,23 @@ def cover_bill(
 
 
 def _covered_items(
-    meter: str, users: list[tuple[Life, int, int, int]], rivals: list[Row], covered: dict[tuple[str, str], int],
-    beyond: dict[str, list[list[int]]], tariffs: dict[str, Tariff], hour_us: int,
+    meter: str, users: list[tuple[Life, int, int, int]], rivals: list[Row], covered: dict[tuple[str, str, int], int],
+    beyond: dict[tuple[str, int], list[list[int]]], tariffs: dict[str, Tariff], hour_us: int,
 ) -> Iterator[tuple[str, Item]]:  # fmt: skip
     for life, start, stop, _ in users:
         for contract in rivals:
-            quantity = covered.get((contract["id"], life.id), 0)
+            quantity = covered.get((contract["id"], life.id, start), 0)
             if quantity:
                 usual = tariffs[life.id].at(meter, start)
                 unit_nano = 0 if usual is None else usual.unit_nano
                 yield life.id, Item(meter, "covered", start, stop, quantity, unit_nano, 0, "")
-        for begin, end, held in beyond.get(life.id, ()):
+        for begin, end, held in beyond.get((life.id, start), ()):
             for first, last, answer in tariffs[life.id].stretches(meter, begin, end):
                 if answer is not None:
                     yield life.id, item(meter, "usage", first, last, held * (last - first), answer)
     for contract in rivals:
         begin, end = max(hour_us, contract["from_us"]), min(hour_us + HOUR_US, contract["to_us"])
-        used = sum(quantity for (name, _), quantity in covered.items() if name == contract["id"])
+        used = sum(quantity for (name, _, _), quantity in covered.items() if name == contract["id"])
         unused = contract["quantity"] * (end - begin) - used
         if unused:
             yield contract["id"], Item(meter, "unused", begin, end, unused, 0, 0, "")
@@ -379,3 +413,9 @@ def month_begin(at_us: int) -> int:
 def month_after(at_us: int) -> int:
     """The first moment of the month after."""
     return month_begin(month_begin(at_us) + 32 * 24 * HOUR_US)
+
+
+def month_name(at_us: int) -> str:
+    """The month to which something belongs that is due at a moment; its very first one still ends the month before."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us - 1)
+    return f"{at.year:04d}-{at.month:02d}"

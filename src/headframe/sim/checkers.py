@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 from headframe.base.changes import Changes
@@ -21,6 +22,7 @@ from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState,
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.jobs.states import MOVES
 from headframe.ledger.records import Invoice, Transfer
+from headframe.ledger.wallets import Grant
 from headframe.metering.records import UsageRecord
 from headframe.pricing.records import Charge
 from headframe.tenants.records import Quota
@@ -167,6 +169,8 @@ class Tiles:
             self._compare(name, allocation)
 
     def _lay(self, row: UsageRecord) -> None:
+        if not row.allocation_id:
+            return  # what is kept or counted, not held
         reached = self._reached.get(row.allocation_id)
         if reached != row.from_us or row.to_us <= row.from_us:
             raise Violation("Tiles", f"{row.id} covers {row.from_us} to {row.to_us}, but {reached} was reached before")
@@ -188,6 +192,13 @@ class Tiles:
         if released is None or self._reached[name] != released:
             raise Violation("Tiles", f"{name} is settled to {self._reached[name]}, but was released at {released}")
         ran = 0 if running is None else released - running
+        marks = (
+            []
+            if running is None
+            else [one for one in allocation.marks if one[0] >= running and one[0] > allocation.held_us]
+        )
+        for (from_us, state), (to_us, _) in pairwise([*marks, (released, "")]):
+            ran -= max(0, min(to_us, released) - from_us) if state != "running" else 0
         if self._ran[name] != ran:
             raise Violation("Tiles", f"{name} ran for {ran} us, of which {self._ran[name]} are metered as running")
 
@@ -198,19 +209,22 @@ class Ledger:
     def __init__(self) -> None:
         self._balances: dict[tuple[str, str], int] = defaultdict(int)
         self._charged: dict[tuple[str, str], int] = defaultdict(int)
-        self._open: dict[str, Charge] = {}
+        self._grants: dict[str, Grant] = {}
 
     def look(self, scene: Scene) -> None:
         for changes in scene.committed:
             booked: dict[str, int] = defaultdict(int)
+            self._grants |= {
+                row.id: row for row in changes.rows if isinstance(row, Grant) and row.id not in self._grants
+            }
             for row in changes.rows:
                 if isinstance(row, Transfer):
                     self._book(row)
-                    booked[row.source] += row.amount_nano
+                    booked[row.source] += -row.amount_nano if row.debit.startswith("revenue:") else row.amount_nano
             for row in changes.rows:
                 if isinstance(row, Charge):
                     self._charged[f"revenue:{row.meter}", row.currency] -= row.amount_nano
-                    if booked[row.id] != row.amount_nano or row.amount_nano < 0:
+                    if booked[row.id] != row.amount_nano or (row.amount_nano < 0 and row.kind != "credit"):
                         raise Violation("Ledger", f"{row.id} is {row.amount_nano}, booked {booked[row.id]}")
         sums: dict[str, int] = defaultdict(int)
         for (_, currency), balance in sorted(self._balances.items()):
@@ -233,7 +247,12 @@ class Ledger:
         self._balances[row.credit, row.currency] -= row.amount_nano
         if self._balances[wallet] > 0:
             raise Violation("Ledger", f"{row.id} overdraws {wallet[0]} by {self._balances[wallet]}")
-        if row.debit.startswith("receivable:") and row.kind in ("usage", "minimum") and self._balances[wallet] < 0:
+        old = any(  # over, and yet to be taken back: it pays for nothing more
+            one.organization_id == row.organization_id and one.expires_us is not None and one.expires_us < row.at_us
+            for one in self._grants.values()
+        )
+        owed = row.debit.startswith("receivable:") and row.kind in ("usage", "minimum")
+        if owed and self._balances[wallet] < 0 and not old:
             raise Violation("Ledger", f"{row.id} is owed while {wallet[0]} holds {-self._balances[wallet]}")
 
 
@@ -269,6 +288,16 @@ class Quotas:
         for name, limit, more, all_of_it in zip(("gpu", "cpu", "memory"), limits, asked, held, strict=True):
             if limit is not None and more and all_of_it > limit:
                 raise Violation("Quotas", f"{quota.scope_id} holds {name} {all_of_it} of {limit} with {begun.id}")
+        theirs = [one for one in self._held.values() if quota.scope_id in _owners(one)]
+        for kind, limit in quota.kinds.items():
+            if _of_kind([begun], kind) and _of_kind(theirs, kind) > limit:
+                raise Violation("Quotas", f"{quota.scope_id} holds more than {limit} of {kind} with {begun.id}")
+
+
+def _of_kind(allocations: Iterable[Allocation], kind: str) -> int:
+    """What they hold of a kind of accelerator, thousandths."""
+    shares = (share for one in allocations for part in one.slices for share in part.shares)
+    return sum(share.milli for share in shares if share.kind.lower() == kind.lower())
 
 
 def _amounts(allocations: Iterable[Allocation]) -> tuple[int, int, int]:
