@@ -241,6 +241,7 @@ def serve(options: Mapping[str, Any]) -> int:
     from headframe.api import mlflow
     from headframe.api.app import Server, create_app
     from headframe.api.connections import Connection
+    from headframe.api.wire import Limits
     from headframe.console.pages import add_console
 
     settings = from_options(options)
@@ -249,7 +250,8 @@ def serve(options: Mapping[str, Any]) -> int:
     _allow_many_files()
     with listener, cloud(settings) as running:
         known = running.wait_for_machine()
-        app = add_console(create_app(running.control, clock=running.clock, ids=running.ids))
+        limits = Limits(figures=settings.metrics)
+        app = add_console(create_app(running.control, clock=running.clock, ids=running.ids, limits=limits))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
             date_header=False, backlog=2048, http=Connection,

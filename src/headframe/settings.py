@@ -57,6 +57,10 @@ class Settings:
     clusters: Annotated[
         str, "The file of further clusters; empty: clusters.yaml in the data folder, where there is one."
     ] = ""
+    metrics: Annotated[
+        str, "Who may read /metrics without a key: local (programs of this machine), open (anybody who reaches the "
+        "port), key (nobody)."
+    ] = "local"  # fmt: skip
     isolation: Annotated[str, "preferred: jobs run with a warning where no sandbox works; required: they fail."] = (
         "preferred"
     )
@@ -100,6 +104,8 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         raise Invalid(f"preempt is {given['preempt']!r}.", field="preempt", allowed="class or priority")
     if given.get("prefer", "cheapest") not in PREFERENCES:
         raise Invalid(f"prefer is {given['prefer']!r}.", field="prefer", allowed=", ".join(PREFERENCES))
+    if given.get("metrics", "local") not in ("local", "open", "key"):
+        raise Invalid(f"metrics is {given['metrics']!r}.", field="metrics", allowed="local, open or key")
     given["data"] = Path(given.get("data", "~/.headframe")).expanduser().absolute()
     if given.get("isolation", "preferred") not in ("preferred", "required"):
         raise Invalid(

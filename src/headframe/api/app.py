@@ -31,6 +31,7 @@ from headframe.api import (
     money_events,
     outputs,
     problems,
+    prometheus,
     queue,
     reservations,
     search,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from headframe.control.driver import Control
 
 SUBJECTS = (
-    health, tenancy, files, jobs, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
+    health, prometheus, tenancy, files, jobs, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
     money_events, invoices, queue, reservations, search, spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}

@@ -75,6 +75,7 @@ class Limits:
     threads: int = 40
     uploads: int = 32  # threads of their own: a slow upload holds one from end to end
     body_timeout_s: float = 60.0
+    figures: str = "local"  # who may read /metrics without a key: "open" anybody, "local" this machine, "key" nobody
     wrong_keys: int = 30  # from one address at once, before it is slowed down
 
 

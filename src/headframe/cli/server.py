@@ -68,6 +68,8 @@ _STORE = click.option(
               help="Move jobs with checkpoints where that makes room for a large one.")  # fmt: skip
 @click.option("--clusters", metavar="FILE", envvar="HEADFRAME_CLUSTERS",
               help="The file of further clusters [default: clusters.yaml in the data folder].")  # fmt: skip
+@click.option("--metrics", type=click.Choice(("local", "open", "key")), default="local", show_default=True,
+              envvar="HEADFRAME_METRICS", help="Who may read /metrics without a key.")  # fmt: skip
 @click.option("--isolation", type=click.Choice(("preferred", "required")), default="preferred", show_default=True,
               envvar="HEADFRAME_ISOLATION", help="Whether jobs may run where there is no sandbox.")  # fmt: skip
 def serve(**options: Any) -> int:

@@ -51,6 +51,7 @@ class Metrics:
         self.turn = threading.Lock()  # for what is read and then written: runs
         self.tokens: dict[str, str] = {}  # of jobs, which have been looked at: the job
         self._reported_us: dict[tuple[str, str, str], int] = {}
+        self.newest: dict[str, dict[str, float]] = {}  # of nodes: what was last measured, by name
         self.told = 0  # points, since the server started
         self.refused = 0  # of those, beyond what one job may report
 
@@ -58,6 +59,9 @@ class Metrics:
         """Take in what was measured; `write` puts it on record."""
         self._waiting.extend(measured.points)
         self.told += len(measured.points)
+        for point in measured.points:
+            if point.subject.startswith("nod_") and point.value is not None:
+                self.newest.setdefault(point.subject, {})[point.name] = point.value
         gauges: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
         for point in measured.points:
             if point.subject.startswith("acc_") and point.name in _GAUGES and point.value is not None:
@@ -77,6 +81,11 @@ class Metrics:
         while len(self._reported_us) > SUBJECTS_LIMIT:
             del self._reported_us[next(iter(self._reported_us))]
         self.take(Measured(tuple(kept)))
+
+    @property
+    def waiting(self) -> int:
+        """How many points are not on record yet."""
+        return len(self._waiting)
 
     def put(self, rows: Sequence[Any]) -> None:
         """Keep what jobs tell besides: experiments and runs."""
