@@ -129,6 +129,16 @@ def test_memory_beyond_the_limit_ends_the_task_with_a_reason(place: Place) -> No
     assert "64 MiB" in end.detail
 
 
+@needs_sandbox
+@needs_groups
+@pytest.mark.parametrize("place_of_it", ["/tmp", "/dev/shm"])
+def test_memory_that_outlives_its_writer_is_the_jobs_own_fault(place: Place, place_of_it: str) -> None:
+    run = f"head -c 300000000 /dev/zero > {place_of_it}/full; sleep 1"
+    end = place.run("filler", run, memory_mib=64, resources={"shm_mib": 1000})
+    assert end.exit_code == 137
+    assert end.detail.startswith("out of memory")
+
+
 @needs_groups
 def test_a_fork_bomb_stays_small(tmp_path: Path) -> None:
     assert GROUPS is not None

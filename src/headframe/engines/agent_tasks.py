@@ -397,15 +397,16 @@ class Task:
         sandboxed, stopping = self.held.record.sandboxed, self.held.record.stop is not None
         code = found.exit_code if sandboxed else found.leader_code
         at_us = max(found.at_us, self._gone_us, self.held.record.running_us)
+        full_text = f"out of memory: the kernel ended a process at the limit of {self.memory_mib} MiB"
         if code is not None:
-            detail = ""
             # Of a container's own group below ours the kernel (v1) leaves no count of what it killed, only the peak.
             full = self.contained and code == KILLED and not stopping and use.memory_peak_mib >= self.memory_mib > 0
-            if full or (use.out_of_memory and code != 0):
-                detail = f"out of memory: the kernel ended a process at the limit of {self.memory_mib} MiB"
-            return End(Seen.EXITED, code, at_us, use, detail)
+            full = full or (use.out_of_memory > 0 and code != 0)
+            return End(Seen.EXITED, code, at_us, use, full_text if full else "")
         if stopping:
             return End(Seen.EXITED, KILLED, at_us if found.leader_code is not None else now_us(), use, "killed")
+        if use.out_of_memory:  # what the task filled outlived its processes, so the sandbox's own had to go as well
+            return End(Seen.EXITED, KILLED, at_us if found.leader_code is not None else now_us(), use, full_text)
         if found.leader_code is not None or (self._wait_code is not None and self._wait_code > 0):
             return End(Seen.FAILED, None, at_us or now_us(), use, "the sandbox could not be started: see the log")
         if self._wait_code is not None:
