@@ -142,7 +142,7 @@ def errors() -> str:
 
 
 def variables() -> str:
-    from headframe.engines.variables import Places, hostfile, hosts_of
+    from headframe.engines.variables import Places, hostfile, hosts_of, slurm_twins
     from headframe.engines.variables import variables as set_variables
     from headframe.fleet.engine_words import Launch
     from headframe.fleet.records import Share, Slice
@@ -159,11 +159,19 @@ def variables() -> str:
         launch, 1, places, hosts=hosts, port=29500, devices={"acc_a": "0"}, fake=False, path="/usr/bin"
     )
     rows = [(f"`{name}`", f"`{value}`") for name, value in sorted(found.items())]
+    twins = slurm_twins(launch, 1, {**found, "HEADFRAME_ARRAY_INDEX": "7"})
+    others = [(f"`{name}`", f"`{value}`") for name, value in sorted(twins.items())]
+    slurm = (
+        "\n\n## What Slurm calls the same\n\nSet besides, so that scripts written for Slurm go on working; a job's own "
+        "`env` goes before them. On a Slurm cluster Slurm sets its own. `SLURM_ARRAY_TASK_ID` is for jobs of an "
+        "array.\n\n"
+    )
     intro = (
         "Set in every task, here as rank 1 of a gang of two with one accelerator each would see them. Jobs of an array "
         "find their index in `HEADFRAME_ARRAY_INDEX`; where accelerators are pretended, `HEADFRAME_FAKE_GPUS` is 1."
     )
-    return f"# Variables of a job\n\n{intro}\n\n" + table(("variable", "for example"), rows)
+    head = ("variable", "for example")
+    return f"# Variables of a job\n\n{intro}\n\n{table(head, rows).rstrip()}{slurm}{table(head, others)}"
 
 
 PAGES = {

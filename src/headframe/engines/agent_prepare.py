@@ -18,7 +18,7 @@ from headframe.engines.agent_spawn import Start, beginning, make_pipes
 from headframe.engines.agent_state import CONTAINER, Folders, Record, safe
 from headframe.engines.cgroups import Limits, Writer
 from headframe.engines.sandbox_etc import Etc
-from headframe.engines.variables import Places, hostfile, hosts_of, variables
+from headframe.engines.variables import Places, hostfile, hosts_of, slurm_twins, variables
 from headframe.fleet.engine_words import Launch
 from headframe.fleet.records import Slice
 
@@ -324,6 +324,7 @@ class _Task(TaskPlace):
             devices={key: device.cuda for key, device in devices.items()},
             fake=any(device.fake for device in held), path=sandbox.task_path(),
         )  # fmt: skip
+        values = {**slurm_twins(self.launch, self.piece.rank, values), **values}
         (self.task / "hostfile").write_text(hostfile(self.launch, hosts))
         work = self.launch.work
         if work.get("image"):

@@ -101,3 +101,43 @@ def variables(  # one argument for each thing that the values depend on
     if fake:
         placed["HEADFRAME_FAKE_GPUS"] = "1"
     return {**defaults, **launch.env, **launch.secrets, **placed}
+
+
+def slurm_twins(launch: Launch, rank: int, values: Mapping[str, str]) -> dict[str, str]:
+    """What Slurm calls the same things, for scripts that read it; made of a task's variables. On a Slurm cluster Slurm
+    sets its own.
+
+    A task is what `srun --ntasks-per-node=1` starts: one on each node, numbered by node.
+    """
+    piece = next(item for item in launch.slices if item.rank == rank)
+    nodes, hosts, number = str(len(launch.slices)), values["HEADFRAME_HOSTS"], str(rank)
+    cores, gpus = str(max(1, piece.cpu_milli // 1000)), str(len(piece.shares))
+    found = {
+        "SLURM_JOB_ID": launch.job_id,
+        "SLURM_JOBID": launch.job_id,
+        "SLURM_JOB_NAME": launch.job_name,
+        "SLURM_JOB_ACCOUNT": values.get("HEADFRAME_PROJECT", ""),
+        "SLURM_JOB_NODELIST": hosts,
+        "SLURM_NODELIST": hosts,
+        "SLURM_JOB_NUM_NODES": nodes,
+        "SLURM_NNODES": nodes,
+        "SLURM_NTASKS": nodes,
+        "SLURM_NPROCS": nodes,
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NODEID": number,
+        "SLURM_PROCID": number,
+        "SLURM_LOCALID": "0",
+        "SLURMD_NODENAME": hosts.split(",")[rank],
+        "SLURM_LAUNCH_NODE_IPADDR": values["MASTER_ADDR"],
+        "SLURM_CPUS_ON_NODE": cores,
+        "SLURM_CPUS_PER_TASK": cores,
+        "SLURM_MEM_PER_NODE": str(piece.memory_mib),
+        "SLURM_RESTART_COUNT": str(launch.generation - 1),
+        "SLURM_SUBMIT_DIR": values["HOME"],
+    }
+    if piece.shares:
+        found |= {"SLURM_GPUS_ON_NODE": gpus, "SLURM_GPUS_PER_NODE": gpus,
+                  "SLURM_JOB_GPUS": values["CUDA_VISIBLE_DEVICES"]}  # fmt: skip
+    if "HEADFRAME_ARRAY_INDEX" in values:
+        found["SLURM_ARRAY_TASK_ID"] = values["HEADFRAME_ARRAY_INDEX"]
+    return found
