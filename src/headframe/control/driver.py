@@ -13,6 +13,7 @@ from typing import Any
 from headframe.base.changes import Event
 from headframe.base.errors import TooBusy
 from headframe.base.ports import Clock
+from headframe.control.keeping import Keeping
 from headframe.control.loop import Loop
 from headframe.control.metrics import Metrics
 from headframe.control.ports import Blobs, Columns, Engine, Logs, Outputs, Papers, Reads
@@ -25,6 +26,7 @@ ANSWER_TIMEOUT_S = 60.0
 GATHER_S = 0.005  # the least time from the beginning of one tick to the next
 METRICS_S = 1.0  # how long what was measured waits to be put on record
 REST_S = 0.02  # the most that the loop rests between two ticks; it rests as long as the last one took
+FIRST_LOOK_S, LOOK_S = 60.0, 3600.0  # when what jobs left behind is looked at, after the start and from then on
 Wake = Callable[[Sequence[Event]], None]
 
 
@@ -47,6 +49,8 @@ class Control:
         self._listeners: dict[int, Wake] = {}
         self.metrics = Metrics(loop.store)
         self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
+        self.keeping = Keeping(reads, outputs, self.take_in)
+        self._looking = threading.Thread(target=self._look, name="headframe-keeping", daemon=True)
         self._recording = threading.Thread(target=self._record, name="headframe-metrics", daemon=True)
         self._ended = threading.Event()
         self._ticked_s = self._rest_until_s = 0.0
@@ -69,6 +73,7 @@ class Control:
         """Begin to tick, and to listen to engines."""
         self._thread.start()
         self._recording.start()
+        self._looking.start()
         for cluster_id, engine in self._engines.items():
             engine.start(partial(self._heard, cluster_id))
 
@@ -84,6 +89,8 @@ class Control:
         self._ended.set()
         if self._recording.is_alive():
             self._recording.join(timeout=30)
+        if self._looking.is_alive():
+            self._looking.join(timeout=30)
 
     def track(self, address: str) -> None:
         """Tell jobs of this machine that start from now on where to tell of runs."""
@@ -155,6 +162,16 @@ class Control:
             ended = self._ended.wait(METRICS_S)
             try:
                 self.metrics.write()
+            except Exception as error:
+                self._loop.complain(error)
+
+    def _look(self) -> None:
+        """Look each hour at what jobs have left behind."""
+        wait_s = FIRST_LOOK_S
+        while not self._ended.wait(wait_s):
+            wait_s = LOOK_S
+            try:
+                self.keeping.look(self._clock.now_us())
             except Exception as error:
                 self._loop.complain(error)
 

@@ -196,6 +196,14 @@ class Outputs(Protocol):
         """(size in bytes, content); raises `NotFound`; never leaves the job's folder."""
         ...
 
+    def jobs(self) -> Sequence[str]:
+        """The jobs that left anything."""
+        ...
+
+    def size_bytes(self, job_id: str, folder: str) -> int:
+        """What a job's "outputs" or "checkpoints" take on the disk."""
+        ...
+
 
 class Papers(Protocol):
     """Makes documents out of what is on record; always the same bytes of the same records."""

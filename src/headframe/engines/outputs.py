@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from headframe.base.errors import NotFound, StoreFailed
+from headframe.engines.agent_disk import taken
 from headframe.engines.content import Content
 
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -20,6 +22,7 @@ _CHECKPOINTS = "checkpoints/"
 _Items = list[dict[str, Any]]  # named here because `list` is a method below
 _MOST_FILES = 100_000
 _DEEPEST = 64
+_ALL = 1 << 62
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -54,6 +57,18 @@ class Outputs:
             raise NotFound(f"The job has no output {path[:200]!r}.", next_step="List its outputs to see what there is.")
         content = Content(handle)
         return content.size, content
+
+    def jobs(self) -> Sequence[str]:
+        """The jobs that have a folder here, by id."""
+        try:
+            return sorted(name for name in os.listdir(self._jobs) if _JOB.fullmatch(name))
+        except OSError:
+            return []
+
+    def size_bytes(self, job_id: str, folder: str) -> int:
+        """What a job's "outputs" or "checkpoints" take on the disk. No link is followed."""
+        place = self._jobs / job_id / folder
+        return 0 if not _JOB.fullmatch(job_id) or place.is_symlink() else taken((place,), _ALL)
 
     def _below(self, job_id: str, folder: str, prefix: str) -> _Items:
         found: _Items = []
