@@ -65,13 +65,14 @@ class NewKey(Body):
     expires_in: Text | None = None  # such as 30d
 
 
+Kind = Annotated[str, Field(min_length=1, max_length=100)]
 Amounts = dict[Literal["gpu_milli", "cpu_milli", "memory_mib"], Count]
 
 
 class QuotaEdit(Body):
     """Limits, and what is guaranteed, borrowed at most and lent at most, by meter; `weight` in thousandths.
 
-    `parent` is the organization that an organization borrows under.
+    `parent` is the organization that an organization borrows under; `kinds` are limits on one kind of accelerator each.
     """
 
     scope: Annotated[Scope, Field(strict=False)]
@@ -85,6 +86,7 @@ class QuotaEdit(Body):
     lend: Amounts = {}
     weight: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     parent: Text | None = None
+    kinds: Annotated[dict[Kind, Count], Field(max_length=100)] = {}
 
 
 class SecretEdit(Body):

@@ -20,6 +20,7 @@ QUOTAS = (
     Column(
         "MEMORY", lambda row: _limit("" if row["memory_mib"] is None else format_mib(row["memory_mib"])), right=True
     ),
+    Column("KINDS", lambda row: ",".join(f"{kind}={milli / 1000:g}" for kind, milli in row["kinds"].items())),
     Column("JOBS", lambda row: _limit("" if row["jobs"] is None else str(row["jobs"])), right=True),
     Column("GUARANTEED", lambda row: _amounts(row["guaranteed"], "")),
     Column("BORROWS", lambda row: _amounts(row["borrow"], "any")),
@@ -75,6 +76,17 @@ def _read_amounts(text: str | None, option: str) -> dict[str, int]:
     return amounts
 
 
+def _read_kinds(text: str | None) -> dict[str, int]:
+    """Read `H100=16,A100=8` into thousandths by kind."""
+    kinds: dict[str, int] = {}
+    for word in text.split(",") if text else ():
+        kind, _, value = word.strip().partition("=")
+        if not kind or kind in kinds or not value.replace(".", "", 1).isdecimal() or float(value) >= 1 << 40:
+            raise click.UsageError(f"--kinds {word.strip()!r}: write H100=16,A100=8, each kind at most once.")
+        kinds[kind] = round(float(value) * 1000)
+    return kinds
+
+
 def scope_of(session: Session, organization: str | None, project: str | None, member: str | None) -> dict[str, Any]:
     """What a limit is put on: a project or member (of `organization`, when named), else an organization."""
     from headframe.cli.tenancy import named
@@ -113,6 +125,7 @@ def list_quotas(session: Session, organization: str | None) -> None:
 @click.option("--gpu", type=click.FloatRange(0), help="GPUs.")
 @click.option("--cpu", type=click.FloatRange(0), help="CPU cores.")
 @click.option("--memory", metavar="SIZE", help="Memory, such as 512GB.")
+@click.option("--kinds", metavar="AMOUNTS", help="GPUs of one kind each, such as H100=16,A100=8.")
 @click.option("--jobs", type=click.IntRange(0), help="Jobs that have not ended.")
 @click.option("--guaranteed", metavar="AMOUNTS", help="What is its own, such as gpu=8,cpu=64,memory=512GB.")
 @click.option("--borrow", metavar="AMOUNTS", help="The most that it borrows beyond that [default: any amount].")
@@ -128,6 +141,7 @@ def set_quota(
     gpu: float | None,
     cpu: float | None,
     memory: str | None,
+    kinds: str | None,
     jobs: int | None,
     guaranteed: str | None,
     borrow: str | None,
@@ -142,6 +156,7 @@ def set_quota(
         gpu_milli=None if gpu is None else round(gpu * 1000),
         cpu_milli=None if cpu is None else round(cpu * 1000),
         memory_mib=None if memory is None else parse_mib(memory, field="--memory"),
+        kinds=_read_kinds(kinds),
         jobs=jobs,
         guaranteed=_read_amounts(guaranteed, "--guaranteed"),
         borrow=_read_amounts(borrow, "--borrow"),

@@ -10,7 +10,7 @@ from headframe.base.changes import Changes
 from headframe.base.ports import Ids
 from headframe.control.limits import GRACE_US, StopOrder
 from headframe.control.purse import Purse
-from headframe.control.rearrange import grow_elastic, growth_due, runners
+from headframe.control.rearrange import grow_elastic, rearrangement_due, runners, tidy_up
 from headframe.control.regimes import Regime, regimes
 from headframe.control.spending import Spending, first_of
 from headframe.control.timetable import makes_way_later, timetable
@@ -116,7 +116,7 @@ def snapshot(world: World, purse: Purse, now_us: int, regime: Regime | None = No
         price=purse.price,
         whole=whole,
         remaining=lambda job: _remaining_us(world, job),
-        runners=lambda: runners(world, derived.returning if world.rules.moves else derived.elastic, now_us),
+        runners=lambda: runners(world, derived.returning if regime.rules.moves else derived.elastic, now_us),
     )
 
 
@@ -165,7 +165,7 @@ def start(world: World, spending: Spending, now_us: int) -> Iterator[Changes]:
     """Place what can be placed: each start is an attempt with its allocation. Whoever has to makes way."""
     yield from _stay(world, now_us)
     world.wake_us = None
-    if not len(world.derived.queue) and not growth_due(world, now_us):
+    if not len(world.derived.queue) and not rearrangement_due(world, now_us):
         return
     found = regimes(world)
     world.derived.shadows, shadows = {}, world.derived.shadows
@@ -199,4 +199,5 @@ def _pass(
         note = f"{plan.why.get(job.id, '')}{makes_way_later(world, job, slices, now_us)}"
         yield begin(job, cluster.id, cluster.region_id, slices, now_us, note)
     yield from grow_elastic(world, view, now_us)
+    yield from tidy_up(world, view, now_us)
     yield from _stay(world, now_us)

@@ -98,6 +98,7 @@ def put_quota(
     lend: Mapping[str, int] | None = None,
     weight: int = 1000,
     parent: str | None = None,
+    kinds: Mapping[str, int] | None = None,
     version: int | None = None,
 ) -> tuple[Changes, Quota]:
     """Set what a scope may hold at once; None takes a limit away. An organization's own is set by the operator.
@@ -122,6 +123,7 @@ def put_quota(
         lend=dict(sorted((lend or {}).items())),
         weight=weight,
         parent_id=above,
+        kinds=dict(sorted((kinds or {}).items())),
         version=old.version if old else 1,
     )
     names = {one.id: one.name for one in world.all(Organization).values() if is_same_house(caller, one.id)}

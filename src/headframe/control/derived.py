@@ -72,6 +72,7 @@ class Derived:
         self.returning: dict[str, None] = {}  # jobs that can go on from a checkpoint, by id
         self.elastic: dict[str, None] = {}  # those of them that can do so in another size
         self.reviewed_us, self.reviewed_epoch = 0, -1  # as of when elastic jobs were last looked at
+        self.tidied_us, self.tidied_epoch = 0, 0  # as of when it was last looked whether a move would help
         self._borrowing: Borrowing | None = None
         self._total: dict[str, int] | None = None
         self.timers: list[tuple[int, str]] = []

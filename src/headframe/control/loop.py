@@ -25,7 +25,7 @@ from headframe.control.fair_use import fair_use
 from headframe.control.limits import limit_spending
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
-from headframe.control.rearrange import next_growth_us
+from headframe.control.rearrange import next_rearrangement_us
 from headframe.control.repair import under_repair
 from headframe.control.reservations import keep_reservations, next_reservation_us
 from headframe.control.spending import Spending, first_of
@@ -173,7 +173,7 @@ class Loop:
         return first_of(
             (
                 next_timer_us(self.world), self.world.wake_us, next_reservation_us(self.world, now_us),
-                next_growth_us(self.world),
+                next_rearrangement_us(self.world),
                 self.spending.next_us(now_us), report_us,
             )
         )  # fmt: skip

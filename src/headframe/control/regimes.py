@@ -11,7 +11,8 @@ from headframe.fleet.records import Cluster, Node, Slice
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.order import ORDERS, Rules, order_named
 
-ORDER, PREEMPT = "order", "preempt"  # labels of clusters
+ORDER, PREEMPT, MOVES = "order", "preempt", "moves"  # labels of clusters
+SWITCH = {"on": True, "off": False}
 BY_PRIORITY = "priority"
 
 
@@ -45,25 +46,23 @@ class Regime:
 
 def regimes(world: World) -> list[Regime]:
     """All regimes, in a fixed order; one that holds for all where no cluster differs."""
-    found: dict[tuple[str, bool], list[str]] = {}
+    found: dict[tuple[str, bool, bool], list[str]] = {}
     for cluster in world.all(Cluster).values():
         rules = rules_of(cluster, world.rules)
-        found.setdefault((rules.order, rules.by_priority), []).append(cluster.id)
-    if len(found) <= 1:
-        return [Regime(replace(world.rules, order=order, by_priority=said)) for order, said in found] or [
-            Regime(world.rules)
-        ]
-    return [
-        Regime(replace(world.rules, order=order, by_priority=said), frozenset(found[order, said]))
-        for order, said in sorted(found)
+        found.setdefault((rules.order, rules.by_priority, rules.moves), []).append(cluster.id)
+    made = [
+        Regime(replace(world.rules, order=order, by_priority=said, moves=moves), frozenset(found[order, said, moves]))
+        for order, said, moves in sorted(found)
     ]
+    return made if len(made) > 1 else [Regime(made[0].rules if made else world.rules)]
 
 
 def rules_of(cluster: Cluster, rules: Rules) -> Rules:
     """The rules of one cluster; a label that says nothing known says nothing."""
     order = cluster.labels.get(ORDER, rules.order)
     by_priority = cluster.labels.get(PREEMPT) == BY_PRIORITY or (PREEMPT not in cluster.labels and rules.by_priority)
-    return replace(rules, order=order if order in ORDERS else rules.order, by_priority=by_priority)
+    moves = SWITCH.get(cluster.labels.get(MOVES, ""), rules.moves)
+    return replace(rules, order=order if order in ORDERS else rules.order, by_priority=by_priority, moves=moves)
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
@@ -75,3 +74,7 @@ def check_labels(labels: Mapping[str, str]) -> None:
             f"label {PREEMPT} is {labels[PREEMPT]!r}.", field=f"label {PREEMPT}", value=labels[PREEMPT],
             allowed=f"class, {BY_PRIORITY}",
         )  # fmt: skip
+    if labels.get(MOVES, "on") not in SWITCH:
+        raise Invalid(
+            f"label {MOVES} is {labels[MOVES]!r}.", field=f"label {MOVES}", value=labels[MOVES], allowed="on, off"
+        )

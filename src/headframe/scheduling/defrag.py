@@ -1,8 +1,10 @@
-"""Moving jobs that can return to a checkpoint, so that a waiting gang fits: only where it gains more than it costs.
+"""Moving jobs that can return to a checkpoint, so that others fit: only where it gains more than it costs.
 
 What is free may suffice for a gang and yet lie scattered. A few jobs that go on elsewhere make one whole place of it.
+The same before anybody waits: a job moves when more of what is free can then be used by what is asked for lately.
 Each move throws away the work since the last checkpoint and costs a start, so it is made only when the gang's wait that
-it saves is worth more, by a margin; a job is moved at most twice an hour. Off unless the cloud's rules say `moves`.
+it saves, or what comes to be usable for an hour, is worth more, by a margin; a job is moved at most twice an hour. Off
+unless the rules of its cluster say `moves`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from headframe.scheduling.backfill import Ground
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import MARGIN, Found, Runner
 from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.packing import usable
 from headframe.scheduling.plan import MakeWay
 from headframe.scheduling.queue import Bucket
 
@@ -52,6 +55,32 @@ def make_one_place(
         if movers and _fit_elsewhere(trial.capacity, slices, movers) and _worth(slices, waits_us, movers):
             return _told(job, slices, movers)
     return None
+
+
+def tidy(ground: Ground, runners: Iterable[Runner]) -> tuple[Runner, MakeWay] | None:
+    """The job whose move makes the most of what is free usable, if that is worth it; cheap ones are tried first.
+
+    `ground` is what any job may take. The job is stopped and takes its turn again: packing, which looks for what
+    leaves the most usable, puts it where the trial did.
+    """
+    able = [one for one in runners if one.ran_us >= STAY_US and one.size == 1]
+    before, best = usable(ground.capacity), None
+    for one in sorted(able, key=lambda one: (one.cost, one.job.id))[:TRIES]:
+        trial = ground.copy()
+        trial.release(one.job.id, one.allocation.slices)
+        place = fit(trial.capacity, Want.of(one.job.spec))
+        if place is None or place[0].node_id == one.allocation.slices[0].node_id:
+            continue
+        trial.capacity.hold(place)
+        gain = usable(trial.capacity) - before
+        if gain * min(one.left_us, HOUR_US) >= MARGIN * one.cost and (best is None or gain > best[0]):
+            best = gain, one
+    if best is None:
+        return None
+    gain, one = best
+    lost = f", from its checkpoint {format_span(one.lost_us)} ago" if one.lost_us else ""
+    text = f"It goes on elsewhere{lost}: what is free then fits {gain / 1000:g} GPUs more of what is asked for."
+    return one, MakeWay(one.job.id, one.allocation.id, "", "move", text, one.job.spec.warn_before_stop_us)
 
 
 def _sets(able: Sequence[Runner]) -> Iterator[list[Runner]]:

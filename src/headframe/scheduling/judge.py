@@ -15,7 +15,7 @@ from headframe.scheduling.borrowing import Borrowing, Shortage
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import Runner
 from headframe.scheduling.fit import Tiers, Want, fit, may_fit
-from headframe.scheduling.limits import Binding, Holdings, binding, needs
+from headframe.scheduling.limits import Binding, Holdings, binding, kind_meter, needs
 from headframe.scheduling.order import DEFAULT, ORDERS, RULES, TOP_PRIORITY, Facts, Order, Rules, fair, fair_key
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Bucket, Queue, Waiting
@@ -74,13 +74,15 @@ class Snapshot:
             return fair_key(bucket.rank, self._borrows(bucket), level, self._share(bucket, inside), one)
         return self.order.key(self.facts(bucket, one, self.jobs[one[1]] if self.order.by_job else None))
 
-    def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0) -> Facts:
-        """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately."""
+    def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0, done_us: int = 0) -> Facts:
+        """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately, and
+        `done_us` how much less it has left by that."""
         least_of = least(bucket.want)
         waited_us = self.now_us - one[0]
+        left_us = self.remaining(job) if job is not None else None
         return Facts(
             one[1], one[0], bucket.rank, bucket.priority, least_of["gpu_milli"],
-            self.remaining(job) if job is not None else None, job.ran_us + more_us if job is not None else 0,
+            None if left_us is None else max(left_us - done_us, 0), job.ran_us + more_us if job is not None else 0,
             waited_us, self._borrows(bucket), self._share(bucket), waited_us >= self.rules.patience_us,
         )  # fmt: skip
 
@@ -169,7 +171,7 @@ def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
     beyond = within(snapshot, bucket, amounts) if amounts != asked else None
     if beyond is None:
         return Verdict(slices)
-    for want in _narrower(bucket.want):
+    for want in _narrower(room, bucket.want):
         slices = fit(room, want, order)
         if slices is not None and within(snapshot, bucket, needs(slices)) is None:
             return Verdict(slices)
@@ -185,9 +187,14 @@ def within(snapshot: Snapshot, bucket: Bucket, amounts: Mapping[str, int]) -> Ve
     return None if shortage is None else Verdict(None, "borrowing", shortage=shortage)
 
 
-def _narrower(want: Want) -> Iterator[Want]:
-    """Each alternative by itself with the smallest gang, in the order of preference: a quota may admit one of them."""
+def _narrower(room: Capacity, want: Want) -> Iterator[Want]:
+    """Each alternative by itself, any kind as one kind after the other, with the least gang: a quota may admit it."""
     for gpus in want.alternatives:
+        if gpus is not None and gpus.kind is None:
+            for kind in room.kinds:
+                one = replace(gpus, kind=kind)
+                yield replace(want, resources=replace(want.resources, gpus=(one,)), nodes_max=want.nodes_min)
+            continue
         chosen = () if gpus is None else (gpus,)
         yield replace(want, resources=replace(want.resources, gpus=chosen), nodes_max=want.nodes_min)
 
@@ -201,4 +208,7 @@ def least(want: Want) -> Mapping[str, int]:
         "cpu_milli": want.resources.cpu_milli * want.nodes_min,
         "memory_mib": want.resources.memory_mib * want.nodes_min,
     }
+    kinds = {gpus.kind for gpus in want.resources.gpus}  # only asked
+    if len(kinds) == 1 and (kind := want.resources.gpus[0].kind) is not None:
+        amounts[kind_meter(kind)] = amounts["gpu_milli"]
     return MappingProxyType(amounts)

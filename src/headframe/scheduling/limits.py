@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headframe.base.quantities import counted, format_mib
 from headframe.fleet.records import Allocation, Slice
 from headframe.tenants.records import Quota, Scope
 
 METERS = ("gpu_milli", "cpu_milli", "memory_mib")
+KIND = "gpu:"  # begins the meter of one kind of accelerator, thousandths
 
 
 def in_words(meter: str, value: int) -> str:
-    """An amount of a meter as people write it: `1.5 GPUs`, `1 GPU`, `512 MiB of memory`."""
+    """An amount of a meter as people write it: `1.5 GPUs`, `1 H100 GPU`, `512 MiB of memory`."""
+    if meter.startswith(KIND):
+        return counted(value / 1000, f"{meter.removeprefix(KIND)} GPU")
     if meter == "memory_mib":
         return f"{format_mib(value)} of memory"
     return counted(value / 1000, "CPU" if meter == "cpu_milli" else "GPU")
@@ -70,13 +74,22 @@ class Holdings:
         return other
 
 
+@lru_cache(maxsize=1000)
+def kind_meter(kind: str) -> str:
+    """The meter of a kind of accelerator, however it is written."""
+    return KIND + kind.lower()
+
+
 def needs(slices: Iterable[Slice]) -> dict[str, int]:
-    """The sum of what slices hold, by meter."""
+    """The sum of what slices hold, by meter; of each kind of accelerator besides."""
     total = dict.fromkeys(METERS, 0)
     for part in slices:
         total["cpu_milli"] += part.cpu_milli
         total["memory_mib"] += part.memory_mib
-        total["gpu_milli"] += sum(share.milli for share in part.shares)
+        for share in part.shares:
+            total["gpu_milli"] += share.milli
+            kind = kind_meter(share.kind)
+            total[kind] = total.get(kind, 0) + share.milli
     return total
 
 
@@ -86,7 +99,7 @@ def binding(
     """The first quota, organization before project before member, that `asked` more would break."""
     for scope, scope_id in zip((Scope.ORGANIZATION, Scope.PROJECT, Scope.MEMBER), scopes, strict=True):
         quota = quotas.get(scope_id)
-        if quota is None or (quota.gpu_milli is None and quota.cpu_milli is None and quota.memory_mib is None):
+        if quota is None:
             continue
         assert quota.scope == scope
         for meter in METERS:
@@ -94,4 +107,8 @@ def binding(
             held = holdings.of(scope_id, meter)
             if limit is not None and asked[meter] and held + asked[meter] > limit:
                 return Binding(quota, meter, limit, held, asked[meter])
+        for name, limit in quota.kinds.items():
+            more, held = asked.get(kind_meter(name), 0), holdings.of(scope_id, kind_meter(name))
+            if more and held + more > limit:
+                return Binding(quota, KIND + name, limit, held, more)
     return None

@@ -218,7 +218,7 @@ class _Law:
             return False
         theirs = Bucket.of(job, 0)
         ran_us = snapshot.now_us - allocation.running_us
-        running = snapshot.facts(theirs, (job.submitted_us, job.id), job, ran_us)
+        running = snapshot.facts(theirs, (job.submitted_us, job.id), job, ran_us, ran_us)
         waiting = snapshot.facts(self._bucket, (self._job.submitted_us, self._job.id), self._job, quantum_us)
         return snapshot.order.key(waiting) < snapshot.order.key(running)
 

@@ -61,8 +61,7 @@ class Order:
 
     `strict`: what comes first and cannot start holds up everything behind it. `by_job`: jobs that ask for the same
     may still differ in the order, so that each has to be looked at. `by_share`: it looks at what owners have used and
-    borrow. `takes_turns`: a running job makes way for one
-    that comes before it, after a quantum.
+    borrow. `takes_turns`: a running job with checkpoints makes way for one that comes before it, after a quantum.
     """
 
     name: str
@@ -106,10 +105,12 @@ ORDERS: dict[str, Order] = {
               by_share=True),
         Order("fifo", "Strictly by age: what cannot start holds up everything behind it.", _fifo, strict=True),
         Order(
-            "shortest-first", "By class, then the job with the least time left to run.", _shortest_first, by_job=True
+            "shortest-first", "By class, then the job with the least time left to run; running jobs make way.",
+            _shortest_first, by_job=True, takes_turns=True,
         ),
         Order(
-            "shortest-service", "By class, then the job with the least GPU time left.", _shortest_service, by_job=True
+            "shortest-service", "By class, then the job with the least GPU time left; running jobs make way.",
+            _shortest_service, by_job=True, takes_turns=True,
         ),
         Order(
             "least-attained-service",

@@ -6,6 +6,7 @@ A cluster chooses by its label `packing`; without one, `default` is used.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from headframe.fleet.records import Cluster, Node
 from headframe.scheduling.packing_first import First
 from headframe.scheduling.packing_simple import BestFit, DotProduct, Fullest, GpuClustering, GpuPacking, Packing
 from headframe.scheduling.packing_usable import OURS, PUBLISHED, Usable
+
+if TYPE_CHECKING:
+    from headframe.scheduling.capacity import Capacity
 
 LABEL = "packing"
 DEFAULT = "default"
@@ -42,6 +46,13 @@ def packing_named(name: str, *, field: str = LABEL) -> Packing:
             field=field, value=name, allowed=", ".join(PACKINGS),
         )  # fmt: skip
     return found
+
+
+def usable(capacity: Capacity) -> int:
+    """How much of what is free could be used by what is asked for lately, in thousandths of GPUs."""
+    worth = PACKINGS[DEFAULT]
+    assert isinstance(worth, Usable)
+    return worth.usable(capacity)
 
 
 def judges(

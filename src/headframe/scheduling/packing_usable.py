@@ -94,6 +94,11 @@ class Usable(Plain):
         top = np.maximum.reduceat(key, np.searchsorted(at, np.arange(len(rows))))
         return top >> 6, 63 - (top & 63)
 
+    def usable(self, capacity: Capacity) -> int:
+        """How much of what is free typical tasks could use, in thousandths of GPUs; 0 where nobody knows of any."""
+        kept = self._kept(capacity)
+        return int(kept.values.sum()) // (PARTS * kept.shapes.total) if kept.shapes.total else 0
+
     def _kept(self, capacity: Capacity) -> _Kept:
         """The values of nodes, up to date."""
         kept: _Kept | None = capacity.boards.kept.get(self.name)

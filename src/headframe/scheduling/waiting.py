@@ -21,7 +21,7 @@ from headframe.scheduling.explain import BLOCKS, free, lacks, shape, words
 from headframe.scheduling.fit import Want, fit
 from headframe.scheduling.forecast import AHEAD_LIMIT, Expected, through_the_queue
 from headframe.scheduling.judge import Snapshot, Verdict, judge
-from headframe.scheduling.limits import METERS, needs
+from headframe.scheduling.limits import needs
 from headframe.scheduling.make_room import Room
 from headframe.scheduling.notice import AFRESH_US, STOPPABLE, USEFUL_US
 from headframe.scheduling.queue import CLASS_RANK, Bucket
@@ -286,12 +286,12 @@ def _quota_frees(view: Snapshot, verdict: Verdict, around: Around) -> Expected |
     """When enough of what a scope holds is expected to end."""
     bound = verdict.bound
     assert bound is not None
-    assert bound.meter in METERS
+    meter = bound.meter.lower()
     scope = f"{bound.quota.scope.value}_id"
     over = bound.held + bound.asked - bound.limit
     mine = [one for one in around.allocations if getattr(one, scope) == bound.quota.scope_id]
     ends = sorted(
-        (around.endings[one.job_id].likely_us, needs(one.slices)[bound.meter], one.id)
+        (around.endings[one.job_id].likely_us, needs(one.slices).get(meter, 0), one.id)
         for one in mine
         if one.job_id in around.endings
     )

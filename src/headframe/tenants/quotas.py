@@ -39,6 +39,12 @@ def _check_amounts(quota: Quota) -> None:
                 raise Invalid(
                     f"{field} of {meter} is {amount!r}.", field=field, value=amount, allowed=f"0 to {LIMIT}"
                 )  # fmt: skip
+    seen: dict[str, str] = {}
+    for kind, amount in quota.kinds.items():
+        if not kind.strip() or seen.setdefault(kind.lower(), kind) != kind:
+            raise Invalid(f"kinds names {kind!r} twice or not at all.", field="kinds", value=kind)
+        if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= LIMIT:
+            raise Invalid(f"kinds: {kind} is {amount!r}.", field="kinds", value=amount, allowed=f"0 to {LIMIT}")
     if not WEIGHTS[0] <= quota.weight <= WEIGHTS[1]:
         raise Invalid(
             f"weight is {quota.weight}.", field="weight", value=quota.weight, allowed="0.001 to 1000, in thousandths"

@@ -119,7 +119,8 @@ class Quota:
     The limits are hard (None: no limit). `guaranteed` is its own, by meter (`gpu_milli`, `cpu_milli`, `memory_mib`);
     beyond that it borrows what its siblings do not use, at most `borrow` (a meter that is absent: any amount); they
     borrow at most `lend` of it (absent: all). `weight` is its part of fair shares, in thousandths. `parent_id` is the
-    organization that an organization borrows under ("": the cloud).
+    organization that an organization borrows under ("": the cloud). `kinds` are hard limits on accelerators of one
+    kind, in thousandths, by kind.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Quota:
     lend: dict[str, int] = field(default_factory=dict)
     weight: int = 1000
     parent_id: str = ""
+    kinds: dict[str, int] = field(default_factory=dict)
     version: int = 1
 
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 from small_cloud import SmallCloud
 
-from headframe.base.errors import Invalid
+from headframe.base.errors import Invalid, QuotaExceeded
+from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
+from headframe.control.commands_access import put_quota
 from headframe.control.commands_fleet import mark_cluster, open_cluster
 from headframe.control.regimes import regimes
 from headframe.fleet.records import Cluster, Region
-from headframe.jobs.records import JobState
+from headframe.jobs.records import Job, JobState
+from headframe.tenants.records import Scope
 
 LONG = "run 3600s; exit 0"
 
@@ -65,3 +68,60 @@ def test_each_regime_holds_for_its_clusters_only(cloud: SmallCloud) -> None:
 def test_rules_that_are_not_there_are_refused(cloud: SmallCloud, label: str) -> None:
     with pytest.raises(Invalid, match="label"):
         cloud.run(mark_cluster, cloud.owner, "main", labels=(label,))
+
+
+SAVES = {"checkpoints": {"path": "ckpt"}, "warn_before_stop": "10s"}
+
+
+def test_under_shortest_first_a_long_job_with_checkpoints_makes_way(cloud: SmallCloud) -> None:
+    cloud.run(mark_cluster, cloud.owner, "main", labels=("order=shortest-first",))
+    long = cloud.submit("run 20h; checkpoint 5m; exit 0", max_duration="20h", **SAVES, **gpus(2))
+    cloud.until(cloud.is_(long, JobState.RUNNING))
+    short = cloud.submit("run 30m; exit 0", max_duration="40m", **gpus(2))
+    longer = cloud.submit("run 30h; exit 0", max_duration="30h", **gpus(2))
+    cloud.go(30 * MINUTE_US)
+    assert cloud.job(short).state == JobState.QUEUED, "a turn is an hour at least"
+    cloud.until(cloud.is_(short, JobState.RUNNING), HOUR_US)
+    assert [event.detail["cause"] for event in cloud.events("preemption_ordered", long.id)] == ["turn"]
+    cloud.until(lambda: cloud.ended(short))
+    cloud.until(cloud.is_(long, JobState.RUNNING), MINUTE_US)
+    cloud.go(3 * HOUR_US)
+    assert (cloud.job(long).attempt, cloud.job(longer).state) == (2, JobState.QUEUED), "it stays before what is longer"
+
+
+def test_a_cluster_lets_jobs_move_so_that_what_is_free_is_of_use() -> None:
+    """Two GPUs are asked for mostly; one is free on each of two nodes until a job moves, though nobody waits."""
+    cloud = SmallCloud(nodes=2)
+    big = [cloud.submit("run 1s; exit 0", **gpus(2)) for _ in range(12)]
+    cloud.until(lambda: cloud.ended(*big))
+    jobs = [cloud.submit("run 20h; checkpoint 1m; exit 0", **SAVES, **gpus(1)) for _ in range(4)]
+    cloud.go(SECOND_US)
+    by_node: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_node.setdefault(cloud.allocations(job)[0].slices[0].node_id, []).append(job)
+    for _, (_, leaves) in sorted(by_node.items()):
+        cloud.stop(leaves)
+    cloud.go(HOUR_US)
+    left = [job for _, (job, _) in sorted(by_node.items())]
+    assert {cloud.job(one).attempt for one in left} == {1}, "not unless the cluster says so"
+    cloud.run(mark_cluster, cloud.owner, "main", labels=("moves=on",))
+    cloud.go(HOUR_US)
+    assert sorted(cloud.job(one).attempt for one in left) == [1, 2]
+    assert len({cloud.allocations(one)[-1].slices[0].node_id for one in left}) == 1
+    (told,) = [event for one in left for event in cloud.events("preemption_ordered", one.id)]
+    assert (told.detail["cause"], "fits" in told.reason) == ("move", True)
+    with pytest.raises(Invalid, match="label moves"):
+        cloud.run(mark_cluster, cloud.owner, "main", labels=("moves=perhaps",))
+
+
+def test_a_quota_of_one_kind_binds_that_kind(cloud: SmallCloud) -> None:
+    cloud.run(put_quota, cloud.owner, scope=Scope.ORGANIZATION, scope_id=cloud.lab.id, kinds={"h100": 1000, "A100": 0})
+    first, second = cloud.submit(LONG, **gpus(1)), cloud.submit(LONG, **gpus(1))
+    assert [cloud.job(one).state for one in (first, second)] == [JobState.STARTING, JobState.QUEUED]
+    told = cloud.story(second)["waiting"]
+    assert (told["reason"], told["quota"]["meter"]) == ("quota", "gpu:h100")
+    assert "is 1 h100 GPU, 1 are held and 1 are asked for" in told["text"]
+    with pytest.raises(QuotaExceeded, match="1 h100 GPU and 2 are asked for"):
+        cloud.submit(LONG, resources={"gpu": "H100:2"})
+    with pytest.raises(Invalid, match="kinds"):
+        cloud.run(put_quota, cloud.owner, scope=Scope.ORGANIZATION, scope_id=cloud.lab.id, kinds={"A": 1, "a": 2})

@@ -42,7 +42,7 @@ def test_a_project_borrows_up_to_its_bound_from_its_siblings() -> None:
     short = one.short(owner("a"), gpus(6))
     assert short is not None
     assert (short.branch, short.bound, short.asked) == ("a", 5000, 6000)
-    assert "may hold 5 GPUs" in short.text
+    assert "may hold 5 GPUs" in short.told(owner("a"))
     one.change(owner("a"), gpus(2))
     assert one.borrows(owner("a"), gpus(0)) == 0
     assert one.borrows(owner("a"), gpus(1)) == 1

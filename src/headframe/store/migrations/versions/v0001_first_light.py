@@ -29,7 +29,7 @@ _TABLES = {
     "quotas": (
         "id:text organization_id:text scope:text scope_id:text gpu_milli:number? cpu_milli:number? "
         "memory_mib:number? jobs:number? guaranteed:text borrow:text lend:text weight:number parent_id:text "
-        "version:number"
+        "kinds:text version:number"
     ),
     "fair_uses": (
         "id:text organization_id:text step:number gpu_milli:number cpu_milli:number memory_mib:number version:number"
