@@ -70,7 +70,8 @@ class EnginePlace(Generic[Kind]):
                     if wanted(seen):
                         return seen
                 if not self.news.wait(max(0.0, end - time.monotonic())):
-                    raise AssertionError(f"not heard within {seconds} s: {what}; heard {self.heard[-3:]}")
+                    told = [str(one)[:600] for one in self.heard[-3:]]
+                    raise AssertionError(f"not heard within {seconds} s: {what}; heard {told}")
 
     def wait_seen(self, allocation_id: str, *states: Seen, after: int = 0, seconds: float = DEADLINE) -> Observation:
         def matches(seen: Any) -> bool:

@@ -188,10 +188,11 @@ class SlurmCluster:
         """End a daemon and wait until it is gone."""
         pid = self.pid(name)
         os.kill(pid, number)
-        wait_until(lambda: not os.path.exists(f"/proc/{pid}") or self._zombie(pid), f"{name} is gone")
+        wait_until(lambda: self.ended(pid), f"{name} is gone")
 
     @staticmethod
-    def _zombie(pid: int) -> bool:
+    def ended(pid: int) -> bool:
+        """Whether a process is gone, buried or not."""
         try:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
@@ -199,14 +200,28 @@ class SlurmCluster:
 
     def resume(self, *nodes: str) -> None:
         """Take nodes up again after a test, with a running slurmd."""
-        for node in nodes or self.nodes:
-            try:
-                alive = os.path.exists(f"/proc/{self.pid(f'slurmd-{node}')}")
-            except (OSError, ValueError):
-                alive = False
-            if not alive:
+        for node in nodes:
+            if not self._alive(f"slurmd-{node}"):
                 self.start_node(node)
             self.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+
+    def mend(self) -> None:
+        """Bring back whatever a test has ended or drained, so that the next one finds a healthy cluster."""
+        for name, start in (("munge/munged", self.start_munge), ("slurmctld", self.start_controller)):
+            if not self._alive(name):
+                start()
+        ill = [line.split()[0] for line in self.call("sinfo", "-h", "-N", "-o", "%N %T").splitlines()
+               if not line.split()[1].startswith(("idle", "mixed", "allocated", "completing"))
+               or line.endswith("*")]  # fmt: skip
+        self.resume(*(node for node in self.nodes if node in ill or not self._alive(f"slurmd-{node}")))
+        well = {"idle", "mixed", "allocated", "completing"}
+        wait_until(lambda: set(self.call("sinfo", "-h", "-N", "-o", "%T").split()) <= well, "all nodes are well")
+
+    def _alive(self, name: str) -> bool:
+        try:
+            return not self.ended(self.pid(name))
+        except (OSError, ValueError):
+            return False
 
     def _run(self, *words: str) -> None:
         done = subprocess.run(

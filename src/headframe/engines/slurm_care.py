@@ -34,9 +34,8 @@ STUCK_S = 10.0  # how long a job waits for a node that takes no work
 WAITING_S = 5.0  # after which a job's story says what it waits for
 PRUNE_S = 30.0
 BY_HAND = "It was cancelled in Slurm, not by Headframe."
-_NEVER = ("ReqNodeNotAvail", "Nodes required for job are DOWN", "NodeDown", "BadConstraints", "PartitionNodeLimit",
-          "PartitionTimeLimit", "PartitionDown", "PartitionInactive", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
-          "JobHeldUser", "launch failed requeued held")  # fmt: skip
+_NEVER = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
+          "launch failed requeued held")  # fmt: skip
 
 
 class Care:
@@ -116,7 +115,10 @@ class Care:
             if held.stop is not None:
                 self._order_stop(held)
         if len(notes.over) == len(held.ranks):
-            self._finish_as(held, conclusion(held, notes, engine.skew_us))
+            end = conclusion(held, notes, engine.skew_us)
+            if held.lost and end["exit_code"] != 0:  # it did not end by itself: we had it ended with its node
+                end |= {"seen": Seen.LOST.value, "exit_code": None, "detail": held.lost, "fault": "node"}
+            self._finish_as(held, end)
         return notes
 
     def _unveil(self, held: Held) -> None:
@@ -158,6 +160,7 @@ class Care:
 
     def warn(self, held: Held, name: str) -> None:
         """Warn all tasks that listen."""
+        self.look(held)
         if held.active and held.running_us and not held.ending:
             order(self.engine.folders.attempt(held.job_id, held.generation), f"warn {name.removeprefix('SIG')}")
             self._ring(held)
@@ -252,12 +255,19 @@ class Care:
         now = time.monotonic()
         held.pending_since = held.pending_since or now
         waited = now - held.pending_since
-        if waited >= STUCK_S and any(word in row.reason for word in _NEVER) and self.engine.settings.pinned:
+        if waited >= STUCK_S and self._stuck(held, row):
             if bar(self.engine.folders.attempt(held.job_id, held.generation)):
                 self._cancel(held)
                 self._finish(held, Seen.FAILED, None, f"Slurm cannot start it there: {row.reason}.", "node")
         elif waited >= WAITING_S and row.reason not in ("None", ""):
             self.engine.tell(held, f"It waits in Slurm's queue: {row.reason}.")
+
+    def _stuck(self, held: Held, row: JobRow) -> bool:
+        """Whether it would wait for ever, or for a node that takes no work: another place may be free."""
+        if any(word in row.reason for word in _NEVER):
+            return True
+        nodes = [self.engine.fleet.rows.get(node_id) for node_id in held.asked]
+        return self.engine.settings.pinned and any(node is None or node.shut for node in nodes)
 
     def _ask_for(self, gone: list[Held], numbers: list[tuple[str, str]]) -> None:
         try:
@@ -286,8 +296,8 @@ class Care:
         engine, state = self.engine, told.state if told is not None else ""
         folder = engine.folders.attempt(held.job_id, held.generation)
         if not notes.number:
-            if now - held.gone_since >= NOTES_S and bar(folder):
-                self._never_began(held, told)
+            if now - held.gone_since >= NOTES_S:
+                self._gone_before_it_began(held, told)
             return
         if state in ("", "RUNNING", "PENDING"):
             alive_us = last_life_us(folder, held.ranks) - engine.skew_us
@@ -300,10 +310,20 @@ class Care:
             held.fenced_since = now
             order(folder, "stop KILL 0")  # what may live on there ends as soon as it reads this
             if state in NODE_FAULTS or not state:
+                held.lost = f"{_where(told)} failed ({state})." if state else "Slurm has lost the job."
                 engine.tell(held, f"{_where(told)} is lost: what may still run there is told to end.")
         killed = state.startswith(("CANCELLED", "TIMEOUT", "OUT_OF_ME", "COMPLETED", "FAILED", "DEADLINE"))
         if killed or now - held.fenced_since >= engine.settings.watch_s + 2:
             self._ended_as(held, told, folder)
+
+    def _gone_before_it_began(self, held: Held, told: Ended | None) -> None:
+        engine = self.engine
+        if told is None and held.prepared is not None and held.launch is not None:
+            engine.tell(held, "Slurm has forgotten the job before it began: it is submitted again.")
+            held.number, held.gone_since, held.submitting = "", None, True
+            engine.senders.do(lambda: engine.send(held))
+        elif bar(engine.folders.attempt(held.job_id, held.generation)):
+            self._never_began(held, told)
 
     def _never_began(self, held: Held, told: Ended | None) -> None:
         state = told.state if told is not None else ""

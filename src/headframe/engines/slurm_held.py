@@ -63,6 +63,7 @@ class Held:
     pending_since: float | None = None
     fenced_since: float | None = None
     gone_since: float | None = None
+    lost: str = ""  # with which node
 
     @property
     def active(self) -> bool:

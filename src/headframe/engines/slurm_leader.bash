@@ -213,6 +213,7 @@ hf_loop() {  # until nothing of ours lives
     case ${words[0]:-} in
       ended) hf_end "${words[1]}" ;;
       over) unset "hf_live[${words[1]}]"; hf_hint; hf_ended "${words[1]}" "${words[2]}" ;;
+      begun) hf_hint ;;
       stop | warn) hf_obey "${words[@]}" ;;
       closed) hf_live=() ;;
     esac
@@ -253,6 +254,7 @@ hf_node() {  # the ranks of this node
     hf_start "$rank" "$(hf_devices "$first" "$count")"
     first=$((first + count))
   done
+  if [[ -n $hf_self ]]; then printf 'begun\n'; else hf_hint; fi
   hf_loop
 }
 
@@ -283,7 +285,6 @@ fi
 hf_claim
 read -r hf_first_node _ <"$HF_FOLDER/plan"
 if [[ $hf_first_node = '*' ]]; then hf_find_hosts; fi
-hf_hint
 if (($(grep -c . "$HF_FOLDER/plan") == 1)); then
   hf_node
 else

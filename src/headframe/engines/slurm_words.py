@@ -154,6 +154,11 @@ class NodeRow:
         return self.state in ("DOWN", "UNKNOWN", "FUTURE", "INVAL", "ERROR") or bool(broken)
 
     @property
+    def shut(self) -> bool:
+        """Whether somebody or something has to change before anything starts there."""
+        return self.state == "DOWN" or self.draining
+
+    @property
     def draining(self) -> bool:
         return bool(self.flags & {"DRAIN", "MAINTENANCE", "RESERVED", "REBOOT_ISSUED"})
 
