@@ -27,6 +27,16 @@ def invoice(world: World, context: Context, caller: Caller, invoice_id: str) -> 
     return found
 
 
+def invoices_filter(world: World, context: Context, caller: Caller, organization: str | None) -> dict[str, object]:
+    """The filter for an organization's invoices; of all of them for the operator who asks for "all"."""
+    if organization == "all":
+        caller.need(Permission.LEDGER_READ, caller.organization_id)
+        return {}
+    house = find_organization(world, context, caller, organization)
+    caller.need(Permission.INVOICES_READ, house.id)
+    return {"organization_id": house.id}
+
+
 def party(world: World, context: Context, caller: Caller, *, organization: str | None = None) -> Party:
     """How an organization stands on its invoices."""
     house = find_organization(world, context, caller, organization)

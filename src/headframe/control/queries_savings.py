@@ -13,8 +13,8 @@ from headframe.base.errors import Forbidden, Invalid
 from headframe.control.context import Context
 from headframe.control.ports import Reads
 from headframe.control.queries import find_job
-from headframe.control.queries_money import sees_cost, spender
-from headframe.control.queries_tenancy import find_organization, find_project
+from headframe.control.queries_money import sees_cost
+from headframe.control.queries_spend import whose
 from headframe.control.stage_money import currency_of
 from headframe.control.world import World
 from headframe.fleet.records import Accelerator, Allocation, Cluster
@@ -232,13 +232,15 @@ def waste(
     organization: str | None = None,
     project: str | None = None,
 ) -> Callable[[Reads], WasteReport]:
-    """What was held and charged but stood idle, in money, and what would have been enough."""
+    """What was held and charged but stood idle, in money, and what would have been enough.
+
+    The operator may ask for organization "all".
+    """
     if by not in WASTE_BY:
         ways = ", ".join(WASTE_BY)
         raise Invalid(f"by is {by!r}.", field="by", value=by, allowed=ways, next_step=f"Name one of these: {ways}.")
-    house = find_organization(world, context, caller, organization)
-    home = None if project is None else find_project(world, context, caller, project, house.id).id
-    where = spender(world, caller, house.id, home)
+    asked = whose(world, context, caller, organization, project)
+    where = asked.where
     begin = month_span_us(month_of(context.now_us))[0] if from_us is None else from_us
     end = context.now_us if to_us is None else to_us
 
@@ -271,7 +273,9 @@ def waste(
         total = Waste()
         for part in sums.values():
             total += part
-        return WasteReport(house.id, house.currency, begin, end, total, tuple(items), len(dear) - len(looked))
+        return WasteReport(
+            asked.organization_id, asked.currency, begin, end, total, tuple(items), len(dear) - len(looked)
+        )
 
     return read
 

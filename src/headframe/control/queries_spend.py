@@ -110,6 +110,29 @@ class Dimensions:
         return str(row[DIMENSIONS[name]])
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Whose charges are summed: `where` is their filter, `currency` what they are in."""
+
+    organization_id: str
+    currency: str
+    where: dict[str, object]
+
+
+def whose(
+    world: World, context: Context, caller: Caller, organization: str | None, project: str | None = None
+) -> Whose:
+    """What the caller may see of an organization's charges; "all" are all organizations that have the operator's own
+    currency, for the operator."""
+    if organization == ALL:
+        caller.need(Permission.CREDITS_WRITE, caller.organization_id)
+        currency = currency_of(world, caller.organization_id)
+        return Whose(ALL, currency, {"currency": currency})
+    house = find_organization(world, context, caller, organization)
+    home = None if project is None else find_project(world, context, caller, project, house.id).id
+    return Whose(house.id, house.currency, spender(world, caller, house.id, home))
+
+
 @dataclass(slots=True)
 class _Sum:
     amount_nano: int = 0

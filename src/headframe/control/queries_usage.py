@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from headframe.base.quantities import DAY_US
 from headframe.control.context import Context
 from headframe.control.ports import Reads
-from headframe.control.queries_money import accrued, spender
-from headframe.control.queries_tenancy import find_organization
+from headframe.control.queries_money import accrued
+from headframe.control.queries_spend import whose
 from headframe.control.world import World
 from headframe.ledger.close import month_of, month_span_us
 from headframe.metering.intake import Desk
@@ -54,15 +54,23 @@ class MonthAhead:
 def month_ahead(
     world: World, context: Context, caller: Caller, *, organization: str | None = None, project: str | None = None
 ) -> Callable[[Reads], MonthAhead]:
-    """The forecast of a caller's own spend, their project's, or for finance the organization's, to the month's end."""
-    house = find_organization(world, context, caller, organization)
-    where = spender(world, caller, house.id, project)
+    """The forecast of a caller's own spend, their project's, or for finance the organization's, to the month's end.
+
+    The operator may ask for organization "all".
+    """
+    asked = whose(world, context, caller, organization, project)
+    where = asked.where
+    holders = {name: value for name, value in where.items() if name != "currency"}
     now_us, month = context.now_us, month_of(context.now_us)
     begin, end = month_span_us(month)
-    running = sum(charge.amount_nano for charge in accrued(world, context.spending, now_us, where, begin))
+    running = sum(
+        charge.amount_nano
+        for charge in accrued(world, context.spending, now_us, holders, begin)
+        if charge.currency == asked.currency
+    )
     whole = set(where) == {"organization_id"}
     fixed = 0
-    for contract in context.spending.contracts.get(house.id, {}).values() if whole else ():
+    for contract in context.spending.contracts.get(asked.organization_id, {}).values() if whole else ():
         terms = CONTRACTS[contract.shape]
         if not contract.upfront and contract.shape != "once":
             fixed += terms.worth_nano(contract, end) - terms.worth_nano(contract, max(begin, contract.from_us))
@@ -79,6 +87,6 @@ def month_ahead(
             days.pop(0)  # before anything was used
         used, fees = spent(begin, now_us)
         told = forecast(days, used + fees + running, end - now_us, DAY_US, max(0, fixed - fees))
-        return MonthAhead(house.id, month, house.currency, running, told)
+        return MonthAhead(asked.organization_id, month, asked.currency, running, told)
 
     return read
