@@ -46,7 +46,12 @@ def keep_reservations(world: World, now_us: int) -> Iterator[Changes]:
     short = any(one.lacking for one in opened.values()) and now_us - derived.settled_us >= AGAIN_US
     if short or derived.settled_fleet != derived.fleet_changes:
         derived.settled_fleet, derived.settled_us = derived.fleet_changes, now_us
-        yield from reservations_kept(world, now_us)
+        moved: list[str] = []
+        for changes in reservations_kept(world, now_us):
+            moved.append(changes.rows[0].id)
+            yield changes
+        for reservation_id in moved:
+            yield from _clear(world, world.all(Reservation)[reservation_id], now_us)
 
 
 def reservations_due(world: World, now_us: int) -> Iterator[Changes]:

@@ -222,6 +222,17 @@ def test_a_failed_node_moves_a_reservation_and_what_has_no_place_is_told(cloud: 
     assert kinds(cloud, made)[1:] == ["reservation_moved", "reservation_short", "reservation_mended"]
 
 
+def test_who_holds_the_place_to_which_a_running_reservation_moves_goes_at_once(cloud: SmallCloud) -> None:
+    made = reserve(cloud)
+    spot = cloud.submit("run 5h; exit 0", purchase="spot", resources={"gpu": "H100:2"})
+    cloud.go(MINUTE_US)
+    (first,) = {part.node_id for part in made.slices}
+    cloud.engine.kill_node(first)
+    cloud.until(lambda: state(cloud, made).slices != made.slices)
+    assert state(cloud, made).lacking == 0
+    assert cloud.job(spot).state == JobState.STOPPING
+
+
 def test_a_place_that_frees_up_later_is_found(cloud: SmallCloud) -> None:
     made = reserve(cloud, begin_us=HOUR_US)
     (first,) = {part.node_id for part in made.slices}
