@@ -62,7 +62,7 @@ TABLE = {
     "GET /v1/jobs/{job}/log": "++++0++0",
     "GET /v1/jobs/{job}/log/follow": "++++0++0",
     "GET /v1/jobs/{job}/outputs": "++++0++0",
-    "GET /v1/jobs/{job}/outputs/{path:path}": "++++0++0",
+    "GET /v1/jobs/{job}/outputs/{path:anything}": "++++0++0",
     "GET /v1/jobs/{job}/metrics": "++++0++0",
     "GET /v1/jobs/{job}/metrics/lines": "++++0++0",
     "GET /v1/nodes/{node_id}/metrics": "++++++-+",
@@ -269,7 +269,7 @@ class Town:
             path = path.replace("{job}", job["id"])
         places = {
             "{organization_id}": home, "{project_id}": project, "{name}": "token", "{job}": self.job["id"],
-            "{sha256}": hashlib.sha256(b"x").hexdigest(), "{path:path}": "result.txt", "{node_id}": "nod_1",
+            "{sha256}": hashlib.sha256(b"x").hexdigest(), "{path:anything}": "result.txt", "{node_id}": "nod_1",
             "{cluster_id}": "cls_1",
             "{invoice_id}": "inv_mill",
         }  # fmt: skip

@@ -80,6 +80,23 @@ def test_a_narrowed_key_reads_no_dataset_of_another_project(house: House, owner:
     assert house.submit(guest, spec={"datasets": ["private@2"]})
 
 
+def test_a_job_whose_files_cannot_be_laid_out_is_refused_and_nothing_is_stored(house: House, owner: str):
+    one = _put(house, owner, b"content")
+    fine = {"path": "a/b", "sha256": one, "size": 7, "mode": 420}
+    before = [job["id"] for job in house.ok("GET", "/v1/jobs", owner)["items"]]
+    for entry in (
+        {**fine, "path": "../x"}, {**fine, "path": "/etc/x"}, {**fine, "path": "a//b"}, {**fine, "sha256": "0" * 64},
+        {**fine, "mode": 0o4755}, {"path": "a", "link": "/etc/shadow"}, {"path": "a", "link": "../.."},
+    ):  # fmt: skip
+        manifest = _put(house, owner, json.dumps({"files": [entry]}).encode())
+        answer = house.call("POST", "/v1/jobs", owner, json={"spec": {"run": "true", "files": f"sha256:{manifest}"}})
+        assert (answer.status_code, answer.json()["field"]) == (422, "files"), entry
+    assert [job["id"] for job in house.ok("GET", "/v1/jobs", owner)["items"]] == before
+    manifest = _put(house, owner, json.dumps({"files": [fine]}).encode())
+    for _ in range(2):
+        house.submit(owner, run="run 1ms", spec={"files": f"sha256:{manifest}"})
+
+
 def test_outputs_are_downloads(house: House, owner: str):
     job = house.submit(owner)["id"]
     house.outputs.put(job, "pages/résumé.html", b"<script>")

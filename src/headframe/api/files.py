@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -20,12 +20,13 @@ from headframe.base.errors import Invalid
 from headframe.base.quantities import counted
 from headframe.control.commands_access import create_dataset
 from headframe.tenants.roles import Permission
-from headframe.workloads.manifest import LIMIT_BYTES, content_hash, read_manifest
+from headframe.workloads.manifest import LIMIT_BYTES, content_hash, is_content_hash, read_manifest
 from headframe.workloads.records import Dataset
 
 router = APIRouter(prefix="/v1", tags=["files"])
 
 _HASHES = 10_000  # in one question
+FILES_KNOWN = 10_000  # sets of files that are remembered as fine
 
 
 class MissingQuestion(Body):
@@ -169,6 +170,33 @@ def new_dataset(call: Authenticated, body: NewDataset) -> Response:
         stays=body.stays,
         status=201,
     )
+
+
+def check_files(call: Call, project: str | None, spec: Mapping[str, object]) -> None:
+    """Refuse a job whose files could not be laid out, once for each content. Whatever else is wrong with the job is
+    told by who reads all of it."""
+    written = spec.get("files")
+    digest = written.strip().removeprefix("sha256:") if isinstance(written, str) else ""
+    named = spec.get("project")
+    home = call.project(project or (named if isinstance(named, str) and named else None))
+    house = home.organization_id
+    call.caller.need(Permission.JOBS_WRITE, house, home.id)
+    blobs, known = call.control.blobs, call.serving.files_checked
+    if (house, digest) in known or not is_content_hash(digest) or blobs.missing(house, [digest]):
+        return
+    try:
+        content = read_manifest(_bounded(blobs.open(house, digest)))
+    except Invalid as error:
+        raise Invalid(error.message, field="files", value=digest, allowed=error.allowed) from None
+    lacking = blobs.missing(house, content.hashes)
+    if lacking:
+        raise Invalid(
+            f"{counted(len(lacking), 'file')} of this job not uploaded yet, such as {lacking[0]}.",
+            field="files", value=digest, next_step="Ask POST /v1/files/missing and upload those first.",
+        )  # fmt: skip
+    if len(known) >= FILES_KNOWN:
+        known.clear()
+    known[house, digest] = None
 
 
 def _may_write(call: Call) -> None:

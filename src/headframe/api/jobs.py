@@ -10,6 +10,7 @@ from pydantic import Field, WithJsonSchema
 from starlette.responses import Response
 
 from headframe.api.documents import page_shape, shape
+from headframe.api.files import check_files
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, Text, answer
 from headframe.base.changes import Event
 from headframe.base.quantities import LIMIT, parse_span_us
@@ -71,6 +72,7 @@ class LogPage:
 @router.post("/jobs", status_code=201, response_model=shape(Job))
 def submit(call: Authenticated, body: Submission) -> Response:
     """Submit a job. Nothing is stored unless all of it is in order."""
+    check_files(call, body.project, body.spec)
     return call.run(submit_job, body.spec, project=body.project, env=body.env, status=201)
 
 

@@ -96,6 +96,7 @@ class Serving:
     streaming: Counter[str] = field(default_factory=Counter)  # open streams by organization
     uploading: CapacityLimiter | None = None
     uploading_of: dict[str, CapacityLimiter] = field(default_factory=dict)  # by organization, while it uploads
+    files_checked: dict[tuple[str, str], None] = field(default_factory=dict)  # (organization, manifest)
     failures: Failures = field(init=False)
     look: Any = None  # the check of readiness under way
     figures: dict[str, Any] | None = None

@@ -23,6 +23,11 @@ class Manifest:
     size_bytes: int
 
 
+def is_content_hash(text: str) -> bool:
+    """Whether a text is the hex of a SHA-256."""
+    return _HASH.fullmatch(text) is not None
+
+
 def content_hash(text: str, *, field: str) -> str:
     """The hex of a SHA-256, written with or without `sha256:`; raises `Invalid` naming `field`."""
     digest = text.removeprefix("sha256:")
