@@ -164,7 +164,7 @@ def child_draft(folder: Path) -> dict[str, Any]:
 
 def daily_pieces(folder: Path, names: dict[tuple[Any, ...], Any]) -> Iterator[tuple[Any, Any]]:
     """Rated use by node and day, for FOCUS and for the ledger."""
-    from headframe.documents.focus import Key, Sums
+    from headframe.documents.focus_costs import Key, Sums
     from headframe.pricing.batch import beyond_contracts, products_divided
     from headframe.pricing.book import Buyer
 
@@ -200,7 +200,8 @@ def child_close(folder: Path) -> dict[str, Any]:
     from headframe.base.changes import Changes
     from headframe.documents import focus_columns
     from headframe.documents.einvoice import invoice_xml
-    from headframe.documents.focus import Month, cost_and_usage
+    from headframe.documents.focus import Month
+    from headframe.documents.focus_costs import cost_and_usage
     from headframe.documents.focus_files import focus_parquet
     from headframe.documents.folder import write_whole
     from headframe.documents.pdf import invoice_pdf

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headframe.control.ports import Reads
-from headframe.documents.focus import Key, Month, Sums, billing_month, gather_charges
+from headframe.documents.focus import Month, billing_month
+from headframe.documents.focus_costs import Key, Sums, gather_charges
 from headframe.ledger.close import SELLER, month_span_us
 from headframe.ledger.records import Closing, Invoice, Party, Transfer
 from headframe.pricing.records import Charge, Contract
@@ -37,11 +38,7 @@ def read_books(reads: Reads, month: str, now_us: int, organization_id: str | Non
     own: dict[str, Any] = {} if organization_id is None else {"organization_id": organization_id}
     begin_us, end_us = month_span_us(month)
     closings = tuple(every(reads, Closing, month=month, **own))
-    invoices = [
-        each
-        for each in every(reads, Invoice, **own)
-        if (each.kind == "invoice" and each.month == month) or (each.kind != "invoice" and _made_in(each, month))
-    ]
+    invoices = [each for each in every(reads, Invoice, **own) if billing_month(each) == month]
     charges = every(reads, Charge, at_us__ge=begin_us + 1, at_us__lt=end_us + 1, **own)
     names = {each.id: each.name for kind in (Organization, Project) for each in every(reads, kind)}
     contracts = tuple(
@@ -60,11 +57,7 @@ def read_books(reads: Reads, month: str, now_us: int, organization_id: str | Non
         organizations=count,
         now_us=max([end_us, *(each.closed_us for each in closings)]) if closings else now_us,
     )
-    return Books(found, gather_charges(charges))
-
-
-def _made_in(note: Invoice, month: str) -> bool:
-    return billing_month(note) == month
+    return Books(found, gather_charges(charges, invoices))
 
 
 def transfers(reads: Reads, organization_id: str | None = None, until_us: int | None = None) -> Iterator[Transfer]:

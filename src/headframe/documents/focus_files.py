@@ -1,4 +1,4 @@
-"""FOCUS rows as CSV or Parquet. Decimals stay decimals: 128 bits, with digits enough for every price and product."""
+"""FOCUS tables as CSV or Parquet. Decimals stay decimals: 128 bits, with digits enough for every price and product."""
 
 from __future__ import annotations
 
@@ -6,24 +6,37 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
-from headframe.documents.focus import Row
+from headframe.documents.focus import money
+from headframe.documents.focus_costs import Nano, Spread, Table
 from headframe.documents.pdf import missing_extra
 
 DIGITS, BEHIND_POINT = 38, 16
-AT_ONCE = 20_000  # rows that are held at one moment
+NANO_DIGITS = 9
 
 
-def focus_csv(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
+def focus_csv(columns: Mapping[str, str], tables: Iterable[Table]) -> bytes:
     """UTF-8 CSV with a head line; an absent value is an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_text(row.get(name)) for name in columns])
+    for table in tables:
+        writer.writerows(zip(*(_texts(table, name) for name in columns), strict=True))
     return text.getvalue().encode()
+
+
+def _texts(table: Table, name: str) -> list[str]:
+    match table.columns.get(name):
+        case None:
+            return [""] * table.length
+        case Spread(values, places):
+            written = [_text(value) for value in values]
+            return [written[place] for place in places.tolist()]
+        case Nano(values):
+            return [_text(money(value)) for value in values.tolist()]
+        case values:
+            return [_text(value) for value in values]
 
 
 def _text(value: Any) -> str:
@@ -32,7 +45,7 @@ def _text(value: Any) -> str:
     return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
-def focus_parquet(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
+def focus_parquet(columns: Mapping[str, str], tables: Iterable[Table]) -> bytes:
     """Parquet, zstd-compressed; moments are text as in the CSV. Raises `OurError` without the extra "focus"."""
     try:
         import pyarrow as arrow
@@ -46,9 +59,23 @@ def focus_parquet(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
         ]
     )
     sink = io.BytesIO()
-    left = iter(rows)
     with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
-        while part := list(islice(left, AT_ONCE)):
-            arrays = [arrow.array([row.get(each.name) for row in part], type=each.type) for each in schema]
+        for table in tables:
+            arrays = [_array(arrow, table, field) for field in schema]
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
     return sink.getvalue()
+
+
+def _array(arrow: Any, table: Table, field: Any) -> Any:
+    match table.columns.get(field.name):
+        case None:
+            return arrow.nulls(table.length, field.type)
+        case Spread(values, places):
+            return arrow.array(values, type=field.type).take(arrow.array(places))
+        case Nano(values):
+            # As whole numbers with the digits behind the point of which nano-units have fewer: the same 128 bits then
+            # are the amount.
+            whole = arrow.array(values).cast(arrow.decimal128(DIGITS, BEHIND_POINT - NANO_DIGITS))
+            return arrow.Array.from_buffers(field.type, table.length, whole.buffers())
+        case values:
+            return arrow.array(values, type=field.type)

@@ -10,7 +10,6 @@ import os
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -25,11 +24,12 @@ from headframe.documents.focus import (
     Row,
     billing_period,
     contract_commitment,
-    cost_and_usage,
     invoice_detail,
+    money,
     number_of,
     reconcile,
 )
+from headframe.documents.focus_costs import Table, cost_and_usage, tabled
 from headframe.documents.focus_files import focus_csv, focus_parquet
 from headframe.documents.pdf import invoice_pdf
 from headframe.documents.tables import invoice_csv, invoice_json
@@ -121,17 +121,18 @@ def focus_files(books: Books, version: str = "1.4", form: str = "parquet") -> It
     for name, names, rows in others if version == "1.4" else ():
         found = list(rows)
         if found:  # a dataset without rows is none
-            yield f"{name}.{form}", lambda names=names, found=found: write(names, found)  # type: ignore[misc]
+            yield f"{name}.{form}", lambda names=names, found=found: write(names, [tabled(found)])  # type: ignore[misc]
 
 
-def _reconciled(books: Books) -> Iterator[Row]:
-    """The rows of CostAndUsage; at their end they are held against the invoices, and nothing is kept if they differ."""
-    billed: dict[str, Decimal] = defaultdict(Decimal)
-    for row in cost_and_usage(books.month, books.pieces):
-        billed[row["InvoiceId"] or ""] += row["BilledCost"]
-        yield row
+def _reconciled(books: Books) -> Iterator[Table]:
+    """CostAndUsage; at its end it is held against the invoices, and nothing is kept if they differ."""
+    billed: dict[str, int] = defaultdict(int)
+    for table in cost_and_usage(books.month, books.pieces):
+        for number, nano in table.billed.items():
+            billed[number] += nano
+        yield table
     if books.month.closings:
-        reconcile(books.month.invoices, billed.items())
+        reconcile(books.month.invoices, ((number, money(nano)) for number, nano in billed.items()))
 
 
 def zipped(files: Iterable[tuple[str, Make]]) -> bytes:
