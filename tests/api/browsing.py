@@ -50,4 +50,4 @@ class Browser:
 
 def text_of(tree: html.HtmlElement) -> str:
     """What one reads, with single blanks."""
-    return " ".join(tree.text_content().split())
+    return " ".join(" ".join(str(part) for part in tree.itertext()).split())

@@ -81,8 +81,9 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters.update(words.FILTERS)
 TEMPLATES.globals.update(
-    static=address, sections=SECTIONS, token_field=TOKEN_FIELD, states=words.STATES, Permission=Permission
-)
+    static=address, sections=SECTIONS, token_field=TOKEN_FIELD, states=words.STATES, Permission=Permission,
+    as_milli=words.milli, as_mib=words.mib,
+)  # fmt: skip
 
 
 def page_router() -> APIRouter:

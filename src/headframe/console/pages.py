@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from headframe.console import access, assets, fleet, home, job_new, job_page, jobs
+from headframe.console import access, admin, admin_cloud, assets, fleet, home, job_new, job_page, jobs, queue, usage
 
-SUBJECTS = (assets, access, fleet, home, jobs, job_new, job_page)
+SUBJECTS = (assets, access, admin, admin_cloud, fleet, home, jobs, job_new, job_page, queue, usage)
 
 
 def add_console(app: FastAPI) -> FastAPI:

@@ -44,6 +44,11 @@ document.addEventListener("click", (event) => {
   }
 });
 
+document.addEventListener("change", (event) => {
+  const field = /** @type {HTMLElement} */ (event.target).closest("[data-submit]");
+  if (field) /** @type {HTMLSelectElement} */ (field).form?.requestSubmit();
+});
+
 let jumping = 0;
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
