@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from headframe.api.app import Server, create_app
 from headframe.api.connections import Connection
 from headframe.api.wire import Limits
+from headframe.console.pages import add_console
 from headframe.control.commands_tenancy import Opening, open_cloud
 from headframe.control.driver import Control
 from headframe.control.loop import Loop
@@ -188,7 +189,7 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
         opening = control.run(open_cloud)
         control.run(_open_region)
         # All tests come from one address.
-        app = create_app(control, clock=clock, ids=ids, limits=limits or Limits(wrong_keys=1_000_000))
+        app = add_console(create_app(control, clock=clock, ids=ids, limits=limits or Limits(wrong_keys=1_000_000)))
         with served(app) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
             yield House(app, control, loop, clock, engine, logs, outputs, http, opening, store, complaints)
     finally:
