@@ -73,7 +73,7 @@ def test_the_command_line_reserves_lists_shows_and_cancels(
 
     monkeypatch.setenv("HEADFRAME_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("HEADFRAME_KEY", house.key)
-    monkeypatch.setattr("headframe.client.Wire", lambda *args, **more: Wire())
+    monkeypatch.setattr("headframe.client.client.Wire", lambda *args, **more: Wire())
     assert main(["reservations", "create", "exam", "--gpu", "H100:2", "--from", LATER, "--for", "6h"]) == 0
     assert "Reserved 2 x H100 as exam" in capsys.readouterr().out
     assert main(["reservations"]) == 0
