@@ -9,7 +9,18 @@ from browser import THEMES, WIDTHS, open_tab
 from console_cloud import ConsoleCloud
 
 # Addresses may name jobs of the cloud: {running}, {failed}, {waiting}, {done}, {hostile}.
-PAGES = ["/home", "/account"]
+PAGES = [
+    "/jobs",
+    "/jobs?group=state",
+    "/jobs/new",
+    "/jobs/{running}",
+    "/jobs/{waiting}",
+    "/jobs/{hostile}/log",
+    "/jobs/{running}/metrics",
+    "/jobs/{done}/config",
+    "/home",
+    "/account",
+]
 
 
 def address(cloud: ConsoleCloud, page: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from starlette.responses import Response, StreamingResponse
 
 from headframe.api.jobs import Ref, find
-from headframe.base.quantities import MILLI, SECOND_US
+from headframe.base.quantities import format_span
 from headframe.console.job_document import document_of, yaml_of
 from headframe.console.page import Page, Signed, page_router
 from headframe.control.queries import story
@@ -19,6 +18,7 @@ from headframe.tenants.roles import Permission
 
 router = page_router()
 
+MOST_SPANS = 100  # attempts that the bar shows
 _DOWNLOAD_BYTES = 1 << 20  # of log at once
 # The mark and tone of what happens to a job; anything else is a dot.
 MARKS = {
@@ -39,9 +39,10 @@ def overview(page: Signed, job: Ref) -> Response:
     if told["allocations"]:
         told["placement"] = placement(page.control.reads, told["allocations"][-1])
     events = [one for one in told["events"] if one.kind not in _QUIET]
+    spans = _spans(page, told) if told["attempts"] else []
     return _show(
-        page, found, "overview", "job.html", told=told, events=events[::-1], marks=MARKS,
-        timeline=_timeline(page, told),
+        page, found, "overview", "job.html", told=told, events=events[::-1], marks=MARKS, spans=spans,
+        tones={one["tone"] for one in spans}, spans_text="; ".join(one["title"] for one in spans),
     )  # fmt: skip
 
 
@@ -105,33 +106,28 @@ def _attempts(page: Page, job: Job) -> list[Attempt]:
     return sorted(page.control.reads.find(Attempt, job_id=job.id, limit=500), key=lambda one: one.number)
 
 
-def _timeline(page: Page, told: dict[str, Any]) -> str:
-    """Attempts as spans of time, for the chart: waiting, preparing, running."""
+def _spans(page: Page, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a job did when: waiting, preparing and running, as parts of a bar that is 1000 wide."""
     job: Job = told["job"]
-    spans: list[dict[str, Any]] = []
-    waited_us = job.submitted_us
-    for one in told["attempts"][-200:]:
-        if one.started_us > waited_us:
-            spans.append(_span(waited_us, one.started_us, "waits", "idle"))
-        begun_us = one.running_us or one.ended_us or page.now_us
-        if begun_us > one.started_us:
-            spans.append(_span(one.started_us, begun_us, f"attempt {one.number} prepares", "reserved"))
+    found: list[tuple[int, int, str, str]] = []
+    waited_us, now_us = job.submitted_us, job.ended_us or page.now_us
+    for one in told["attempts"][-MOST_SPANS:]:
+        begun_us, end_us = one.running_us or one.ended_us or now_us, one.ended_us or now_us
+        found.append((waited_us, one.started_us, "idle", "it waits"))
+        found.append((one.started_us, begun_us, "prepares", f"attempt {one.number} prepares"))
         if one.running_us:
-            tone = _OUTCOMES.get(one.outcome, "warn")
             words = one.outcome.replace("_", " ") or "runs"
-            spans.append(_span(one.running_us, one.ended_us, f"attempt {one.number}: {words}", tone))
-        waited_us = one.ended_us or page.now_us
-    if job.state not in ENDED and not any(one["to"] is None for one in spans) and page.now_us > waited_us:
-        spans.append(_span(waited_us, None, "waits", "idle"))
-    end_us = job.ended_us or page.now_us
-    document = {
-        "title": f"Attempts of {job.name}", "from": job.submitted_us // MILLI,
-        "to": max(end_us, job.submitted_us + SECOND_US) // MILLI,
-        "lanes": [{"name": "Attempts", "spans": spans}],
-        **({} if job.ended_us else {"now": page.now_us // MILLI}),
-    }  # fmt: skip
-    return orjson.dumps(document).decode()
-
-
-def _span(from_us: int, to_us: int | None, name: str, tone: str) -> dict[str, Any]:
-    return {"from": from_us // MILLI, "to": None if to_us is None else to_us // MILLI, "name": name, "tone": tone}
+            found.append((begun_us, end_us, _OUTCOMES.get(one.outcome, "warn"), f"attempt {one.number}: {words}"))
+        waited_us = end_us
+    found.append((waited_us, now_us, "idle", "it waits" if job.state not in ENDED else "over"))
+    whole = max(now_us - job.submitted_us, 1)
+    return [
+        {
+            "x": round(1000 * (from_us - job.submitted_us) / whole, 2),
+            "width": round(max(1000 * (to_us - from_us) / whole, 1.5), 2),
+            "tone": tone,
+            "title": f"{words}, {format_span(to_us - from_us)}",
+        }
+        for from_us, to_us, tone, words in found
+        if to_us > from_us
+    ]

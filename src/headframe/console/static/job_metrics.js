@@ -71,7 +71,7 @@ class JobMetrics extends HTMLElement {
   #card(place, group, brief) {
     let card = this.#cards.get(group.key);
     if (!card) {
-      card = element(html`<section class="card chart-card"><div class="card-head"><h3 title="${group.title}">${group.title}</h3><span class="now"></span></div><hf-chart height="${brief ? 130 : 170}"></hf-chart></section>`);
+      card = element(html`<section class="card chart-card"><div class="card-head">${brief ? html`<h2 title="${group.title}">${group.title}</h2>` : html`<h3 title="${group.title}">${group.title}</h3>`}<span class="now"></span></div><hf-chart height="${brief ? 130 : 170}"></hf-chart></section>`);
       this.#grid(place, group, brief).append(card);
       this.#cards.set(group.key, card);
     }

@@ -23,10 +23,9 @@ class Log extends HTMLElement {
 
   connectedCallback() {
     const ranks = Number(this.dataset.ranks ?? 1);
-    const brief = this.hasAttribute("data-brief");
     this.#looks.ranks = ranks > 1;
-    this.#looks.wrap = !brief && matchMedia("(max-width: 600px)").matches;
-    fill(this, brief ? html`<div class="log-panes"></div><p class="log-note" hidden></p>` : tools(ranks, this.dataset.job ?? "", this.#looks.wrap));
+    this.#looks.wrap = matchMedia("(max-width: 600px)").matches;
+    fill(this, tools(ranks, this.dataset.job ?? "", this.#looks.wrap));
     this.#panes();
     this.addEventListener("click", (event) => this.#act(/** @type {HTMLElement | null} */ (/** @type {HTMLElement} */ (event.target).closest("[data-log]"))?.dataset.log ?? ""));
     this.querySelector("[data-log-search]")?.addEventListener("input", (event) => this.#search(/** @type {HTMLInputElement} */ (event.target).value));
