@@ -29,6 +29,7 @@ from headframe.scheduling.fit import Want
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
+from headframe.scheduling.speeds import Learned, Speeds
 from headframe.tenants.records import Quota
 
 LEFTOVERS = 1000  # timers that may be there beyond two for each job
@@ -57,6 +58,7 @@ class Derived:
         self._capacity: Capacity | None = None
         self.demand = Demand()
         self.queue = Queue()
+        self.speeds = Learned()
         self.holdings = Holdings()
         self.held: dict[str, Allocation] = {}
         self.unsettled: dict[str, Allocation] = {}  # released, not yet fully charged
@@ -95,6 +97,17 @@ class Derived:
             for allocation in self.held.values():
                 self._capacity.hold(allocation.slices)
         return self._capacity
+
+    def speeds_of(self, job: Job) -> Speeds:
+        """How fast a job is on the kinds that are here, where it takes any and does not say so itself."""
+        return self.speeds.of(job, self.capacity.kinds) if job.spec.resources.gpus else ()
+
+    def queue_again(self) -> None:
+        """Let who waits stand where what has been learned of speeds puts them."""
+        for job in list(self._tables[Job].values()):
+            if job.id in self.queue and self.speeds_of(job):
+                self.queue.remove(job.id)
+                self.queue.add(job, self.parallel.get(job.parent_id or "", 0), self.speeds_of(job))
 
     @property
     def total(self) -> dict[str, int]:
@@ -227,7 +240,7 @@ class Derived:
             for gpus in want.alternatives:
                 self.demand.note(want.task(gpus), want.nodes_min)
         if after.state == JobState.QUEUED:
-            self.queue.add(after, self.parallel.get(after.parent_id or "", 0))
+            self.queue.add(after, self.parallel.get(after.parent_id or "", 0), self.speeds_of(after))
         due_us = deadline_us(after, self.held.get(after.id))
         if due_us is not None:
             heapq.heappush(self.timers, (due_us, after.id))

@@ -165,7 +165,7 @@ def plan(
     if spec.cron or after:
         begins_us = next_fire_us(spec.cron, context.now_us) if spec.cron else 0
         draft = replace(draft, state=JobState.PENDING, after=after, parent=bool(spec.cron), not_before_us=begins_us)
-    bucket = Bucket.of(draft, 0)
+    bucket = Bucket.of(draft, 0, world.derived.speeds_of(draft))
     view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
     view.jobs = ChainMap({draft.id: draft}, world.tables[Job])
     ahead = world.derived.queue.ahead_of(draft, bucket, view.key)

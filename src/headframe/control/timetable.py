@@ -189,5 +189,7 @@ def recall(world: World, reads: Reads) -> None:
     states = tuple(sorted(ENDED))
     jobs = {job.id: job for job in reads.find(Job, state=states, newest=True, limit=RECALLED) if not job.parent}
     attempts = reads.find(Attempt, job_id=tuple(jobs), limit=2 * RECALLED) if jobs else []
-    attempts.sort(key=lambda one: (one.ended_us or 0, one.id))
-    world.durations.recall((jobs[one.job_id], one) for one in attempts)
+    held = {one.id: one for one in reads.find(Allocation, job_id=tuple(jobs), limit=2 * RECALLED)} if jobs else {}
+    for one in sorted(attempts, key=lambda one: (one.ended_us or 0, one.id)):
+        world.learn(jobs[one.job_id], one, held.get(one.allocation_id))
+    world.derived.queue_again()

@@ -110,11 +110,18 @@ class World:
                 if record.number > self.last_transfer.number:
                     self.last_transfer = Head(record.number, record.chain)
             elif isinstance(record, Attempt) and record.outcome and record.job_id in self.tables[Job]:
-                self.durations.learn(self.tables[Job][record.job_id], record)
+                self.learn(self.tables[Job][record.job_id], record)
             elif isinstance(record, Invoice):
                 self.last_invoice = max(self.last_invoice, record.number)
         if changes.events:
             self.last_event_seq = max(self.last_event_seq, changes.events[-1].seq)
+
+    def learn(self, job: Job, attempt: Attempt, held: Allocation | None = None) -> None:
+        """Take in an attempt that has ended: how long such jobs run, and how fast on what they held."""
+        self.durations.learn(job, attempt)
+        held = held or self.tables[Allocation].get(attempt.allocation_id)
+        if held is not None:
+            self.derived.speeds.learn(job, attempt, held)
 
     def _keep(self, record: Any) -> None:
         table = self.tables.get(type(record))

@@ -100,6 +100,10 @@ class Points:
         found: list[Plain] = []
         for name, part, told_us, value, step in file.more(record.running_us, at_us):
             found.append([record.job_id, name, part, told_us, value, step, True])
+            if step is not None and record.sampled:
+                record.sampled.setdefault("step_first", step)
+                record.sampled.setdefault("step_first_us", told_us)
+                record.sampled |= {"step_last": step, "step_last_us": told_us}
         record.reported = file.place
         return found
 

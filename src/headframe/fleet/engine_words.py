@@ -17,10 +17,11 @@ from headframe.fleet.records import Accelerator, Node, Slice
 # `cpu_idle_us` the part of it with less than 5 % of one core used for each task, `cpu_peak_milli` the most cores that
 # were used in one such stretch. The same for accelerators, each by its own time: `gpu_us`, `gpu_idle_us` (less than
 # 5 % busy), `gpu_busy_us` (time x how busy), `gpus_used` (how many were ever busy), `gpu_peak_mib` (most memory used on
-# one). `gpu_guessed_us` is the part of `gpu_us` that no driver told, taken from the use of CPU.
+# one). `gpu_guessed_us` is the part of `gpu_us` that no driver told, taken from the use of CPU. `step_first` and
+# `step_last` are the first and the newest step that a job reported of itself, with the moments of both.
 SAMPLED = (
     "sampled_us", "cpu_idle_us", "cpu_peak_milli", "gpu_us", "gpu_idle_us", "gpu_busy_us", "gpu_guessed_us",
-    "gpus_used", "gpu_peak_mib",
+    "gpus_used", "gpu_peak_mib", "step_first", "step_first_us", "step_last", "step_last_us",
 )  # fmt: skip
 
 

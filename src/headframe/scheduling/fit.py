@@ -132,12 +132,17 @@ def tasks_of(capacity: Capacity, want: Want) -> tuple[Task, ...]:
 
 
 def concrete(capacity: Capacity, want: Want) -> Iterator[Gpus | None]:
-    """The alternatives; "any kind" for a gang is each kind by itself, as the parts of one job run in step."""
+    """The alternatives; "any kind" for a gang is each kind by itself, as the parts of one job run in step.
+
+    So it is where it is known how fast the job is on each, the fastest first.
+    """
+    speeds = {kind.lower(): speed for kind, speed in want.resources.speeds}
     for gpus in want.alternatives:
-        if gpus is None or gpus.kind is not None or want.nodes_max == 1:
+        if gpus is None or gpus.kind is not None or (want.nodes_max == 1 and not speeds):
             yield gpus
         else:
-            yield from (replace(gpus, kind=kind) for kind in capacity.kinds)
+            kinds = sorted(capacity.kinds, key=lambda kind: (-speeds.get(kind.lower(), 0), kind))
+            yield from (replace(gpus, kind=kind) for kind in kinds)
 
 
 def tasks_per_node(capacity: Capacity, resources: Resources, gpus: Gpus | None, allowed: NDArray[np.bool_]) -> Counts:

@@ -29,7 +29,7 @@ def asked(capacity: Capacity, waiting: Iterable[tuple[Want, int]]) -> dict[str, 
     """
     bidders: list[Want] = []
     for want, count in waiting:
-        if len(want.alternatives) > 1:
+        if len(want.alternatives) > 1 or any(one is not None and one.kind is None for one in want.alternatives):
             bidders += [want] * min(count, ALIKE)
         if len(bidders) >= BIDDERS:
             break

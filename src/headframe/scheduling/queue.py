@@ -83,11 +83,14 @@ class Bucket:
         return self.organization_id, self.project_id, self.member_id
 
     @classmethod
-    def of(cls, job: Job, parallel: int) -> Bucket:
-        spec = job.spec
+    def of(cls, job: Job, parallel: int, speeds: tuple[tuple[str, int], ...] = ()) -> Bucket:
+        """The bucket of a job; `speeds` are those of its kind on what it may get, where it says none (see `speeds`)."""
+        spec, want = job.spec, Want.of(job.spec, job.home)
+        if speeds:
+            want = replace(want, resources=replace(want.resources, speeds=speeds))
         return cls(
             CLASS_RANK[spec.purchase], spec.priority, job.organization_id, job.project_id, job.member_id,
-            Want.of(spec, job.home), job.parent_id if parallel else None, spec.max_duration_us, spec.reservation,
+            want, job.parent_id if parallel else None, spec.max_duration_us, spec.reservation,
             notice_us(spec), Choice.of(spec),
         )  # fmt: skip
 
@@ -130,10 +133,10 @@ class Queue:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._where
 
-    def add(self, job: Job, parallel: int) -> None:
+    def add(self, job: Job, parallel: int, speeds: tuple[tuple[str, int], ...] = ()) -> None:
         if job.id in self._where:
             return
-        bucket, key = Bucket.of(job, parallel), (job.submitted_us, job.id)
+        bucket, key = Bucket.of(job, parallel, speeds), (job.submitted_us, job.id)
         line = self._buckets.get(bucket)
         if line is None:
             bucket, line = self._open(bucket)
