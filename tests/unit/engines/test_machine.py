@@ -125,7 +125,10 @@ def discovered(driver: Path, shown: str, **stub: str) -> list[str]:
 
 
 def test_how_busy_devices_are_is_read_from_the_driver(driver: Path) -> None:
-    script = "from headframe.engines.agent_use import read_devices; print(read_devices(['GPU-1', '1', 'GPU-3']))"
+    script = (
+        "from headframe.engines.agent_use import read_devices\n"
+        "print({name: (r.busy_milli, r.memory_mib) for name, r in read_devices(['GPU-1', '1', 'GPU-3']).items()})"
+    )
     env = {**os.environ, "LD_LIBRARY_PATH": str(driver), "STUB_LOST": "2"}
     run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
     assert run.stdout.strip() == "{'GPU-1': (900, 0), '1': (0, 0)}", run.stderr
