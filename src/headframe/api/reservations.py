@@ -49,7 +49,7 @@ def reservations(
 ) -> Response:
     """Reservations, newest first: one's own; all of them for the operator unless one organization is named."""
     where: dict[str, Any] = {"state": tuple(state)} if state else {}
-    return call.page(Reservation, limit=limit, cursor=cursor, newest=True, **where, **_whose(call, organization))
+    return call.page(Reservation, limit=limit, cursor=cursor, newest=True, **where, **whose(call, organization))
 
 
 @router.post("/reservations", status_code=201, response_model=shape(Reservation))
@@ -70,7 +70,7 @@ def cancel(call: Authenticated, reservation: Ref, body: CancelOrder | None = Non
     return call.run(cancel_reservation, reservation, reason=body.reason if body else "")
 
 
-def _whose(call: Call, organization: str | None) -> dict[str, Any]:
+def whose(call: Call, organization: str | None) -> dict[str, Any]:
     """The filter for what the caller may see."""
     caller = call.caller
     house = call.organization(organization)

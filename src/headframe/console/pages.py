@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from headframe.console import access, admin, admin_cloud, assets, fleet, home, job_new, job_page, jobs, queue, usage
+from headframe.console import (
+    access,
+    admin,
+    admin_cloud,
+    assets,
+    fleet,
+    home,
+    job_new,
+    job_page,
+    jobs,
+    queue,
+    usage,
+    usage_money,
+)
 
-SUBJECTS = (assets, access, admin, admin_cloud, fleet, home, jobs, job_new, job_page, queue, usage)
+SUBJECTS = (assets, access, admin, admin_cloud, fleet, home, jobs, job_new, job_page, queue, usage, usage_money)
 
 
 def add_console(app: FastAPI) -> FastAPI:

@@ -37,7 +37,7 @@ export function layOut(pen, plot, width, height, range) {
 /** What stands at the end of each series. @param {Plot} plot @param {number} from @param {number} to */
 function labels(plot, from, to) {
   return plot.series.map((each) => {
-    let at = Math.min(lowerBound(plot.x, to + 1e-6), plot.x.length) - 1;
+    let at = Math.min(lowerBound(plot.x, to + 0.5), plot.x.length) - 1;
     while (at > 0 && each.y[at] !== each.y[at] && (plot.x[at] ?? 0) > from) at--;
     const value = each.y[at] ?? NaN;
     const upper = each.top[at] ?? NaN;
