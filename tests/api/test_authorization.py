@@ -56,6 +56,8 @@ TABLE = {
     "POST /v1/plan": "+++-0+-0",
     "GET /v1/jobs": "++++0+++",
     "GET /v1/jobs/{job}": "++++0++0",
+    "GET /v1/allocations": "++++0+++",
+    "POST /v1/import/sbatch": "++++++++",
     "GET /v1/jobs/{job}/story": "++++0++0",
     "POST /v1/jobs/{job}/stop": "++--0+-0",  # of another member
     "GET /v1/jobs/{job}/cheaper": "++--0+-0",
@@ -113,6 +115,9 @@ TABLE = {
     "GET /v1/invoices/{invoice_id}/file": "++--0+--",
     "POST /v1/invoices/{invoice_id}/void": "-----+--",
     "POST /v1/invoices/{invoice_id}/correct": "-----+--",
+    "POST /v1/invoices/{invoice_id}/reissue": "-----+--",
+    "POST /v1/invoices/{invoice_id}/payments": "-----+--",
+    "GET /v1/receivables": "++--0+--",
     "POST /v1/invoices/{invoice_id}/credit": "-----+--",
     "GET /v1/billing": "++--0+--",
     "PUT /v1/billing": "++--0+--",
@@ -209,6 +214,7 @@ class Town:
             "POST /v1/datasets": lambda: {"json": {"name": "wiki", "manifest": self.manifest, "project": project}},
             "POST /v1/jobs": lambda: {"json": spec},
             "POST /v1/plan": lambda: {"json": spec},
+            "POST /v1/import/sbatch": lambda: {"json": {"script": "#!/bin/sh\ntrue\n"}},
             "POST /v1/prices/preview": lambda: {"json": {"month": "2026-11"}},
             "POST /v1/prices": lambda: {"json": {"meter": "cpu", "amount": "0.05 USD"}},
             "POST /v1/credits": lambda: {"json": {"organization": home, "amount": "5 USD"}},
@@ -227,6 +233,8 @@ class Town:
             "GET /v1/invoices/{invoice_id}/file": lambda: {"params": {"form": "json"}},
             "POST /v1/invoices/{invoice_id}/void": lambda: {"json": {"reason": "wrong buyer"}},
             "POST /v1/invoices/{invoice_id}/credit": lambda: {"json": {"amount": "5 USD", "reason": "slow"}},
+            "POST /v1/invoices/{invoice_id}/reissue": lambda: {"json": {"reason": "right buyer"}},
+            "POST /v1/invoices/{invoice_id}/payments": lambda: {"json": {"amount": "0.01 USD"}},
             "PUT /v1/billing": lambda: {"json": {"country": "DE"}, **in_house},
             "PUT /v1/seller": lambda: {"json": {"name": "Mine GmbH"}},
             "POST /v1/tax-rates": lambda: {"json": {"applies_to": "DE", "category": "S", "percent": "19"}},
@@ -257,13 +265,15 @@ class Town:
         if route == "DELETE /v1/budgets":
             house.ok("PUT", path, json={"scope": "project", "scope_id": project, "amount": "900 USD"})
             more = {"params": {"scope": "project", "scope_id": project}}
-        if path.endswith(("/void", "/credit")):
+        if path.endswith(("/void", "/credit", "/reissue", "/payments")):
             number = max(1000, house.control.world.last_invoice + 1)
             made = Invoice(
                 f"inv_{number}", number, home, f"{number}-01", "USD", (), 10**12, 0, 10**12, 1, net_nano=10**12
             )
             house.control.run(lambda world, context: (Changes((made,)), None))
             path = path.replace("{invoice_id}", made.id)
+            if path.endswith("/reissue"):
+                house.ok("POST", f"/v1/invoices/{made.id}/void", json={"reason": "wrong buyer"})
         if path.endswith("/stop"):
             job = house.submit(self.keys["owner"], project=project)
             path = path.replace("{job}", job["id"])

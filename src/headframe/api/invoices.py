@@ -16,7 +16,7 @@ from headframe.base.errors import OurError
 from headframe.control import commands_invoices as commands
 from headframe.control import queries_invoices as queries
 from headframe.control.ports import Papers
-from headframe.ledger.records import Invoice, Party, TaxRate
+from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
 from headframe.ledger.trial import AccountBalance
 
 router = APIRouter(prefix="/v1", tags=["money"])
@@ -74,6 +74,19 @@ class NewCreditNote(Body):
     reason: Text
 
 
+class NewPayment(Body):
+    """`amount` is all that is open when absent; `note` what stands behind it, such as a bank's reference."""
+
+    amount: Annotated[str, Field(max_length=100)] = ""
+    note: Annotated[str, Field(max_length=200)] = ""
+
+
+@dataclass
+class OpenInvoices:
+    items: list[queries.OpenInvoice]
+    next: str | None
+
+
 @dataclass
 class Notes:
     items: list[Invoice]
@@ -119,6 +132,25 @@ def void_invoice(call: Authenticated, invoice_id: Ref, body: Why) -> Response:
 def correct_invoice(call: Authenticated, invoice_id: Ref) -> Response:
     """Notes at once on what came late of an invoice's month, rather than at the next close (operator only)."""
     return call.run(commands.correct_invoice, invoice_id, status=201, show=lambda made: Notes(list(made), None))
+
+
+@router.post("/invoices/{invoice_id}/reissue", status_code=201, response_model=shape(Invoice))
+def reissue_invoice(call: Authenticated, invoice_id: Ref, body: Why) -> Response:
+    """Issue a voided invoice again, for the buyer and by the taxes of now (operator only)."""
+    return call.run(commands.reissue_invoice, invoice_id, status=201, reason=body.reason)
+
+
+@router.post("/invoices/{invoice_id}/payments", status_code=201, response_model=shape(Transfer))
+def pay_invoice(call: Authenticated, invoice_id: Ref, body: NewPayment) -> Response:
+    """Record that money came in for an invoice or debit note (operator only)."""
+    return call.run(commands.pay_invoice, invoice_id, status=201, **dict(body))
+
+
+@router.get("/receivables", response_model=OpenInvoices)
+def receivables(call: Authenticated, organization: Named = None) -> Response:
+    """The invoices and debit notes of which anything is open. The operator may ask for organization=all."""
+    found = call.ask(queries.open_invoices, organization=organization)
+    return answer(OpenInvoices(list(found(call.control.reads)), None))
 
 
 @router.post("/invoices/{invoice_id}/credit", status_code=201, response_model=shape(Invoice))

@@ -27,6 +27,17 @@ INVOICES = (
     Column("CLOSED", lambda row: printing.moment(row["closed_us"])),
     Column("ID", lambda row: row["id"], whole=True),
 )
+OPEN = (
+    Column("NUMBER", lambda row: row["number"], right=True),
+    Column("CUSTOMER", lambda row: row["customer"], whole=True),
+    Column("MONTH", lambda row: row["month"]),
+    Column("TO PAY", lambda row: _money(row, row["payable_nano"]), right=True),
+    Column("CREDITED", lambda row: _money(row, row["credited_nano"]), right=True, spare=True),
+    Column("PAID", lambda row: _money(row, row["paid_nano"]), right=True),
+    Column("OPEN", lambda row: _money(row, row["open_nano"]), whole=True, right=True),
+    Column("DUE", lambda row: printing.moment(row["due_us"]), whole=True),
+    Column("OVERDUE", lambda row: f"{row['overdue_days']} days" if row["overdue_days"] else ""),
+)
 ACCOUNTS = (
     Column("ACCOUNT", lambda row: row.get("told", row["account"]), whole=True),
     Column("BALANCE", lambda row: _money(row, row["balance_nano"]), whole=True, right=True),
@@ -118,6 +129,24 @@ def _print_invoice(row: Mapping[str, Any], title: str, known: Names) -> None:
             ("to pay", _money(row, row["payable_nano"])),
         ]
     )
+    if row.get("invoice"):
+        _print_as_billed(row["invoice"])
+
+
+def _print_as_billed(row: Mapping[str, Any]) -> None:
+    """What of a draft the invoice would say: lines rounded to what can be paid, and tax."""
+    printing.heading("As the invoice would be now")
+    taxes = [
+        (f"tax {each['category']} {each['percent_milli'] / 1000:g} %", _money(row, each["tax_nano"]))
+        for each in row["taxes"]
+    ]
+    printing.facts(
+        [
+            ("before tax", _money(row, row["net_nano"])), *taxes, ("total", _money(row, row["total_nano"])),
+            ("from credit", _money(row, row["from_wallet_nano"]) if row["from_wallet_nano"] else ""),
+            ("to pay", _money(row, row["payable_nano"])),
+        ]
+    )  # fmt: skip
 
 
 @part(invoices, "save", "headframe invoices save 17", "headframe invoices save 17 --form xml -o 17.xml")
@@ -153,6 +182,38 @@ def correct_invoice(session: Session, invoice: str) -> None:
     """Make the notes on what came late of an invoice's month now, rather than at the next close."""
     rows = session.client.correct_invoice(session.client.invoice(invoice)["id"])
     session.rows(rows, INVOICES, "Nothing has come late.")
+
+
+@part(invoices, "reissue", "headframe invoices reissue 17 --reason 'right buyer'")
+@click.argument("invoice")
+@click.option("--reason", required=True, help="Why it is issued again.")
+@common
+def reissue_invoice(session: Session, invoice: str, reason: str) -> None:
+    """Issue a voided invoice again, for the buyer and by the taxes of now."""
+    row = session.client.reissue_invoice(session.client.invoice(invoice)["id"], reason)
+    session.done(row, f"Invoice {row['number']} over {_money(row, row['total_nano'])} ({row['id']}).")
+
+
+@part(invoices, "paid", "headframe invoices paid 17", "headframe invoices paid 17 '100 EUR' --note 'bank 5 December'")
+@click.argument("invoice")
+@click.argument("amount", default="")
+@click.option("--note", default="", help="What stands behind it, such as the bank's reference.")
+@common
+def pay_invoice(session: Session, invoice: str, amount: str, note: str) -> None:
+    """Record that money came in for an invoice: all that is open unless told."""
+    row = session.client.pay_invoice(session.client.invoice(invoice)["id"], amount, note)
+    session.done(row, f"{_money(row, row['amount_nano'])} came in ({row['id']}).")
+
+
+@part(invoices, "open", "headframe invoices open", "headframe invoices open --org all")
+@click.option("--org", "organization", metavar="NAME", help="Another organization; all for everybody's (operator).")
+@common
+def open_invoices(session: Session, organization: str | None) -> None:
+    """List what is yet to be paid, the longest due first."""
+    rows, known = session.client.receivables(organization), Names(session)
+    for row in [] if session.json else rows:
+        row["customer"] = known.of(row["organization_id"])
+    session.rows(rows, OPEN, "Nothing is open.")
 
 
 @part(invoices, "credit", "headframe invoices credit 17 '100 EUR' --reason 'slow support'")
@@ -276,6 +337,10 @@ def ledger(session: Session) -> None:
     for row in found["accounts"]:
         kind, colon, rest = row["account"].partition(":")
         row["told"] = f"{kind}{colon}{known.of(rest)}"
+    known = Names(session)
+    for row in found["accounts"]:
+        kind, _, owner = row["account"].partition(":")
+        row["name"] = f"{kind}:{known.of(owner)}" if owner.startswith("org_") else row["account"]
     session.rows(found["accounts"], ACCOUNTS, "Nothing has been booked.", key="account")
     if not session.quiet:
         sums = ", ".join(_money({"currency": name}, nano) for name, nano in sorted(found["sums"].items()))

@@ -31,6 +31,20 @@ class InvoiceCalls:
         items: list[Row] = self._sent("POST", f"/v1/invoices/{quote(invoice, safe='')}/correct", {})["items"]
         return items
 
+    def reissue_invoice(self, invoice: str, reason: str) -> Row:
+        """A voided invoice once more, for the buyer and by the taxes of now."""
+        return self._sent("POST", f"/v1/invoices/{quote(invoice, safe='')}/reissue", {"reason": reason})
+
+    def pay_invoice(self, invoice: str, amount: str = "", note: str = "") -> Row:
+        """Record that money came in: all that is open unless told."""
+        fields = {"amount": amount, "note": note}
+        return self._sent("POST", f"/v1/invoices/{quote(invoice, safe='')}/payments", fields)
+
+    def receivables(self, organization: str | None = None) -> list[Row]:
+        """The invoices and debit notes of which anything is open."""
+        found: Row = self.wire.call("GET", "/v1/receivables", query={"organization": organization})
+        return list(found["items"])
+
     def credit_invoice(self, invoice: str, amount: str, reason: str) -> Row:
         """The credit note over a part of it, before tax."""
         fields = {"amount": amount, "reason": reason}

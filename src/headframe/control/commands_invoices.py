@@ -8,22 +8,26 @@ from typing import Any
 
 from headframe.base.changes import NOTHING, Changes, Event, gather
 from headframe.base.errors import Conflict, Invalid
-from headframe.base.money import Money, parse_money
+from headframe.base.money import Money, parse_money, payable
 from headframe.base.quantities import format_moment, parse_moment_us
 from headframe.control.context import Context
-from headframe.control.queries_invoices import invoice
+from headframe.control.queries_invoices import invoice, open_of, payments_of
 from headframe.control.queries_tenancy import find_organization
-from headframe.control.stage_invoices import late_notes
+from headframe.control.stage_invoices import billed, late_notes, terms_of
 from headframe.control.world import World
 from headframe.ledger import notes
 from headframe.ledger.close import SELLER, month_of, next_month
+from headframe.ledger.post import payment, wallet
 from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
+from headframe.ledger.settle import free, settle
 from headframe.ledger.tax import CATEGORIES, REASONS
+from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
 
 _LANGUAGES = ("en", "zh")
 _SELLERS_ONLY = frozenset({"iban", "bic", "bank", "phone"})
 _LONGEST = 200
+_TITLES = {"invoice": "Invoice", "credit_note": "Credit note", "debit_note": "Debit note"}
 
 
 def put_party(
@@ -146,6 +150,56 @@ def void_invoice(
     return Changes((note, *transfers, *grants), (_told(note, caller, context.now_us),)), note
 
 
+def reissue_invoice(
+    world: World, context: Context, caller: Caller, invoice_id: str, *, reason: str
+) -> tuple[Changes, Invoice]:
+    """Issue a voided invoice again, for the buyer and by the rules of tax as they are now (operator only)."""
+    caller.need(Permission.INVOICES_WRITE, caller.organization_id)
+    found = invoice(world, context, caller, invoice_id)
+    later = billed(context.reads, found.organization_id, found.month)
+    if found.kind != notes.INVOICE or context.reads.get(Invoice, f"{found.id}.void") is None:
+        raise Conflict("Only an invoice that was voided can be issued again.", next_step="headframe invoices void.")
+    if later is not None and later.number > found.number:
+        raise Conflict(f"It was issued again as {later.number}.", next_step=f"headframe invoices show {later.number}")
+    house = world.all(Organization)[found.organization_id]
+    grants = [one for one in context.spending.grants.get(house.id, {}).values() if free(one, context.now_us)]
+    again, transfers = notes.reissue(
+        found, terms_of(world, house), _reason(reason), world.last_invoice + 1, context.now_us,
+        sum(one.left_nano for one in grants),
+    )  # fmt: skip
+    credit = settle(transfers, grants, wallet(house.id), context.now_us)
+    return Changes((again, *transfers, *credit), (_told(again, caller, context.now_us),)), again
+
+
+def pay_invoice(
+    world: World, context: Context, caller: Caller, invoice_id: str, *, amount: str = "", note: str = ""
+) -> tuple[Changes, Transfer]:
+    """Record that money came in for an invoice or debit note: all that is open of it unless told (operator only)."""
+    caller.need(Permission.INVOICES_WRITE, caller.organization_id)
+    found = invoice(world, context, caller, invoice_id)
+    state = open_of(context.reads, found)
+    money = parse_money(amount, field="amount", currency=found.currency) if amount else None
+    nano = state.open_nano if money is None else money.nano
+    wrong = money is not None and money.currency != found.currency
+    if wrong or not 0 < nano <= state.open_nano or nano != payable(nano, found.currency):
+        raise Invalid(
+            f"Of {found.kind.replace('_', ' ')} {found.number} {Money(state.open_nano, found.currency)} is open.",
+            field="amount", value=amount, allowed="more than nothing, no more than is open, in its currency",
+        )  # fmt: skip
+    if len(note) > _LONGEST or (note and not note.isprintable()):
+        raise Invalid("note cannot be that.", field="note", allowed="up to 200 printable characters")
+    count = len(payments_of(context.reads, found))
+    paid = payment(
+        f"{found.id}.payment{count + 1}", found.organization_id, nano, found.currency, context.now_us, note
+    )  # fmt: skip
+    told = Event(
+        context.now_us, "invoice_paid", found.id,
+        f"{Money(nano, found.currency)} came in for {found.kind.replace('_', ' ')} {found.number}.",
+        found.organization_id, detail={"amount_nano": nano, "note": note, "member_id": caller.member_id},
+    )  # fmt: skip
+    return Changes((paid,), (told,)), paid
+
+
 def correct_invoice(
     world: World, context: Context, caller: Caller, invoice_id: str
 ) -> tuple[Changes, tuple[Invoice, ...]]:
@@ -214,7 +268,8 @@ def _reason(text: str) -> str:
 def _told(note: Invoice, caller: Caller, now_us: int) -> Event:
     return Event(
         at_us=now_us, kind="invoice_closed", subject=note.id, organization_id=note.organization_id,
-        reason=f"Credit note {note.number} on {note.corrects}: {Money(note.total_nano, note.currency)}. {note.reason}",
+        reason=f"{_TITLES[note.kind]} {note.number} on {note.corrects}: {Money(note.total_nano, note.currency)}. "
+        f"{note.reason}",
         detail={
             "number": note.number, "month": note.month, "currency": note.currency, "kind": note.kind,
             "total_nano": note.total_nano, "from_wallet_nano": note.from_wallet_nano,

@@ -5,14 +5,21 @@ An organization's owners, admins and finance see its invoices; the operator's se
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headframe.base.quantities import DAY_US
 from headframe.control.context import Context
 from headframe.control.ports import Reads
 from headframe.control.queries_tenancy import find_organization, nothing_here
+from headframe.control.stage_money import every
 from headframe.control.world import World
 from headframe.ledger.chain import Head
 from headframe.ledger.close import SELLER, month_span_us
-from headframe.ledger.records import Invoice, Party, TaxRate
+from headframe.ledger.notes import CREDIT
+from headframe.ledger.records import Invoice, Party, TaxRate, Transfer
 from headframe.ledger.trial import TrialBalance, trial_balance
+from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
 
 
@@ -35,6 +42,73 @@ def invoices_filter(world: World, context: Context, caller: Caller, organization
     house = find_organization(world, context, caller, organization)
     caller.need(Permission.INVOICES_READ, house.id)
     return {"organization_id": house.id}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInvoice:
+    """How an invoice or debit note stands: what was to pay, what credit notes took off it and what came in.
+
+    `overdue_days` are whole days since it was due, as long as anything is open.
+    """
+
+    id: str
+    number: int
+    kind: str
+    organization_id: str
+    month: str
+    currency: str
+    payable_nano: int
+    credited_nano: int
+    paid_nano: int
+    open_nano: int
+    due_us: int
+    overdue_days: int
+
+
+def payments_of(reads: Reads, document: Invoice) -> list[Transfer]:
+    """What came in for a document."""
+    found = reads.find(
+        Transfer, id__prefix=f"{document.id}.payment", organization_id=document.organization_id, limit=500
+    )
+    return [one for one in found if one.kind == "payment"]
+
+
+def open_of(reads: Reads, document: Invoice, now_us: int = 0) -> OpenInvoice:
+    """How one document stands; of a credit note nothing is to pay."""
+    about = reads.find(Invoice, organization_id=document.organization_id, corrects=document.id, limit=500)
+    credited = sum(one.payable_nano for one in about if one.kind == CREDIT)
+    paid = sum(one.amount_nano for one in payments_of(reads, document))
+    due = 0 if document.kind == CREDIT else document.payable_nano
+    left = due - credited - paid
+    late = max(0, now_us - document.due_us) // DAY_US if left > 0 else 0
+    return OpenInvoice(
+        document.id, document.number, document.kind, document.organization_id, document.month, document.currency, due,
+        credited, paid, left, document.due_us, late,
+    )  # fmt: skip
+
+
+def open_invoices(
+    world: World, context: Context, caller: Caller, *, organization: str | None = None
+) -> Callable[[Reads], tuple[OpenInvoice, ...]]:
+    """The documents of which anything is open, the longest due first; of "all" organizations for the operator."""
+    if organization == "all":
+        caller.need(Permission.LEDGER_READ, caller.organization_id)
+        owners = sorted(world.all(Organization))
+    else:
+        house = find_organization(world, context, caller, organization)
+        caller.need(Permission.INVOICES_READ, house.id)
+        owners = [house.id]
+
+    def read(reads: Reads) -> tuple[OpenInvoice, ...]:
+        found = [
+            open_of(reads, document, context.now_us)
+            for owner in owners
+            for document in every(reads, Invoice, organization_id=owner)
+            if document.kind != CREDIT
+        ]
+        return tuple(sorted((one for one in found if one.open_nano), key=lambda one: (one.due_us, one.number)))
+
+    return read
 
 
 def party(world: World, context: Context, caller: Caller, *, organization: str | None = None) -> Party:

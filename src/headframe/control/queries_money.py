@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from headframe.base.money import divide_half_even, payable
-from headframe.base.quantities import SECOND_US
 from headframe.control.context import Context
 from headframe.control.ports import Reads
 from headframe.control.queries_tenancy import find_organization, nothing_here
 from headframe.control.spending import Spending
-from headframe.control.stage_invoices import month_lines, month_prepaid_nano
+from headframe.control.stage_invoices import LINE, line_of, month_lines, month_prepaid_nano, terms_of
 from headframe.control.stage_money import currency_of, rating_of
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster
 from headframe.jobs.records import Job
-from headframe.ledger.close import month_of, month_span_us
+from headframe.ledger.close import close_month, month_of, month_span_us
 from headframe.ledger.post import credit_left, receivable
 from headframe.ledger.records import Invoice, InvoiceLine
 from headframe.metering.meter import meter, quantities
@@ -85,7 +85,11 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An invoice as it would be now. `accrued` are lines of what still runs and is not yet charged: they will grow."""
+    """An invoice as it would be now. `accrued` are lines of what still runs and is not yet charged: they will grow.
+
+    `total_nano`, `from_wallet_nano` and `payable_nano` are exact and before tax. `invoice` is the document that this
+    would make: its lines rounded, with tax, and paid from credit as far as that reaches.
+    """
 
     organization_id: str
     month: str
@@ -97,6 +101,7 @@ class Draft:
     from_wallet_nano: int
     payable_nano: int
     at_us: int
+    invoice: Invoice
 
 
 def spender(world: World, caller: Caller, organization_id: str, project_id: str | None = None) -> dict[str, object]:
@@ -255,23 +260,31 @@ def draft(
     begin, end = month_span_us(month)
     running = accrued(world, context.spending, min(context.now_us, end), {"organization_id": house.id}, begin)
     running_nano = _sum(running)
-    credit_nano = min(running_nano, credit_left(world.balances, house.id, house.currency))
+    left_nano = credit_left(world.balances, house.id, house.currency)
+    credit_nano = min(running_nano, left_nano)
+    terms = terms_of(world, house)
 
     def read(reads: Reads) -> Draft:
         lines = month_lines(reads, house.id, month)
         total = sum(line.amount_nano for line in lines) + running_nano
+        to_come = _lines(running)
+        as_billed, _ = close_month(
+            house.id, month, house.currency, _joined((*lines, *to_come)), month_prepaid_nano(reads, house.id, month), 0,
+            context.now_us, terms=terms, credit_nano=left_nano,
+        )  # fmt: skip
         prepaid = month_prepaid_nano(reads, house.id, month) + credit_nano
         return Draft(
             organization_id=house.id,
             month=month,
             currency=house.currency,
             lines=lines,
-            accrued=_lines(running),
+            accrued=to_come,
             total_nano=total,
             accrued_nano=running_nano,
             from_wallet_nano=prepaid,
             payable_nano=payable(total - prepaid, house.currency),
             at_us=context.now_us,
+            invoice=as_billed,
         )
 
     return read
@@ -353,9 +366,21 @@ def _sum(charges: Iterable[Charge]) -> int:
 
 def _lines(charges: Iterable[Charge]) -> tuple[InvoiceLine, ...]:
     """Charges summed as on an invoice."""
-    sums: dict[tuple[str, str, str, int], list[int]] = {}
+    sums: dict[tuple[Any, ...], list[int]] = {}
     for charge in charges:
-        line = sums.setdefault((charge.project_id, charge.meter, charge.kind, charge.unit_nano), [0, 0])
+        line = sums.setdefault(tuple(getattr(charge, name) for name in LINE), [0, 0])
         line[0] += charge.quantity
         line[1] += charge.amount_nano
-    return tuple(InvoiceLine(*key, divide_half_even(sums[key][0], SECOND_US), sums[key][1]) for key in sorted(sums))
+    return tuple(line_of(dict(zip(LINE, key, strict=True)), *sums[key]) for key in sorted(sums))
+
+
+def _joined(lines: Iterable[InvoiceLine]) -> list[InvoiceLine]:
+    """Lines of one price as one line, as the invoice will have them."""
+    found: dict[tuple[Any, ...], InvoiceLine] = {}
+    for line in lines:
+        key = tuple(getattr(line, name) for name in LINE)
+        known = found.get(key)
+        found[key] = line if known is None else replace(
+            line, quantity=line.quantity + known.quantity, amount_nano=line.amount_nano + known.amount_nano
+        )  # fmt: skip
+    return list(found.values())

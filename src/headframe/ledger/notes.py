@@ -13,7 +13,7 @@ from dataclasses import replace
 from headframe.base.errors import Conflict, Invalid
 from headframe.base.money import payable
 from headframe.base.quantities import DAY_US
-from headframe.ledger.close import Book, rounded
+from headframe.ledger.close import Book, Terms, close_month, rounded
 from headframe.ledger.post import receivable, wallet
 from headframe.ledger.records import Invoice, InvoiceLine, TaxRate, Transfer
 from headframe.ledger.tax import tax_lines
@@ -113,6 +113,35 @@ def void(
         transfers
     )) - invoice.payable_nano, "what was owed is owed no more"  # fmt: skip
     return note, transfers, back
+
+
+def reissue(
+    invoice: Invoice, terms: Terms, reason: str, number: int, now_us: int, credit_nano: int
+) -> tuple[Invoice, tuple[Transfer, ...]]:
+    """A voided invoice once more, with a number of its own: the same lines, for the buyer and by the taxes of now.
+
+    `credit_nano` of credit is there, and pays as far as it reaches. The transfers are dated when it is made.
+    """
+    again, _ = close_month(
+        invoice.organization_id, invoice.month, invoice.currency, invoice.lines, 0, number, now_us, terms=terms,
+        credit_nano=credit_nano,
+    )  # fmt: skip
+    again = replace(
+        again, id=f"{invoice.id}.again{number}", corrects=invoice.id, corrects_number=invoice.number, reason=reason
+    )
+    book = Book(again, now_us)
+    revenue: dict[str, int] = {}
+    for line in again.lines:
+        revenue[line.meter] = revenue.get(line.meter, 0) + line.amount_nano
+    for meter, amount in sorted(revenue.items()):
+        book.move(f"revenue.{meter}", f"revenue:{meter}", amount, "reissue")
+    for each in again.taxes:
+        book.move(f"tax.{each.category}", f"tax:{each.category}", each.tax_nano, "tax")
+    drawn = min(again.total_nano, credit_nano)
+    book.draw(drawn)
+    left = again.payable_nano - (sum(revenue.values()) + again.tax_nano - drawn)
+    book.move("rounding", "rounding", left, "rounding")
+    return again, book.transfers
 
 
 def _rule_of(invoice: Invoice) -> TaxRate:

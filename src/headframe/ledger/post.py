@@ -49,6 +49,16 @@ def grant(
     )
 
 
+def payment(
+    transfer_id: str, organization_id: str, amount_nano: int, currency: str, at_us: int, note: str = ""
+) -> Transfer:
+    """Money that came in for what is owed."""
+    return Transfer(
+        id=transfer_id, debit="cash", credit=receivable(organization_id), amount_nano=amount_nano, currency=currency,
+        at_us=at_us, kind="payment", source=transfer_id, organization_id=organization_id, note=note,
+    )  # fmt: skip
+
+
 def transfer_of(charge: Charge, debit: str, amount_nano: int, part: str) -> Transfer:
     """What a charge moves from its revenue to an account; `part` ends the id."""
     return Transfer(
@@ -85,7 +95,7 @@ def rebooked(difference: Sequence[Transfer], earlier: Sequence[Transfer]) -> lis
         sums[payer] = sums.get(payer, 0) + (each.amount_nano if each.debit == payer else -each.amount_nano)
     for payer, amount in sorted(sums.items()):
         if amount:
-            sides = {"debit": payer, "credit": revenue} if amount > 0 else {"debit": revenue, "credit": payer}
+            debit, credit = (payer, revenue) if amount > 0 else (revenue, payer)
             name = f"{like.source}.{payer.partition(':')[0]}"
-            made.append(replace(like, id=name, amount_nano=abs(amount), **sides))
+            made.append(replace(like, id=name, amount_nano=abs(amount), debit=debit, credit=credit))
     return made

@@ -233,8 +233,7 @@ class _Pieces(NamedTuple):
 def _sweep(groups: Mapping[Use, Columns], contracts: Sequence[Contract]) -> dict[Use, Columns]:
     """At every moment what was allocated first is covered first.
 
-    What a contract covers in part is not topped up to a least running time, and what is beyond is rated stretch by
-    stretch: see `cover`.
+    What is beyond is rated stretch by stretch, and what ends so is topped up to the least running time: see `cover`.
     """
     uses, tables = list(groups), list(groups.values())
     rows = Columns(*(np.concatenate([getattr(one, name) for one in tables]) for name in Columns.__slots__))
@@ -255,7 +254,7 @@ def _sweep(groups: Mapping[Use, Columns], contracts: Sequence[Contract]) -> dict
         before -= before[opens][slot]
         held = held - np.clip(contract.quantity - before, 0, wanted)
     row, from_us, to_us, held = _joined(pieces, held)
-    free = ~watched
+    free, ran_us = ~watched, np.where(to_us == rows.to_us[row], rows.ran_us[row], -1)
     found: dict[Use, Columns] = {}
     for place, use in enumerate(uses):
         mine, beyond = free & (owner == place), owner[row] == place
@@ -263,7 +262,7 @@ def _sweep(groups: Mapping[Use, Columns], contracts: Sequence[Contract]) -> dict
             np.concatenate([rows.from_us[mine], from_us[beyond]]),
             np.concatenate([rows.to_us[mine], to_us[beyond]]),
             np.concatenate([rows.held[mine], held[beyond]]),
-            np.concatenate([rows.ran_us[mine], np.full(int(beyond.sum()), -1, dtype=np.int64)]),
+            np.concatenate([rows.ran_us[mine], ran_us[beyond]]),
             np.concatenate([rows.order[mine], rows.order[row][beyond]]),
         )
     return found

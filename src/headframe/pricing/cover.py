@@ -108,9 +108,9 @@ def cover(
         if unused:
             yield _unused(contract, unused, shares[-1], start, stop)
     for number, one in enumerate(beyond):
-        yield from rating.meter(
-            replace(one.record, last=False), one.meter, one.held, one.from_us, one.to_us, f"beyond{number}."
-        )
+        # What ends beyond the promise is topped up to the least running time as far as it was beyond.
+        ends = replace(one.record, last=one.record.last and one.to_us == one.record.to_us)
+        yield from rating.meter(ends, one.meter, one.held, one.from_us, one.to_us, f"beyond{number}.")
 
 
 def _covered(contract: Contract, record: UsageRecord, quantity: int, share: int, rating: Rating) -> Charge:

@@ -274,7 +274,7 @@ def _waits(reads: Reads) -> Callable[[str, int], bool]:
 # Transfers and credit.
 
 _GRANTED = ("credit_paid", "credit_given")
-_NOT_OF_CHARGES = ("tax", "rounding", "settlement", "void", "goodwill", "reversal")
+_NOT_OF_CHARGES = ("tax", "rounding", "settlement", "void", "goodwill", "reversal", "reissue", "payment")
 
 
 def _chain_differs(transfers: list[Transfer]) -> Iterator[Difference]:
@@ -393,7 +393,7 @@ def _invoices_differ(
         if invoice.number != number:
             yield Difference(f"the number of invoice {invoice.id}", number, invoice.number)
         owner, month = invoice.organization_id, invoice.month
-        if invoice.kind == "invoice":
+        if invoice.kind == "invoice" and not invoice.corrects:
             own = [each for each in by_month[owner, month] if f"{owner}.{each.late_month}" not in known]
             lines = _lines(own, invoice.currency)
             found = tuple(replace(line, project="", note="") for line in invoice.lines)  # but for names

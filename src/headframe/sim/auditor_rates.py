@@ -350,9 +350,15 @@ def _covered_items(
                 unit_nano = 0 if usual is None else usual.unit_nano
                 yield life.id, Item(meter, "covered", start, stop, quantity, unit_nano, 0, "")
         for begin, end, held in beyond.get((life.id, start), ()):
+            answer: Answer | None = None
             for first, last, answer in tariffs[life.id].stretches(meter, begin, end):
                 if answer is not None:
                     yield life.id, item(meter, "usage", first, last, held * (last - first), answer)
+            runs = life.runs(end)
+            if answer is not None and end == life.released_us and not life.faulted and runs and runs[-1][1] == end:
+                missing_us = answer.price["minimum_us"] - sum(last - first for first, last in runs)
+                if missing_us > 0:
+                    yield life.id, item(meter, "minimum", end, end, held * missing_us, answer)
     for contract in rivals:
         begin, end = max(hour_us, contract["from_us"]), min(hour_us + HOUR_US, contract["to_us"])
         used = sum(quantity for (name, _, _), quantity in covered.items() if name == contract["id"])

@@ -141,7 +141,7 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     ),
     Invoice: (
         _unique("number"),
-        _unique("organization_id", "month", where="kind = 'invoice'"),
+        _unique("organization_id", "month", where="kind = 'invoice' AND corrects = ''"),
         _by("organization_id", "id"),
     ),
     Closing: (_unique("organization_id", "month"), _by("month")),

@@ -224,7 +224,7 @@ _INDICES = (
     ("transfers", "organization_id at_us", False, ""),
     ("transfers", "number", True, "number > 0"),
     ("invoices", "number", True, ""),
-    ("invoices", "organization_id month", True, "kind = 'invoice'"),
+    ("invoices", "organization_id month", True, "kind = 'invoice' AND corrects = ''"),
     ("invoices", "organization_id id", False, ""),
     ("closings", "organization_id month", True, ""),
     ("closings", "month", False, ""),
