@@ -79,8 +79,8 @@ def _word(form: Form) -> AtLimit:
 
 def _limits(page: Page, named: str, form: Form = EMPTY, error: CallerError | None = None) -> Response:
     houses = choices(page)
-    chosen = named or (ALL if houses else page.caller.organization_id)
-    ids = [one for one, _ in houses[1 : MOST_HOUSES + 1]] if chosen == ALL else [page.call.organization(chosen).id]
+    chosen = _chosen(page, named, houses)
+    ids = [one for one, _ in houses[1 : MOST_HOUSES + 1]] if chosen == ALL else [chosen]
     rows: list[dict[str, Any]] = []
     for house in ids:
         states: tuple[BudgetState, ...] = page.ask(budgets, organization=house)(page.control.reads)
@@ -96,6 +96,12 @@ def _limits(page: Page, named: str, form: Form = EMPTY, error: CallerError | Non
         houses=houses, chosen=chosen, limits=LIMITS, asked=_plain(page, chosen), month=month_of(page.now_us),
         scopes=_scopes(page, ids) if editable else [], names=_spenders(page, now) if now is not None else {},
     )  # fmt: skip
+
+
+def _chosen(page: Page, named: str, houses: list[tuple[str, str]]) -> str:
+    """The id of the organization that a page is about, or "all"."""
+    chosen = named or (ALL if houses else page.caller.organization_id)
+    return ALL if chosen == ALL and houses else str(page.call.organization(chosen).id)
 
 
 def _plain(page: Page, organization: str) -> Asked:
@@ -153,7 +159,7 @@ def _spenders(page: Page, now: RunningNow) -> dict[str, str]:
 def invoices(page: Signed, organization: House = "") -> Response:
     """Documents, the invoice as it would be now, and downloads."""
     houses = choices(page)
-    chosen = organization or (ALL if houses else page.caller.organization_id)
+    chosen = _chosen(page, organization, houses)
     where = page.ask(queries_invoices.invoices_filter, chosen)
     found: list[Invoice] = page.call.part(  # type: ignore[assignment]
         Invoice, limit=MOST_INVOICES, cursor=None, newest=True, **where

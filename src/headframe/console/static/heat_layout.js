@@ -15,11 +15,11 @@
  * @property {number} x
  * @property {number} y
  */
-/** @typedef {{blocks: Block[], heads: {site: number, x: number, y: number}[], cw: number, ch: number, width: number, height: number, label: number, starts: Int32Array<ArrayBuffer>}} Layout */
+/** @typedef {{blocks: Block[], heads: {site: number, x: number, y: number}[], cw: number, ch: number, width: number, height: number, label: number, gap: number, starts: Int32Array<ArrayBuffer>}} Layout `label` is the room above a block for its name */
 /** @typedef {{block: Block, node: number, cell: number, index: number}} Hit `index` counts within the node */
 
 const TALL = 32; // nodes of a block: one that is taller is parted
-const HEAD = 26, MOST = 34, LEAST = 3;
+const HEAD = 26, MOST = 34, LEAST = 1.6;
 
 /**
  * Blocks of a fleet, in order, without their places.
@@ -88,7 +88,7 @@ export function layOut(fleet, { blocks, starts }, width, height) {
   const wide = Math.max(...blocks.map((block) => block.wide), 1), named = blocks.some((block) => block.name);
   const head = fleet.sites.some((site) => site.name) ? HEAD : 0;
   const sized = (/** @type {number} */ cw, /** @type {number} */ ch) => ({
-    cw, ch, head, gap: blocks.length > 60 ? 4 : 12, label: named && cw * wide >= 36 && ch >= 5 ? 16 : 0,
+    cw, ch, head, gap: blocks.length > 300 ? 2 : blocks.length > 60 ? 5 : 12, label: named && cw * wide >= 36 && ch >= 5 ? 16 : 0,
   });
   let best = sized(LEAST, LEAST);
   for (const shape of [0.7, 0.85, 1, 1.2, 1.45, 1.75, 2.1, 2.5]) {
@@ -107,7 +107,7 @@ export function layOut(fleet, { blocks, starts }, width, height) {
     else if (head) heads.push({ site, x, y });
   });
   const right = Math.max(...blocks.map((block) => block.x + block.wide * best.cw), width);
-  return { blocks, heads, cw: best.cw, ch: best.ch, width: right, height: Math.max(tall, 1), label: best.label, starts };
+  return { blocks, heads, cw: best.cw, ch: best.ch, width: right, height: Math.max(tall, 1), label: best.label, gap: best.gap, starts };
 }
 
 /**

@@ -183,7 +183,7 @@ function names(pen, blocks, layout, fleet, view, cw, ch, width) {
   pen.fillStyle = ink["text-3"] ?? "";
   for (const block of blocks) {
     const x = (block.x - view.x) * view.zoom, y = (block.y - view.y) * view.zoom;
-    if (layout.label && block.name && block.wide * cw > 30) pen.fillText(cut(pen, block.name, block.wide * cw), x, y - 8);
+    if (block.name && block.wide * cw > 30 && (layout.label || layout.gap) * view.zoom >= 14) pen.fillText(cut(pen, block.name, block.wide * cw), x, y - 8);
     if (ch < 44 || cw * block.wide < 60) continue;
     for (let node = 0; node < block.nodes; node++) {
       const name = cut(pen, fleet.node_names[block.first + node] ?? "", block.wide * cw - 8);
