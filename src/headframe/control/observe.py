@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from headframe.base.changes import NOTHING, Changes, Event, gather
+from headframe.base.changes import NOTHING, Changes, Event, gather, revised
 from headframe.control.dispatch import Dispatch
 from headframe.control.world import World
 from headframe.fleet.engine_words import CLUSTER_DRAINS, Observation, Report, Seen
@@ -112,7 +112,7 @@ def _device(world: World, told: Accelerator, now_us: int) -> Changes:
     known: Accelerator | None = world.get(Accelerator, told.id)
     if known is None:
         return Changes((replace(told, version=1),))
-    if replace(told, version=known.version) == known:
+    if revised(told, version=known.version) == known:
         return NOTHING
     row = replace(told, version=known.version + 1)
     if told.healthy == known.healthy:
