@@ -161,6 +161,10 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
             body = source.body(project, env or {}, self.upload(folder, progress) if folder is not None else None)
             return _row(self.wire.call("POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
 
+    def import_sbatch(self, script: str) -> Row:
+        """The text of an sbatch script as a job file: `job`, and `left`, the lines that could not be carried over."""
+        return self._post("/v1/import/sbatch", {"script": script})
+
     def plan(
         self,
         job: Job,
@@ -330,6 +334,10 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     def clusters(self) -> list[Row]:
         return self.all("/v1/clusters")
 
+    def allocations(self, *, limit: int | None = 100, **query: Any) -> list[Row]:
+        """What jobs hold, newest first. Filters: state, job, project."""
+        return self.all("/v1/allocations", limit=limit, **query)
+
     def nodes(self, **query: Any) -> list[Row]:
         return self.all("/v1/nodes", **query)
 
@@ -339,6 +347,10 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     def drain(self, node: str, reason: str = "", move: bool = False) -> Row:
         """Let the node run what it has, and take nothing new."""
         return self._post(f"/v1/nodes/{_part(node)}/drain", {"reason": reason, "move": move})
+
+    def queue(self, **query: Any) -> Row:
+        """Who waits in which order and why, and what owners hold of what they may; of one `organization`, or all."""
+        return _row(self.get("/v1/queue", **query))
 
     def node(self, node: str) -> Row:
         """One machine: its accelerators, who holds them, and what was measured of them last."""
