@@ -301,7 +301,7 @@ def child_engine(folder: Path) -> dict[str, Any]:
     ).fetchone()[0]
     total = int(plain)
     steps = ((5_000, 1_100_000_003), (20_000, 900_000_001), (None, 700_000_003))
-    tiered = "SELECT sum(q), any_value(d) FROM rated JOIN promised USING (g) WHERE tiered GROUP BY org"
+    tiered = "SELECT sum(rated.q), any_value(d) FROM rated JOIN promised USING (g) WHERE tiered GROUP BY org"
     for quantity, size in db.execute(tiered).fetchall():
         left, worth, below = Fraction(int(quantity), int(size)), Fraction(0), 0
         for up_to, each in steps:

@@ -101,6 +101,10 @@ def forecast(session: Session, project: str | None, organization: str | None) ->
         printing.as_json(found)
         return
     told = found["forecast"]
+    if not told["days"]:
+        printing.facts([("month", found["month"]), ("so far", _money(found, told["spent_nano"]))])
+        printing.note("Too little is known to tell what is to come: ask again after a whole day (UTC) of use.")
+        return
     printing.facts(
         [
             ("month", found["month"]),

@@ -95,7 +95,8 @@ def waste(session: Session, start: str | None, end: str | None, by: str, **where
         return
     known = Names(session, where["organization"])
     columns = (
-        Column(by.upper(), lambda row: known.of(row["by"][by]), whole=True),
+        Column(by.upper(), lambda row: row.get("name") or known.of(row["by"][by]), whole=True),
+        *([Column("ID", lambda row: row["by"]["job"], spare=True)] if by == "job" else []),
         Column("GPU HOURS", _gpu_hours, right=True),
         Column("COST", lambda row: _money(found, row["waste"]["gpu_nano"]), right=True),
         Column("USED", lambda row: _percent(row["busy_percent"]), right=True),
@@ -108,7 +109,7 @@ def waste(session: Session, start: str | None, end: str | None, by: str, **where
                  "Nothing was held in that time.", key="key")  # fmt: skip
     if session.quiet or not found["items"]:
         return
-    advice = [(row["by"][by], one) for row in found["items"] for one in row["advice"]]
+    advice = [(row.get("name") or row["by"][by], one) for row in found["items"] for one in row["advice"]]
     if advice:
         printing.heading("Advice")
         told = [{"of": of, **one} for of, one in advice]

@@ -183,13 +183,14 @@ def _spot_note(spec: Spec) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WasteOf:
-    """What was held and stood idle, of one job, project or member; `advice` for jobs only."""
+    """What was held and stood idle, of one job (with its `name`), project or member; `advice` for jobs only."""
 
     by: dict[str, str]
     waste: Waste
     idle_percent: int | None
     busy_percent: int | None
     advice: tuple[Advice, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,11 @@ class _Charged:
     owners: dict[str, str]
     nano: dict[str, int] = field(default_factory=dict)
     gpu_milli_us: int = 0
+
+
+def _name_of(reads: Reads, job_id: str) -> str:
+    job: Job | None = reads.get(Job, job_id) if job_id else None
+    return "" if job is None else job.name
 
 
 WASTE_BY = {"job": "job_id", "project": "project_id", "member": "member_id"}
@@ -266,9 +272,12 @@ def waste(
                     key = row[WASTE_BY[by]]
                     sums[key] = sums.get(key, Waste()) + Waste(unused_nano=row["effective_nano"])
         items = [
-            WasteOf({by: key}, one, one.idle_percent, one.busy_percent, advise(parts.get(key, ())))
+            WasteOf(
+                {by: key}, one, one.idle_percent, one.busy_percent, advise(parts.get(key, ())),
+                _name_of(reads, key) if by == "job" else "",
+            )
             for key, one in sums.items()
-        ]
+        ]  # fmt: skip
         items.sort(key=lambda one: (-one.waste.wasted_nano - one.waste.unused_nano, one.by[by]))
         total = Waste()
         for part in sums.values():

@@ -17,13 +17,15 @@ _BAND_MILLI = 1282
 class Forecast:
     """`spent_nano` so far; by the end of the month probably `expected_nano`.
 
-    In eight of ten months like this one it is between `low_nano` and `high_nano`.
+    In eight of ten months like this one it is between `low_nano` and `high_nano`. `days` is how many whole days that is
+    taken from: with none of them nothing is known of what is to come, and it is left out.
     """
 
     spent_nano: int
     expected_nano: int
     low_nano: int
     high_nano: int
+    days: int = 0
 
 
 def forecast(daily_nano: Sequence[int], spent_nano: int, left_us: int, day_us: int, fixed_nano: int = 0) -> Forecast:
@@ -39,9 +41,9 @@ def forecast(daily_nano: Sequence[int], spent_nano: int, left_us: int, day_us: i
     coming = divide_half_even(mean * left_us, day_us)
     sure = spent_nano + fixed_nano
     if count < 2:
-        return Forecast(spent_nano, sure + coming, sure, sure + 2 * coming)
+        return Forecast(spent_nano, sure + coming, sure, sure + 2 * coming, count)
     variance = sum((day - mean) ** 2 for day in days) // (count - 1)
     # The mean itself is uncertain too: its error goes with the days left, the days' own spread with their root.
     spread = isqrt(variance * left_us // day_us + variance * left_us**2 // (day_us**2 * count))
     band = spread * _BAND_MILLI // 1000
-    return Forecast(spent_nano, sure + coming, max(sure, sure + coming - band), sure + coming + band)
+    return Forecast(spent_nano, sure + coming, max(sure, sure + coming - band), sure + coming + band, count)
