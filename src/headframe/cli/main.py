@@ -20,8 +20,8 @@ COMMANDS: dict[str, dict[str, str]] = {
                "doctor": "doctor"},
     "Access": {"login": "access", "whoami": "access", "completion": "access"},
     "Jobs": {
-        "submit": "submit", "plan": "submit", "jobs": "jobs", "queue": "queue", "show": "story", "logs": "logs", "stop": "jobs",
-        "wait": "jobs", "events": "logs", "metrics": "metrics", "outputs": "files", "datasets": "files",
+        "submit": "submit", "plan": "submit", "jobs": "jobs", "queue": "queue", "show": "story", "logs": "logs",
+        "stop": "jobs", "wait": "jobs", "events": "logs", "metrics": "metrics", "outputs": "files", "datasets": "files",
     },
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "node": "fleet", "gpus": "fleet", "drain": "fleet",
               "resume": "fleet", "label": "fleet", "taint": "fleet",

@@ -49,7 +49,10 @@ def _of(row: Mapping[str, Any], meter: str) -> str:
 @click.option("--shares", is_flag=True, help="Owners with their shares and limits instead of jobs.")
 @common
 def queue(session: Session, organization: str | None, shares: bool) -> None:
-    """List who waits for capacity, in the order of their turns. `headframe show JOB` tells why one waits, in numbers."""
+    """List who waits for capacity, in the order of their turns.
+
+    `headframe show JOB` tells with numbers why one waits, and when it is expected to start.
+    """
     found = session.client.queue(organization=organization)
     if session.json:
         printing.as_json(found)
