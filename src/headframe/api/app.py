@@ -21,6 +21,7 @@ from headframe.api import (
     fleet,
     fleet_map,
     health,
+    imports,
     invoices,
     jobs,
     live,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from headframe.control.driver import Control
 
 SUBJECTS = (
-    health, prometheus, tenancy, files, jobs, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
+    health, prometheus, tenancy, files, jobs, imports, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
     money_events, invoices, queue, reservations, search, spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}

@@ -18,7 +18,7 @@ from headframe.control.commands_jobs import stop_job, submit_job
 from headframe.control.ports import LogPiece
 from headframe.control.queries import find_job, plan, story, waiting_reasons
 from headframe.control.queries_tenancy import is_same_house, nothing_here
-from headframe.fleet.records import Allocation
+from headframe.fleet.records import Allocation, HoldState
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.tenants.roles import Permission
 from headframe.workloads.registry import json_schema
@@ -102,6 +102,24 @@ def jobs(
     reasons = (call.control.glance(waiting_reasons, waiting, within_s=GLANCE_S) or {}) if waiting else {}
     items = [replace(job, reason=reasons[job.id]) if job.id in reasons else job for job in page.items]
     return answer(replace(page, items=items))
+
+
+@router.get("/allocations", response_model=page_shape(Allocation))
+def allocations(
+    call: Authenticated,
+    state: Annotated[list[HoldState] | None, Query(max_length=20)] = None,
+    job: Named = None,
+    project: Named = None,
+    organization: Named = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """What jobs hold, or held, and where, newest first."""
+    where: dict[str, Any] = {"state": tuple(state)} if state else {}
+    where |= {"job_id": job} if job is not None else {}
+    return call.page(
+        Allocation, limit=limit, cursor=cursor, newest=True, **where, **whose(call, organization, project)
+    )  # fmt: skip
 
 
 @router.get("/jobs/{job}", response_model=shape(Job))

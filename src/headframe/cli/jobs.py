@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -41,6 +41,22 @@ def reason_of(job: Mapping[str, Any], short: bool = False) -> str:
         moment, near = printing.moment(at_us), at_us - printing.now_us() < DAY_US
         return f"next at {(moment[11:16] if near else moment[:10]) if short else moment}"
     return job["reason"] if job["reason"] != job["state"] else ""
+
+
+COMPARED = (
+    Column("CLUSTER", lambda row: row["cluster"]),
+    Column("VERDICT", lambda row: row["verdict"].replace("_", " "), whole=True),
+    Column("PER HOUR", lambda row: row["price"], right=True),
+    Column("WHY", lambda row: row["text"], wrap=True),
+)
+
+
+def compare(rows: Sequence[Mapping[str, Any]], currency: str = "") -> None:
+    """How each cluster stands to a job, the best first."""
+    printing.heading("Clusters")
+    prices = [printing.money(row.get("per_hour_nano"), currency) if currency else "" for row in rows]
+    columns = COMPARED if any(prices) else [one for one in COMPARED if one.head != "PER HOUR"]
+    printing.table(columns, [{**row, "price": price} for row, price in zip(rows, prices, strict=True)])
 
 
 COLUMNS = (

@@ -9,7 +9,7 @@ import click
 
 from headframe.base.quantities import counted, format_mib, format_span
 from headframe.cli import printing
-from headframe.cli.jobs import gpus_of, reason_of, state_of
+from headframe.cli.jobs import compare, gpus_of, reason_of, state_of
 from headframe.cli.naming import Names
 from headframe.cli.options import Session, command, common
 from headframe.cli.printing import Column
@@ -149,7 +149,9 @@ def _waiting(waiting: Any) -> None:
         return
     if waiting.get("text"):
         printing.paragraph(waiting["text"])
-    printing.document(waiting, leave_out=("text",))
+    printing.document(waiting, leave_out=("text", "clusters"))
+    if waiting.get("clusters"):
+        compare(waiting["clusters"])
 
 
 def _cost(cost: Any) -> None:

@@ -12,6 +12,7 @@ import click
 
 from headframe.base.quantities import format_mib
 from headframe.cli import exits, printing
+from headframe.cli.jobs import compare
 from headframe.cli.options import Session, command, common, pairs
 from headframe.cli.printing import Column
 
@@ -135,7 +136,10 @@ def _print_plan(found: Mapping[str, Any]) -> None:
         printing.table(SLICES, found["slices"])
     if found.get("waiting"):
         printing.heading("Why it would wait")
-        printing.document(found["waiting"], leave_out=("text",))
+        printing.document(found["waiting"], leave_out=("text", "clusters"))
+    places = found.get("clusters") or (found.get("waiting") or {}).get("clusters")
+    if places:
+        compare(places, currency)
 
 
 def _asked(options: Mapping[str, Any]) -> tuple[Any, dict[str, str], str | None]:
