@@ -113,7 +113,8 @@ def waiting_reasons(world: World, context: Context, job_ids: Sequence[str]) -> d
             continue
         if bucket not in known:
             verdict = judge(view, bucket)
-            known[bucket] = "" if verdict.slices is not None else kept(view, bucket) or verdict.reason
+            spared = kept(view, bucket) if verdict.reason == "no_capacity" else ""
+            known[bucket] = "" if verdict.slices is not None else spared or verdict.reason
         if known[bucket]:
             found[job_id] = known[bucket]
     return found
