@@ -12,9 +12,10 @@ import resource
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,11 +237,8 @@ def _allow_many_files() -> None:
 
 def serve(options: Mapping[str, Any]) -> int:
     """Run a server until SIGTERM or SIGINT. Prints its address and, the very first time, the operator's key."""
-    import uvicorn
-
     from headframe.api import mlflow
-    from headframe.api.app import Server, create_app
-    from headframe.api.connections import Connection
+    from headframe.api.app import create_app
     from headframe.api.wire import Limits
     from headframe.console.pages import add_console
 
@@ -252,16 +250,74 @@ def serve(options: Mapping[str, Any]) -> int:
         known = running.wait_for_machine()
         limits = Limits(figures=settings.metrics)
         app = add_console(create_app(running.control, clock=running.clock, ids=running.ids, limits=limits))
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
-            date_header=False, backlog=2048, http=Connection,
-        )  # fmt: skip
         running.control.track(f"{_address(settings, listener.getsockname()[1])}{mlflow.MOUNT}")
         _announce(running, listener.getsockname()[1], known)
-        gc.collect()
-        gc.freeze()  # what start-up made stays: collecting it again and again costs
-        Server(config, _say_why).run(sockets=[listener])
+        _run_app(app, listener, _say_why)
     return 0
+
+
+def _run_app(app: Any, listener: socket.socket, stopping: Callable[[str], None]) -> None:
+    """Answer requests until a signal asks for the end."""
+    import uvicorn
+
+    from headframe.api.app import Server
+    from headframe.api.connections import Connection
+
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
+        date_header=False, backlog=2048, http=Connection,
+    )  # fmt: skip
+    gc.collect()
+    gc.freeze()  # what start-up made stays: collecting it again and again costs
+    Server(config, stopping).run(sockets=[listener])
+
+
+def serve_example(options: Mapping[str, Any], *, seed: int, scale: int) -> int:
+    """Serve the lively example until a signal; it lies in a throwaway folder, and nothing of it is left."""
+    from headframe.api.app import create_app
+    from headframe.console.pages import add_console
+    from headframe.sim.example_cloud import ExampleCloud
+    from headframe.sim.example_life import Life
+    from headframe.sim.example_signs import SpokenLogs
+    from headframe.sim.run import NoBlobs
+
+    settings = from_options(options)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    listener = _listen(settings)
+    with listener, tempfile.TemporaryDirectory(prefix="headframe-example-", dir=_quick_folder()) as name:
+        folder = Path(name)
+        url = f"sqlite:///{folder / 'headframe.db'}"
+        migrate_store(url)
+        store = SqlStore(url)
+        print("Living through two months of an example: half a minute.", flush=True)
+        example = ExampleCloud(store, Steady(machine_us, 0), seed=seed, scale=scale)
+        example.live_through()
+        clock, control_of = example.timeline, example.job
+        control = Control(
+            example.loop, clock, dict(example.engines), store, SpokenLogs(control_of, clock.now_us), NoBlobs(),
+            Outputs(folder), Documents(), UsageColumns(store, folder / "columns"),
+        )  # fmt: skip
+        example.loop.complain = lambda error: LOG.error("The loop of the example failed.", exc_info=error)
+        control.start()
+        life = Life(example, control)
+        life.start()
+        try:
+            where = _address(settings, listener.getsockname()[1])
+            print(f"The example is at {where}. Nothing in it is real: its machines run nothing, its money is none.")
+            print(f"Sign in as the operator with\n\n  {example.key}\n\nor as a customer with\n")
+            print(f"  {example.customer_key}\n", flush=True)
+            _run_app(add_console(create_app(control, clock=clock, ids=MachineIds())), listener, lambda why: None)
+        finally:
+            life.stop()
+            control.close()
+            store.close()
+    return 0
+
+
+def _quick_folder() -> str | None:
+    """Memory, where the system offers some as a folder: what is thrown away need not reach a disk."""
+    memory = Path("/dev/shm")  # noqa: S108
+    return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
 
 
 def _say_why(why: str) -> None:
@@ -282,6 +338,7 @@ def _announce(running: Cloud, port: int, known: bool) -> None:
     card = settings.data / "server.json"
     card.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     print(f"Headframe serves at {url} (data in {settings.data}).")
+    print(f"Its console, for browsers: {url}/")
     if not known:
         print(
             f"This machine is not known yet: {running.engine.trouble or 'its agent has not answered'}", file=sys.stderr

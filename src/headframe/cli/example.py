@@ -1,4 +1,4 @@
-"""The command that plays a worked month: it runs here, on a simulated clock, and needs no server."""
+"""The commands that play examples: a worked month, and a lively cloud to look at. They need no server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headframe.base.quantities import counted
 from headframe.cli import printing
 from headframe.cli.options import group, part
 from headframe.cli.printing import Column
+from headframe.settings import DEFAULT_PORT
 
 INVOICES = (
     Column("NUMBER", lambda row: f"{row['number']:06d}", whole=True),
@@ -28,6 +29,22 @@ INVOICES = (
 @group("headframe example month", "headframe example month --to ~/worked-month")
 def example() -> None:
     """Worked examples that run here, without a server."""
+
+
+@part(example, "cloud", "headframe example cloud", "headframe example cloud --port 8471 --scale 30")
+@click.option("--port", metavar="N", type=int, default=DEFAULT_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--seed", metavar="N", type=int, default=1, show_default=True, help="Another seed, another cloud.")
+@click.option(
+    "--scale", metavar="N", type=click.IntRange(1, 1000), default=100, show_default=True,
+    help="How many machines, in percent of 192 with 8 accelerators each.",
+)  # fmt: skip
+def cloud(port: int, seed: int, scale: int) -> int:
+    """Serve a lively cloud to look at in the browser: 1,536 accelerators, five customers, two months of work.
+
+    Nothing in it is real, and nothing of it is left when it ends.
+    """
+    served: int = import_module("headframe.compose").serve_example({"port": port}, seed=seed, scale=scale)
+    return served
 
 
 @part(example, "month", "headframe example month", "headframe example month --to ~/worked-month --json")
