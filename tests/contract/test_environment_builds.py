@@ -25,7 +25,7 @@ import pytest
 
 from headframe.base.errors import Invalid, StoreFailed
 from headframe.base.progress import Progress, read_progress
-from headframe.engines import environments
+from headframe.engines import cgroups, environments
 
 ORGANIZATION = "org_1"
 OWNER = (71_234, 71_234) if os.geteuid() == 0 else None
@@ -293,6 +293,39 @@ def test_build_code_is_confined(tmp_path: Path, index: Path, monkeypatch: pytest
     assert seen["processes"] < 15
     assert seen["environ"] == []
     assert not (data / "envs" / ORGANIZATION / "evil").exists()
+
+
+GREEDY = """
+import os, signal
+def build_wheel(folder, settings=None, metadata=None):
+    children = 0
+    try:
+        while children < 5000:
+            if not os.fork():
+                os.closerange(0, 100)  # uv waits for whoever could still say something
+                signal.pause()
+            children += 1
+    except OSError:
+        pass
+    raise SystemExit(f"SEEN {children}")
+"""
+
+
+def test_a_build_is_held_to_limits_and_leaves_no_process(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, why = cgroups.usable("build-tests")
+    if groups is None:
+        pytest.skip(why)
+    monkeypatch.setattr(environments, "_BUILD_PROCESSES", 150)
+    source(index, "greedy", GREEDY)
+    try:
+        with pytest.raises(Invalid) as caught:
+            environments.prepare(tmp_path, ORGANIZATION, None, ["greedy"], lambda said: None, OWNER, groups)
+        assert 1 <= int(caught.value.message.partition("SEEN ")[2].split()[0]) < 150
+        assert not processes_of(tmp_path)
+    finally:
+        groups.leave()
 
 
 TRAPS = """

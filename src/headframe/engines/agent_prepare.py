@@ -181,7 +181,7 @@ def _environment(machine: Machine, launch: Launch, uid: int | None, say: Say) ->
     owner = (uid, uid) if uid is not None else None
     packages = tuple(work.get("packages") or ())
     folder = environments.prepare(
-        machine.folders.data, launch.organization_id, work.get("python"), packages, say, owner
+        machine.folders.data, launch.organization_id, work.get("python"), packages, say, owner, machine.groups
     )
     return str(folder)
 

@@ -6,7 +6,8 @@ that was cut off, and is built anew. A lock on `<digest>.lock` makes simultaneou
 the first. It is built where it stays, because scripts in it name their own place.
 
 Build code (setup.py) is a tenant's: it runs as the organization's user where we can switch users, and in a sandbox
-that sees the system, the package indexes, its cache and the new environment where bubblewrap works.
+that sees the system, the package indexes, its cache and the new environment where bubblewrap works. Where control
+groups work it has one of its own, as no job pays for it: half of the machine's memory, and so many processes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -30,10 +32,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headframe.base.quantities import counted
 from headframe.base.errors import EngineError, Invalid, StoreFailed
 from headframe.base.progress import Progress
-from headframe.engines import indexes, interpreters
+from headframe.base.quantities import counted
+from headframe.engines import cgroups, indexes, interpreters
 from headframe.engines.build_progress import BuildProgress
 
 Owner = tuple[int, int]
@@ -42,6 +44,8 @@ Say = Callable[[str | Progress], None]
 # Raise it when environments are built differently, so that those of before are not taken for new ones.
 _SCHEMA = 1
 _BUILD_SECONDS = 3600
+_BUILD_PROCESSES = 2048
+_BURIAL_SECONDS = 5.0
 _SAID_LINES = 200
 _MOST_PACKAGES = 500
 
@@ -71,6 +75,7 @@ class _Build:
     packages: tuple[str, ...]
     hidden: Path
     owner: Owner | None
+    groups: cgroups.Writer | None
 
 
 def prepare(
@@ -80,6 +85,7 @@ def prepare(
     packages: Sequence[str],
     say: Say,
     owner: Owner | None,
+    groups: cgroups.Writer | None = None,
 ) -> Path:
     """The folder of an environment with these packages, built if it is not there yet.
 
@@ -96,7 +102,7 @@ def prepare(
     if _complete(folder, marker):
         say(f"environment {digest[:8]} reused")
         return folder
-    build = _Build(folder, organization / ".uv-cache", interpreter, wanted, data, owner)
+    build = _Build(folder, organization / ".uv-cache", interpreter, wanted, data, owner, groups)
     try:
         with _locked(organization / f"{digest}.lock", lambda: say(f"environment {digest[:8]}: waiting for its build")):
             if _complete(folder, marker):
@@ -294,8 +300,35 @@ def _uv_run(build: _Build, command: list[str], say: Say, heard: Callable[[str], 
     if "UV_CONFIG_FILE" not in environment and not Path("/etc/uv/uv.toml").is_file():
         environment["UV_NO_CONFIG"] = "1"
     confined = _confined(build, [Path(command[0]), *indexes.local_paths(sources)])
+    with _group(build) as joining:
+        _watch([*joining, *confined, *command], build, environment, say, heard)
+
+
+@contextmanager
+def _group(build: _Build) -> Iterator[list[str]]:
+    """The words by which a build enters a control group of its own; whatever is left in there ends with it."""
+    if build.groups is None:
+        yield []
+        return
+    memory_mib = max(1024, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 >> 20)
+    limits = cgroups.Limits(memory_mib, (os.cpu_count() or 1) * 1000, None, _BUILD_PROCESSES)
+    folders = build.groups.make(f"build-{build.folder.parent.name}-{build.folder.name}", limits)
+    joins = [f"echo 0 > {shlex.quote(os.fsdecode(path))}" for path in cgroups.join_paths(folders)]
+    try:
+        yield ["/bin/sh", "-c", " && ".join([*joins, 'exec "$@"']), "build"]
+    finally:
+        cgroups.kill(folders)
+        deadline = time.monotonic() + _BURIAL_SECONDS
+        while not cgroups.remove(folders) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the kernel buries what was killed
+
+
+def _watch(
+    words: list[str], build: _Build, environment: dict[str, str], say: Say, heard: Callable[[str], None]
+) -> None:
+    """Run it to its end, and hear what it says."""
     child = subprocess.Popen(
-        [*confined, *command],
+        words,
         env=environment,
         cwd="/",
         stdin=subprocess.PIPE,
