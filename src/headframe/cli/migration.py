@@ -133,6 +133,16 @@ def _of_slurm(name: str, text: str) -> None:
     )
 
 
-_of_slurm("squeue", "List jobs that wait and run, as Slurm's squeue prints them.")
-_of_slurm("sinfo", "List clusters as partitions with the states of their nodes, as Slurm's sinfo prints them.")
-_of_slurm("scancel", "End jobs by id, name or user, as Slurm's scancel does.")
+_of_slurm(
+    "squeue",
+    "List jobs that wait and run, as Slurm's squeue prints them: -u -j -h -o -t -p -n -A -w -l --me --json. "
+    "SQUEUE_FORMAT is heeded.",
+)
+_of_slurm(
+    "sinfo",
+    "List clusters as partitions with the states of their nodes, as Slurm's sinfo prints them: -h -o -p -n -t -N -s -R "
+    "--json. SINFO_FORMAT is heeded.",
+)
+_of_slurm(
+    "scancel", "End jobs by id, name or user, as Slurm's scancel does: -n -u -t -p -A -w -s (TERM or KILL) -q -v --me."
+)
