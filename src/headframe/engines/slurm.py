@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import logging
 import os
 import secrets
 import shutil
@@ -47,9 +48,11 @@ from headframe.engines.workers import Workers
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop, Unreachable
 from headframe.fleet.records import Accelerator, Cluster, Node
 
+LOG = logging.getLogger("headframe.engines")
 Action = Launch | Stop | Signal | Forget
 SENDERS, BUILDERS, BRINGERS = 6, 2, 2  # threads
 NODES_S, IDLE_S = 10.0, 30.0  # how often nodes are looked at, and everything when nothing runs
+LEAVE_S = 3.0  # what Slurm may take to free the nodes of a job that has ended
 SILENT_S = 10.0  # after which a cluster that does not answer is said to be unreachable
 FOLLOW_S = 0.05  # how often a log that somebody follows is looked at
 BRING_S = 10.0  # and all others
@@ -88,6 +91,8 @@ class SlurmEngine:
         self._polling, self._poll_again, self._report_wanted = False, False, False
         self._nodes_at = self._answered_at = self._polled_at = 0.0
         self._told_silent, self._following = False, False
+        self._unsettled = False
+        self._leaving: dict[str, tuple[Held, float]] = {}
         self._told: tuple[tuple[Node, ...], tuple[Accelerator, ...]] = ((), ())
         self._forgotten: dict[str, None] = {}
         self._ghosts: dict[str, tuple[int, JobRow]] = {}  # batch jobs of ours that nothing here holds
@@ -271,7 +276,13 @@ class SlurmEngine:
         self.senders.do(self._measure_clock)
         self.loop.later(BRING_S, self._bring_all)
         self.poll()
-        self.loop.run()
+        while not self.loop.leaving:
+            try:
+                self.loop.run()
+            except Exception:  # a defect of ours in one allocation must not leave the others alone
+                LOG.exception("The engine of the cluster %s failed and goes on.", self.cluster.name)
+                self._polling = False
+                self.loop.later(1.0, self.poll)
 
     def _measure_clock(self) -> None:
         """How far the shared file system's clock, by which nodes' notes are dated, is ahead of ours."""
@@ -459,9 +470,14 @@ class SlurmEngine:
             return
         self._polling, self._poll_again = True, False
         self._polled_at = time.monotonic()
-        stale = self._polled_at - self._nodes_at >= (NODES_S if self._busy() else IDLE_S)
+        stale = self._unsettled or self._polled_at - self._nodes_at >= (NODES_S if self._busy() else IDLE_S / 2)
         want_nodes = self._report_wanted or stale
         self._poller.do(lambda: self._ask(want_nodes))
+
+    def look_at_nodes(self) -> None:
+        """Something is wrong with one: do not wait for the next look at them."""
+        self._unsettled = True
+        self.poll()
 
     def _busy(self) -> bool:
         return any(held.active for held in self.held.values())
@@ -504,23 +520,37 @@ class SlurmEngine:
         self._find_ghosts(rows)
         self.care.compare(rows, began)
         if fresh:
-            told, self._told = self._told, self.fleet.records([one for one in self._live() if one.number])
-            if self._report_wanted or self._told_silent or told != self._told:
+            told, self._told = self._told, self.fleet.records(self._ours({row.name for row in rows}))
+            self._unsettled = told != self._told  # what others hold counts when it is seen twice: look again soon
+            if self._report_wanted or self._told_silent or self._unsettled:
                 full, self._report_wanted, self._told_silent = self._report_wanted, False, False
                 self._deliver(self._report(at_us, full))
         if self._poll_again or self._report_wanted:
             self.poll()
             return
-        pause = max(self.settings.poll_s, 10 * took) if self._busy() else IDLE_S
-        self.loop.later(pause, self._poll_when_due)
+        soon = self._busy() or self._unsettled or self._leaving
+        pause = max(self.settings.poll_s, 10 * took) if soon else IDLE_S
+        self.loop.later(pause, self.poll_when_due)
 
-    def _poll_when_due(self) -> None:
+    def poll_when_due(self) -> None:
         """Several timers may be under way; only one poll is to come of them."""
         if time.monotonic() - self._polled_at >= self.settings.poll_s * 0.9:
             self.poll()
 
-    def _live(self) -> list[Held]:
-        return [held for held in self.held.values() if held.active]
+    def _ours(self, names: set[str]) -> list[Held]:
+        """Our allocations on which Slurm spends something: those it has, and those it is just about to let go."""
+        now = time.monotonic()
+        self._leaving = {
+            name: (held, since) for name, (held, since) in self._leaving.items()
+            if name in names or now - since < LEAVE_S
+        }  # fmt: skip
+        live = [held for held in self.held.values() if held.active and held.number]
+        return live + [held for held, _since in self._leaving.values()]
+
+    def left(self, held: Held) -> None:
+        """It has ended: Slurm takes a moment to let its nodes go."""
+        if held.number:
+            self._leaving[held.name] = held, time.monotonic()
 
     def _find_ghosts(self, rows: Sequence[JobRow]) -> None:
         self._ghosts.clear()

@@ -78,6 +78,7 @@ class Care:
             self._cancel(held)  # it was stopped meanwhile, and its leader will find that out anyway
         self.engine.save(held)
         self.look(held)
+        self.engine.poll_when_due()  # it may have rested
 
     def unclear(self, held: Held, why: str) -> None:
         """Slurm may have taken it or not: the next answer of the controller tells."""
@@ -291,9 +292,10 @@ class Care:
             return
         if told is not None and (told.state in PENDING or told.state == "RUNNING") and held.gone_since is None:
             return  # it was not in the list by chance
-        now = time.monotonic()
-        held.gone_since = held.gone_since or now
-        engine, state = self.engine, told.state if told is not None else ""
+        now, engine, state = time.monotonic(), self.engine, told.state if told is not None else ""
+        if held.gone_since is None:
+            held.gone_since = now
+            engine.look_at_nodes()
         folder = engine.folders.attempt(held.job_id, held.generation)
         if not notes.number:
             if now - held.gone_since >= NOTES_S:
@@ -308,6 +310,7 @@ class Care:
             return
         if held.fenced_since is None:
             held.fenced_since = now
+            engine.look_at_nodes()  # before anything is placed there again
             order(folder, "stop KILL 0")  # what may live on there ends as soon as it reads this
             if state in NODE_FAULTS or not state:
                 held.lost = f"{_where(told)} failed ({state})." if state else "Slurm has lost the job."
@@ -389,6 +392,7 @@ class Care:
     def _record_end(self, held: Held, end: dict[str, Any]) -> None:
         engine = self.engine
         held.end, held.ending, held.launch, held.prepared = end, False, None, None
+        engine.left(held)
         if held.sent:
             engine.save(held)
         engine.wake_followers(held.job_id)

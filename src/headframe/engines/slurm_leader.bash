@@ -277,9 +277,11 @@ hf_find_hosts() {  # where Slurm chose the nodes: whom the tasks will speak to
 }
 
 if [[ -n $hf_self ]]; then  # one node of a gang: orders come on standard input, ends go to standard output
-  (while read -r line; do printf '%s\n' "$line" >&7; done; printf 'stop KILL 0\n' >&7) <&0 &
+  (while read -r line; do printf '%s\n' "$line" >&7; done; printf 'stop KILL 0\n' >&7) <&0 >/dev/null &
+  hf_forward=$!
   exec </dev/null
   hf_node
+  kill -s KILL "$hf_forward" 2>/dev/null  # nothing of ours stays: Slurm would wait for it
   exit 0
 fi
 hf_claim
@@ -299,7 +301,9 @@ else
     printf 'closed\n' >&7
   )
   hf_loop
+  hf_hint
   exec 8>&-
+  while read -r -t 10 -u 7 line && [[ $line != closed ]]; do :; done
 fi
 hf_hint
 exit 0
