@@ -25,7 +25,7 @@ MARKS = {
     "job_submitted": ("plus", "quiet"), "job_starting": ("quarter", "info"), "job_running": ("play", "info"),
     "job_succeeded": ("tick", "ok"), "job_failed": ("cross", "bad"), "job_stopped": ("pause", "quiet"),
     "job_stopping": ("pause", "warn"), "stop_ordered": ("pause", "warn"), "job_queued": ("clock", "quiet"),
-    "job_retrying": ("clock", "warn"), "job_preempted": ("pause", "warn"), "engine_story": ("dot", "quiet"),
+    "job_pending": ("clock", "warn"), "job_preempted": ("pause", "warn"), "engine_story": ("dot", "quiet"),
 }  # fmt: skip
 _OUTCOMES = {"": "info", "succeeded": "ok", "error": "bad", "node_failure": "bad", "stopped": "idle"}
 _QUIET = frozenset({"allocation_held", "allocation_running", "allocation_stopping", "allocation_released"})
