@@ -317,8 +317,10 @@ def child_engine(folder: Path) -> dict[str, Any]:
 
 
 def child_rerate(folder: Path) -> dict[str, Any]:
-    """One customer's month of hourly charges in a store, a back-dated price, and the corrections that follow."""
+    """One customer's month of hourly charges in a store, a back-dated price, and its corrections, booked."""
     from headframe.base.changes import Changes
+    from headframe.ledger.chain import Head, link
+    from headframe.ledger.wallets import pay
     from headframe.pricing.book import Book
     from headframe.pricing.records import Charge, Price
     from headframe.pricing.rerate import rerate
@@ -349,7 +351,8 @@ def child_rerate(folder: Path) -> dict[str, Any]:
         told += page
         after = page[-1].id
     made = list(rerate(told, Book([replace(old, to_us=new.from_us), new]), BEGIN_US + HOURS * HOUR_US, "again"))
-    store.apply(Changes(tuple(made)))
+    rows = [*made, *pay(made, (), False, BEGIN_US + HOURS * HOUR_US)]
+    store.apply(Changes(link(rows, Head(), BEGIN_US + HOURS * HOUR_US)))
     took = time.perf_counter() - began
     kinds = sorted({one.kind for one in made})
     store.close()

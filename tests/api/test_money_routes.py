@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from house import House, wait_for
 
-from headframe.base.quantities import HOUR_US
+from headframe.base.quantities import DAY_US, HOUR_US, format_moment
 
 
 def priced(house: House) -> None:
@@ -150,3 +150,16 @@ def test_the_operator_sees_what_a_month_would_have_cost_under_other_prices(house
     assert wrong.json()["code"] == "unknown_meter"
     offers = house.ok("GET", "/v1/prices", admin)["items"]
     assert [each["paid_of_list"] for each in offers if each["organization_id"] == home] == [800_000]
+
+
+def test_steps_of_prices_and_of_slas_are_lists_on_the_wire(house: House) -> None:
+    tiers = [[1000, "3 USD"], [None, "2 USD"]]
+    price = house.ok("POST", "/v1/prices", json={"meter": "gpu:L4", "tiers": tiers, "shape": "graduated"})
+    assert [each["up_to"] for each in price["tiers"]] == [1000, None]
+    house.organization("tailors")
+    told = {"organization": "tailors", "shape": "sla", "title": "Uptime", "steps": [[999_000, 10]]}
+    told["ends"] = format_moment(house.clock.now_us() + DAY_US)
+    contract = house.ok("POST", "/v1/contracts", json=told)
+    assert contract["steps"] == [[999_000, 10]]
+    wrong = house.call("POST", "/v1/contracts", json={**told, "steps": [["999000", 10]]})
+    assert wrong.status_code == 422

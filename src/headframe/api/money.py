@@ -45,7 +45,7 @@ class TriedPrice(Body):
     term: Annotated[str, Field(max_length=40)] = ""
     organization: Text | None = None
     shape: Text | None = None
-    tiers: Annotated[list[tuple[int | None, str]], Field(max_length=20, strict=False)] = []
+    tiers: Annotated[list[Annotated[tuple[int | None, str], Field(strict=False)]], Field(max_length=20)] = []
     watts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     starts: Text | None = None
     ends: Text | None = None

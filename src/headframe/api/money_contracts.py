@@ -39,7 +39,7 @@ class NewContract(Body):
     region: Text = "*"
     project: Text | None = None
     upfront: bool = False
-    steps: Annotated[list[tuple[int, int]], Field(max_length=10, strict=False)] = []
+    steps: Annotated[list[Annotated[tuple[int, int], Field(strict=False)]], Field(max_length=10)] = []
 
 
 class ContractEnd(Body):
