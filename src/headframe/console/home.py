@@ -40,7 +40,7 @@ def home(page: Signed) -> Response:
         "home.html", section="home", title="Home", found=found, spend=spend, places=PLACES, lists=LISTS,
         attention=[_linked(one) for one in found.attention], everything=sees_all(caller),
         chart=None if spend is None else spend_chart(spend, page), sees_fleet=page.may(Permission.FLEET_READ),
-        fleet_cells=sum(found.accelerators.values()),
+        fleet_cells=sum(found.accelerators.values()), colour="use" if len(page.control.gauges) else "held",
     )  # fmt: skip
 
 
@@ -54,16 +54,16 @@ def spend_chart(spend: Spend, page: Page) -> dict[str, Any]:
     begin, end = month_span_us(spend.month)
     today, total = page.now_us // DAY_US, 0
     by_day = dict(spend.per_day)
-    x, y = [begin / 1_000_000], [0.0]
+    x, y = [begin / 1000], [0.0]
     for day in range(begin // DAY_US, today + 1):
         total += by_day.get(day, 0)
-        x.append(min((day + 1) * DAY_US, page.now_us) / 1_000_000)
+        x.append(min((day + 1) * DAY_US, page.now_us) / 1000)
         y.append(total / NANO)
     budget, marks = spend.budget_nano, []
     if budget is not None:
         marks = [{"value": budget / NANO, "name": f"Budget {about(budget, spend.currency)}", "tone": "warn"}]
     return {
         "kind": "area", "title": f"Spend in {spend.month}", "unit": spend.currency, "x": x, "min": 0,
-        "series": [{"name": "Spent", "y": y}], "thresholds": marks, "range": [begin / 1_000_000, end / 1_000_000],
-        "now": page.now_us / 1_000_000, "empty": "Nothing has been spent this month.",
+        "series": [{"name": "Spent", "y": y}], "thresholds": marks, "range": [begin / 1000, end / 1000],
+        "now": page.now_us / 1000, "empty": "Nothing has been spent this month.",
     }  # fmt: skip

@@ -23,7 +23,7 @@ from headframe.tenants.roles import Caller, Permission
 WAITS_US = HOUR_US  # longer than that is worth a look
 STARTS_US = 10 * MINUTE_US
 EXPIRES_US = 7 * DAY_US
-MOST_OF_A_KIND = 5  # lines about one kind of trouble, before they become a number
+MOST_OF_A_KIND = 3  # lines about one kind of trouble, before they become a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Overview:
     attention: tuple[Attention, ...]
     nodes: dict[str, int]
     accelerators: dict[str, int]
+    accelerators_in_all: int
     held_milli: int
     jobs: dict[str, int]
     ended: dict[str, int]  # in the last day
@@ -90,6 +91,7 @@ def overview(world: World, context: Context, caller: Caller, argument: str = "")
     )
     sees_fleet = caller.may(Permission.FLEET_READ, caller.organization_id, caller.project_id)
     frame = fleet_frame(world, context, caller, "held") if sees_fleet else None
+    in_all = len(world.all(Accelerator)) if sees_fleet else 0
     nodes = Counter(node.state.value for node in world.all(Node).values()) if sees_fleet else Counter[str]()
     found = [
         *_jobs_to_see(jobs, now_us),
@@ -105,8 +107,7 @@ def overview(world: World, context: Context, caller: Caller, argument: str = "")
         ended = {state.value: reads.count(Job, state=state, **since) for state in sorted(ENDED)}
         some = reads.find(Job, state=JobState.FAILED, newest=True, limit=MOST_OF_A_KIND, parent_id=None, **since)
         failed = [
-            Attention("job_failed", "bad", f"{job.name} failed", job.reason.replace("_", " "), job.id, job.ended_us)
-            for job in some
+            Attention("job_failed", "bad", f"{job.name} failed", _why_failed(job), job.id, job.ended_us) for job in some
         ]
         over = [] if money is None else list(_budgets_to_see(money(reads), names))
         return Overview(
@@ -114,6 +115,7 @@ def overview(world: World, context: Context, caller: Caller, argument: str = "")
             tuple(_told([*over, *found, *failed], ended[JobState.FAILED.value])),
             dict(nodes),
             frame(reads).counts if frame is not None else {},
+            in_all,
             held,
             dict(states),
             ended,
@@ -121,6 +123,10 @@ def overview(world: World, context: Context, caller: Caller, argument: str = "")
         )
 
     return read
+
+
+def _why_failed(job: Job) -> str:
+    return f"exit code {job.exit_code}" if job.exit_code else job.reason.replace("_", " ")
 
 
 def sees_all(caller: Caller) -> bool:
@@ -141,9 +147,8 @@ def _jobs_to_see(jobs: list[Job], now_us: int) -> Iterator[Attention]:
     )
     for submitted_us, job_id, job in late:
         waited = format_span(now_us - submitted_us)
-        yield Attention(
-            "job_waits", "warn", f"{job.name} has waited for {waited}", job.reason.replace("_", " "), job_id
-        )
+        why = "for a place" if job.reason == "submitted" else job.reason.replace("_", " ")
+        yield Attention("job_waits", "warn", f"{job.name} has waited for {waited}", why, job_id)
 
 
 def _fleet_to_see(world: World) -> Iterator[Attention]:

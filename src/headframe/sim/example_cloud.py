@@ -114,7 +114,7 @@ class ExampleCloud:
             for number in range(nodes):
                 node = Node(
                     f"nod_{name}{rack:02}{number:02}", cluster.id, f"{name}-{rack + 1:02}-{number + 1:02}", 192_000,
-                    2_097_152, 8_000_000, topology=(f"row-{rack // 4 + 1}", f"rack-{rack + 1:02}"), fake=True,
+                    2_097_152, 8_000_000, topology=(f"rack-{rack + 1:02}",), fake=True,
                 )  # fmt: skip
                 machines.append(node)
                 devices += [
@@ -178,8 +178,8 @@ class ExampleCloud:
         recent_us = max(month_us, end_us - 30 * HOUR_US)
         self._work(month_us, jobs=70, hours=(30, 200), gpus=(8, 16, 32, 64), step_us=12 * HOUR_US)
         self._news(month_us)
-        self._work(recent_us, jobs=150, hours=(8, 90), gpus=(4, 8, 16, 32, 64), step_us=6 * HOUR_US)
-        self._work(end_us, jobs=190, hours=(1, 40), gpus=(1, 2, 4, 8, 8, 16, 32, 64), step_us=HOUR_US)
+        self._work(recent_us, jobs=130, hours=(8, 80), gpus=(4, 8, 16, 32, 64), step_us=6 * HOUR_US)
+        self._work(end_us, jobs=150, hours=(1, 36), gpus=(1, 2, 4, 8, 8, 16, 32, 64), step_us=HOUR_US)
         self._trouble()
         self._pass(self.machine.now_us(), HOUR_US)
         self.timeline.go_live()
@@ -285,7 +285,7 @@ class ExampleCloud:
         self._pass(self.timeline.now_us() + MINUTE_US, HOUR_US)
         spare = sorted(self.loop.world.all(Node))[-1]
         self._run(drain_node, self.operator, spare, reason="firmware of the network cards")
-        for _ in range(14):
+        for _ in range(9):
             self._order(self._rng.between(3, 30) * HOUR_US, self._rng.pick((64, 64, 128, 32)))
         self._tick()
 
