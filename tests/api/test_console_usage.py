@@ -122,7 +122,7 @@ def test_invoices_are_listed_with_their_files(house: House, keys: dict[str, str]
     url = str(house.http.base_url)
     with (
         Browser(url, keys["owner"]) as later,
-        Browser(url, house.key) as all_seeing,
+        Browser(url, house.key) as boss,
         Browser(url, keys["rival"]) as rival,
     ):
         tree = later.page("/usage/invoices")
@@ -132,5 +132,5 @@ def test_invoices_are_listed_with_their_files(house: House, keys: dict[str, str]
         address = tree.xpath("//td[@data-label='Number']/a/@href")[0]
         assert "H100 GPU" in text_of(later.page(address))
         assert "rival" not in text_of(tree)
-        assert "rival" in text_of(all_seeing.page("/usage/invoices"))
+        assert "rival" in text_of(boss.page("/usage/invoices"))
         assert rival.get(address).status_code == 404
