@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ class Want:
 
     `labels`: node labels that must all be there, as `label=value`; `nodes`: names or ids of nodes, one of which each
     task must be on (empty: any); `tolerations`: taints that it bears; `exclusive`: each task holds a whole node;
-    `within`, `home`, `only`: see `Where`.
+    `within`, `home`, `only`: see `Where`. `least` is where `judge.least` remembers its answer.
     """
 
     resources: Resources
@@ -46,6 +46,7 @@ class Want:
     within: tuple[tuple[str, ...], ...] = ()
     home: str = ""
     only: tuple[str, ...] = ()
+    least: Mapping[str, int] | None = field(init=False, repr=False, compare=False, default=None)
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from types import MappingProxyType
 
 from headframe.fleet.records import Slice
@@ -69,8 +68,7 @@ class Snapshot:
     def key(self, bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]:
         """Where a waiting job stands in the order; `inside`: among those of its own organization only."""
         if self.order.key is fair:  # asked for thousands of times in a pass: straight, without `facts`
-            overdue = self.now_us - one[0] >= self.rules.patience_us
-            level = TOP_PRIORITY if overdue else bucket.priority
+            level = bucket.priority if self.now_us - one[0] < self.rules.patience_us else TOP_PRIORITY
             return fair_key(bucket.rank, self._borrows(bucket), level, self._share(bucket, inside), one)
         return self.order.key(self.facts(bucket, one, self.jobs[one[1]] if self.order.by_job else None))
 
@@ -199,9 +197,16 @@ def _narrower(room: Capacity, want: Want) -> Iterator[Want]:
         yield replace(want, resources=replace(want.resources, gpus=chosen), nodes_max=want.nodes_min)
 
 
-@lru_cache(maxsize=16_384)
 def least(want: Want) -> Mapping[str, int]:
     """The least that a gang of this want can hold."""
+    known = want.least
+    if known is None:
+        known = _least(want)
+        object.__setattr__(want, "least", known)  # asked for thousands of times in a pass
+    return known
+
+
+def _least(want: Want) -> Mapping[str, int]:
     gpu = min((gpus.count * gpus.milli for gpus in want.resources.gpus), default=0)
     amounts = {
         "gpu_milli": gpu * want.nodes_min,

@@ -99,7 +99,9 @@ def binding(
     """The first quota, organization before project before member, that `asked` more would break."""
     for scope, scope_id in zip((Scope.ORGANIZATION, Scope.PROJECT, Scope.MEMBER), scopes, strict=True):
         quota = quotas.get(scope_id)
-        if quota is None:
+        if quota is None or not (
+            quota.gpu_milli is not None or quota.cpu_milli is not None or quota.memory_mib is not None or quota.kinds
+        ):
             continue
         assert quota.scope == scope
         for meter in METERS:

@@ -43,7 +43,7 @@ class _Pass:
         self.dropped: list[str] = []
         self.kept: dict[str, tuple[Slice, ...]] = {}  # places kept from earlier passes, by job
         self.full: set[object] = set()  # only asked, never iterated
-        self.held_up = self.cut = False
+        self.cut = False
         self.live: dict[Want, bool] = {}  # whether a want may fit anywhere
         self.first: list[Bucket] = []  # who waits for room, in order
 
@@ -61,7 +61,8 @@ class _Pass:
         if not self.cut:
             queue.fresh.clear()
             if not quick:
-                queue.looked(snapshot.now_us, self.first)
+                by_line = len(queue) > FEW and not snapshot.order.by_job
+                queue.looked(snapshot.now_us, self.first, snapshot.key if by_line else None)
         wake_us = self.room.wake_us if snapshot.refused else None
         return Plan(
             tuple(self.starts),
@@ -106,14 +107,12 @@ class _Pass:
             self.kept[job_id] = slices
             self._hold(bucket, job, slices)
 
-    def _visit(self, bucket: Bucket, job_id: str) -> bool:
-        """One job in order. False: none like it can start either."""
+    def _visit(self, bucket: Bucket, job_id: str) -> bool | None:
+        """One job in order. False: none like it can start either; None: nobody else starts in this pass."""
         snapshot = self.snapshot
-        if self.held_up or self.cut:
-            return False
         if len(self.starts) + len(self.claims) >= PASS_LIMIT:
             self.cut = True
-            return False
+            return None
         job, agenda = snapshot.jobs[job_id], snapshot.agenda
         if job_id in snapshot.claims and job_id not in self.dropped:
             return True  # it starts already, or its place is kept
@@ -135,14 +134,14 @@ class _Pass:
         if verdict.wait is not None:
             self._keep_back(bucket, job, verdict.wait)
         snapshot.refused[bucket] = verdict.reason
+        snapshot.queue.refused(bucket, by_room=verdict.reason == "no_capacity")
         if verdict.shortage is not None:
             snapshot.queue.asleep[bucket] = verdict.shortage
         else:
             snapshot.queue.asleep.pop(bucket, None)
         if verdict.reason == "no_capacity" and agenda is not None:
             agenda.waits(bucket, job)
-        self.held_up = snapshot.order.strict
-        return False
+        return None if snapshot.order.strict else False
 
     def _keep_back(self, bucket: Bucket, job: Job, found: choose.Wait) -> None:
         """It waits for a better cluster: its place there is kept, and it is looked at again when it has waited."""

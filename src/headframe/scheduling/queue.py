@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from headframe.workloads.spec import Spec
 
 CLASS_RANK = {"reserved": 0, "on-demand": 1, "spot": 2, "filler": 3}
 CLASSES = tuple(CLASS_RANK)
+LEADERS = 32  # lines of one want that are looked at between two looks at all
 Waiting = tuple[int, str]  # (moment of submission, job id)
 
 
@@ -49,7 +50,7 @@ class Bucket:
 
     `span_us` is the max_duration of its jobs (None: not bounded), `reservation` the id of the one that they run in,
     `notice_us` how far off another one must be for them to start on its place (None: never; see `notice`), `choice` how
-    they choose between clusters.
+    they choose between clusters. `owners` are organization, project and member.
     """
 
     rank: int
@@ -63,12 +64,14 @@ class Bucket:
     reservation: str | None = None
     notice_us: int | None = None
     choice: Choice = ANY_CHOICE
+    owners: tuple[str, str, str] = field(init=False, repr=False, compare=False, default=("", "", ""))
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        """Remember the hash: buckets are looked up far more often than made."""
+        """Remember the hash and the owners: buckets are looked up far more often than made."""
         key = (self.priority, self.project_id, self.member_id, self.want, self.parent_id, self.span_us)
         object.__setattr__(self, "_hash", hash(key))
+        object.__setattr__(self, "owners", (self.organization_id, self.project_id, self.member_id))
 
     def __hash__(self) -> int:
         return self._hash
@@ -76,11 +79,6 @@ class Bucket:
     @property
     def purchase(self) -> str:
         return CLASSES[self.rank]
-
-    @property
-    def owners(self) -> tuple[str, str, str]:
-        """Organization, project, member."""
-        return self.organization_id, self.project_id, self.member_id
 
     @classmethod
     def of(cls, job: Job, parallel: int, speeds: tuple[tuple[str, int], ...] = ()) -> Bucket:
@@ -113,8 +111,9 @@ class Queue:
     """Waiting jobs, first in first out inside a bucket. Which bucket's turn it is, a key says.
 
     Besides it remembers what passes found, so that the next need not ask again: `looked_us` is when one last looked at
-    all, `first` who then waited first for room; `fresh` are buckets with a job that no pass has looked at yet,
-    `asleep` notes of what stood in the way of a bucket.
+    all, `first` who then waited first for room, `leaders` who then came first of those with the same want; `fresh` are
+    buckets with a job that no pass has looked at yet, `asleep` notes of what stood in the way of a bucket, `bound` by
+    want the buckets that other than room held back.
     """
 
     def __init__(self) -> None:
@@ -124,8 +123,10 @@ class Queue:
         self._by_speed: dict[Want, dict[Bucket, list[Waiting]]] = {}  # wants that say how fast they are on each kind
         self.looked_us: int | None = None
         self.first: tuple[Bucket, ...] = ()
+        self.leaders: dict[Want, list[Bucket]] = {}
         self.fresh: dict[Bucket, None] = {}
         self.asleep: dict[Bucket, object] = {}
+        self.bound: dict[Want, dict[Bucket, None]] = {}
 
     def __len__(self) -> int:
         return len(self._where)
@@ -170,8 +171,10 @@ class Queue:
             del self._buckets[bucket]
             same = self._by_want[bucket.want]
             del same[bucket]
+            self.bound.get(bucket.want, {}).pop(bucket, None)
             if not same:
                 del self._by_want[bucket.want]
+                self.bound.pop(bucket.want, None)
                 self._by_speed.pop(bucket.want, None)
             self.fresh.pop(bucket, None)
             self.asleep.pop(bucket, None)
@@ -180,9 +183,27 @@ class Queue:
         """Wants that say how fast they are on each kind, and how many jobs wait for each."""
         return ((want, sum(map(len, lines.values()))) for want, lines in self._by_speed.items())
 
-    def looked(self, now_us: int, first: Iterable[Bucket]) -> None:
-        """A pass has looked at all that waits; `first` are those that wait first for room."""
+    def looked(self, now_us: int, first: Iterable[Bucket], key: Key | None = None) -> None:
+        """A pass has looked at all that waits; `first` are those that wait first for room.
+
+        With a `key`, passes until the next such look at no more than `LEADERS` lines of each want, those that come
+        first now, besides what comes in.
+        """
         self.looked_us, self.first = now_us, tuple(first)
+        self.leaders = {}
+        if key is None:
+            return
+        for want, lines in self._by_want.items():
+            if len(lines) > LEADERS:
+                some = [(key(bucket, line[0]), bucket) for bucket, line in lines.items()]
+                self.leaders[want] = [bucket for _, bucket in heapq.nsmallest(LEADERS, some, key=lambda one: one[0])]
+
+    def refused(self, bucket: Bucket, *, by_room: bool) -> None:
+        """A pass could not start the first of a bucket, for want of room or for another reason."""
+        if by_room:
+            self.bound.get(bucket.want, {}).pop(bucket, None)
+        else:
+            self.bound.setdefault(bucket.want, {})[bucket] = None
 
     def bucket(self, job_id: str) -> Bucket | None:
         found = self._where.get(job_id)
@@ -207,14 +228,15 @@ class Queue:
 
     def in_order(
         self,
-        visit: Callable[[Bucket, str], bool],
+        visit: Callable[[Bucket, str], bool | None],
         key: Key = plain,
         *,
         by_job: bool = False,
         useless: Callable[[Want], bool] | None = None,
         asleep: Callable[[Bucket], bool] | None = None,
     ) -> None:
-        """Call `visit` with each waiting job in order; when it answers False, the rest of that bucket is left out.
+        """Call `visit` with each waiting job in order; when it answers False, the rest of that bucket is left out, and
+        when it answers None, all the rest.
 
         `visit` must not alter the queue. What `key` says of a job may grow from one visit to the next, as its owner
         gets more, but must not shrink. It must not shrink from one job of a bucket to the next either, unless `by_job`.
@@ -240,7 +262,10 @@ class Queue:
             elif group.stale(starts.get(bucket.project_id, 0), key):
                 pass
             elif made == turn or key(bucket, one) == was:
-                if visit(bucket, one[1]):
+                answer = visit(bucket, one[1])
+                if answer is None:
+                    return
+                if answer:
                     for owner in (bucket.organization_id, bucket.project_id):
                         starts[owner] = starts.get(owner, 0) + 1
                     turn += 1
@@ -265,10 +290,17 @@ class Queue:
         for want, alike in self._by_want.items():
             if useless(want):
                 continue
-            lines = [each for each in alike.items() if each[0] not in always]
+            chosen = self._chosen(want, alike)
+            lines = [(bucket, alike[bucket]) for bucket in chosen if bucket not in always]
             if asleep is not None:
                 lines = [each for each in lines if not asleep(each[0])]
             yield want, lines
+
+    def _chosen(self, want: Want, alike: Mapping[Bucket, list[Waiting]]) -> Iterable[Bucket]:
+        """Of the lines of a want those that may be the next: all, or the leaders and those that a limit holds back."""
+        bound = self.bound.get(want, {})
+        leaders = [bucket for bucket in self.leaders.get(want, ()) if bucket in alike and bucket not in bound]
+        return [*leaders, *bound] if len(leaders) * 4 >= LEADERS else alike
 
 
 def _by_organization(lines: list[Line]) -> Iterable[list[Line]]:

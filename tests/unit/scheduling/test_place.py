@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -214,3 +215,19 @@ def test_a_quota_that_bars_the_preferred_shape_leaves_the_others() -> None:
         view = snapshot(capacity(8), [job(1, wanted)], quotas={"prj": quota})
         ((_, slices),) = place(view).starts
         assert sum(share.milli for part in slices for share in part.shares) == 2000
+
+
+def test_between_two_looks_at_all_the_first_of_many_lines_still_start_first() -> None:
+    """300 projects wait for the same: whoever comes first gets what comes free, and limits hold nobody else up."""
+    jobs = [replace(job(number), project_id=f"prj_{number:04}") for number in range(300)]
+    view = snapshot(capacity(1, 1), jobs)
+    quotas = {f"prj_{number:04}": Quota(f"quo_{number}", "org", Scope.PROJECT, f"prj_{number:04}", gpu_milli=0)
+              for number in range(2, 60)}  # fmt: skip
+    started: list[str] = []
+    for _ in range(20):  # no time passes: only the first of these passes looks at all
+        plan = place(replace(view, capacity=view.capacity.scratch(), holdings=Holdings(), quotas=quotas, refused={}))
+        for start in plan.starts:
+            view.queue.remove(start.job.id)
+            started.append(start.job.id)
+    assert len(started) == 40
+    assert started == [f"job_{number:04}" for number in (0, 1, *range(60, 98))]
