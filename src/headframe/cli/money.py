@@ -207,13 +207,18 @@ def charges(session: Session, job: str | None, organization: str | None) -> None
 
 
 def _quantity(row: Mapping[str, Any]) -> str:
-    """`1.5 GPU hours`: quantities are thousandths, or MiB, times seconds."""
+    """`1.5 GPU hours`: what is held counts in thousandths, or MiB, times seconds; what is kept in MiB times seconds."""
     value, meter = row["quantity"], row.get("meter")
-    if value is None or not meter:
+    if value is None or not meter or row.get("kind") in ("fee", "credit", "goodwill"):
         return ""
-    base, _, _ = meter.partition(":")
-    unit, name = (1024, "GiB hours") if base in ("memory", "disk") else (1000, f"{base.upper()} hours")
-    return f"{value / unit / 3600:.6g} {name}"
+    match meter.partition(":")[0]:
+        case "memory" | "disk":
+            return f"{value / 1024 / 3600:.6g} GiB hours"
+        case "gpu" | "cpu" as base:
+            return f"{value / 1000 / 3600:.6g} {base.upper()} hours"
+        case "storage":
+            return f"{value / 1024 / 3600 / 730:.6g} GiB months"
+    return f"{value:,}"
 
 
 @group("headframe budget", "headframe budget set '500 USD' --project research")

@@ -24,6 +24,7 @@ from headframe.control.world import World
 from headframe.jobs.records import Job
 from headframe.ledger.close import month_of, month_span_us
 from headframe.pricing.records import Charge
+from headframe.pricing.units import is_held
 from headframe.tenants.records import Budget
 from headframe.tenants.roles import Caller, Permission
 
@@ -43,7 +44,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Use:
     """Charged use, summed. `by` holds the dimensions asked for; what has no such label, or no accelerator, is "".
 
-    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, None over several meters.
+    `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, or what a meter of events counts; None
+    over several meters.
     `accrued_nano` is what runs now has cost since its last charge.
     """
 
@@ -181,7 +183,7 @@ def usage(
         items = tuple(
             Use(
                 by=dict(zip(names, key, strict=True)),
-                quantity=divide_half_even(total.quantity, SECOND_US) if "meter" in names else None,
+                quantity=_told(total.quantity, key[names.index("meter")]) if "meter" in names else None,
                 amount_nano=total.amount_nano,
                 currency=money,
                 accrued_nano=total.accrued_nano,
@@ -193,6 +195,10 @@ def usage(
         return Usage(organization_id, begin, end, items, whole, currency)
 
     return read
+
+
+def _told(quantity: int, meter: str) -> int:
+    return divide_half_even(quantity, SECOND_US) if is_held(meter) else quantity
 
 
 def _charged(

@@ -21,7 +21,7 @@ from headframe.ledger.records import Closing, Invoice, InvoiceLine, Party, TaxRa
 from headframe.ledger.settle import free, settle
 from headframe.ledger.wallets import Grant
 from headframe.pricing.records import Charge, Contract
-from headframe.pricing.units import default_unit
+from headframe.pricing.units import default_unit, is_held
 from headframe.tenants.records import Organization, Project
 
 # What the charges of one invoice line have in common.
@@ -95,7 +95,7 @@ def _month_lines(
 
 def line_of(row: dict[str, Any], quantity: int, amount_nano: int) -> InvoiceLine:
     """A line out of what its charges have in common, and their sums."""
-    timed = (row["unit"] or default_unit(row["meter"])).endswith(("-hour", "-month"))
+    timed = is_held(row["meter"]) and (row["unit"] or default_unit(row["meter"])).endswith(("-hour", "-month"))
     quantity = divide_half_even(quantity, SECOND_US) if timed else quantity
     return InvoiceLine(**{name: row[name] for name in LINE}, quantity=quantity, amount_nano=amount_nano)
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from headframe.base.money import EXPONENTS, NANO
 from headframe.base.quantities import SECOND_US
 from headframe.ledger.records import InvoiceLine
-from headframe.pricing.units import default_unit, size_of
+from headframe.pricing.units import default_unit, is_held, size_of
 
 LANGUAGES = ("en", "zh")
 _MONTHS = (
@@ -137,7 +137,7 @@ def units_of(line: InvoiceLine) -> Decimal:
     if line.kind in ("fee", "credit", "goodwill"):
         return Decimal(1)
     size = size_of(line.meter, unit)
-    return Decimal(line.quantity * (SECOND_US if is_timed(unit) else 1)) / size
+    return Decimal(line.quantity * (SECOND_US if is_held(line.meter) and is_timed(unit) else 1)) / size
 
 
 def unit_of(line: InvoiceLine) -> str:
@@ -170,6 +170,6 @@ def describe(line: InvoiceLine, language: int) -> str:
         text = line.note or text
     elif line.purchase in _PURCHASES and line.kind in ("usage", "minimum") and family in _HELD:
         text += comma + _PURCHASES[line.purchase][language]
-    if line.kind in _KINDS and not (line.note and line.kind in ("credit", "goodwill")):
+    if line.kind in _KINDS and not (line.note and (line.kind == "goodwill" or not line.contract_id)):
         text += comma + _KINDS[line.kind][language]
     return text

@@ -452,7 +452,7 @@ def _lines(charges: list[Charge], currency: str) -> tuple[InvoiceLine, ...]:
         sums.items()
     ):
         quantity, amount = sum_of
-        held = unit.endswith(("-hour", "-month"))
+        held = unit.endswith(("-hour", "-month")) and (meter.startswith("gpu:") or meter in HELD)
         made.append(
             InvoiceLine(
                 project, meter, kind, unit_nano,

@@ -18,7 +18,8 @@ from headframe.documents.einvoice import can_be_written, invoice_xml
 from headframe.documents.folder import whole_pdf
 from headframe.documents.sheet import sheet
 from headframe.documents.tables import invoice_csv, invoice_json
-from headframe.ledger.records import Party
+from headframe.documents.words import describe, units_of
+from headframe.ledger.records import InvoiceLine, Party
 from tests.unit.documents.papers import BUYERS, broken_rules, documents, invoice
 
 DOCUMENTS = documents()
@@ -106,3 +107,18 @@ def test_json_is_the_record() -> None:
     found = json.loads(invoice_json(DOCUMENTS["german"]))
     assert found["total_nano"] == DOCUMENTS["german"].total_nano
     assert found["lines"][0]["net_nano"] == DOCUMENTS["german"].lines[0].net_nano
+
+
+def test_quantities_are_told_in_their_units() -> None:
+    def line(meter: str, unit: str, quantity: int, kind: str = "usage", **more: str) -> InvoiceLine:
+        return InvoiceLine("prj_1", meter, kind, 1, quantity, 1, unit=unit, **more)
+
+    for one, units in (
+        (line("gpu:H100", "gpu-hour", 1000 * 3600), 1), (line("memory", "GiB-hour", 1024 * 3600), 1),
+        (line("storage:outputs", "GiB-month", 1024 * 3600 * 730 // 8), Decimal("0.125")),
+        (line("storage:outputs", "GiB-month", 4 * 86_400), Decimal(4 * 86_400) / (1024 * 3600 * 730)),
+        (line("tokens:output", "million", 48_000_000), 48), (line("calls", "one", 7), 7),
+        (line("gpu:H100", "one", 1, "fee"), 1),
+    ):  # fmt: skip
+        assert units_of(one) == units, one
+    assert describe(line("sla", "one", 1, "credit", contract_id="con_1", note="Uptime"), 0) == "Uptime, credit"
