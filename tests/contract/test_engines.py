@@ -103,7 +103,7 @@ def test_a_program_in_the_foreground_may_save_before_a_stop(place: AnyPlace) -> 
         "signal.signal(signal.SIGTERM, save); print('ready', flush=True); time.sleep(100)"
     )
     place.act([launch("saver", f'python3 -c "{program}"; echo must not run')])
-    wait_until(lambda: "ready" in place.text("saver"), "the program is ready")
+    wait_until(lambda: "ready\n" in place.text("saver"), "the program is ready")
     place.act([Stop("alc_saver", 1, "user")])
     assert place.wait_seen("alc_saver", Seen.EXITED).exit_code == 143
     assert place.text("saver", "stdout") == "ready\nsaved\n"
