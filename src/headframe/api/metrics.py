@@ -63,7 +63,7 @@ def node_metrics(
     points: Points = POINTS,
 ) -> Response:  # fmt: skip
     """What was measured of a node and its accelerators."""
-    call.caller.need(Permission.FLEET_READ, call.caller.organization_id)
+    call.caller.need(Permission.FLEET_READ, call.caller.organization_id, call.caller.project_id)
     if call.control.world.get(Node, node_id) is None:
         raise nothing_here("node", node_id)
     cards = call.control.reads.find(Accelerator, node_id=node_id, limit=1000)

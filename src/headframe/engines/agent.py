@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import hashlib
 import os
@@ -28,6 +27,7 @@ from headframe import __version__
 from headframe.base.errors import CallerError, HeadframeError
 from headframe.base.progress import Progress
 from headframe.engines import agent_containers, agent_wire, cgroups, sandbox
+from headframe.engines.agent_alone import alone, detach
 from headframe.engines.agent_disk import JOB_BYTES, Disk
 from headframe.engines.agent_held import Held
 from headframe.engines.agent_loop import AgentLoop
@@ -451,26 +451,6 @@ def _explain(problem: Exception) -> tuple[str, str]:
     return f"The task could not be prepared: {type(problem).__name__}: {problem}", "engine"
 
 
-def _detach() -> None:
-    """Become nobody's child, in a session of our own."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-
-
-def _alone(path: Path) -> bool:
-    """Take the lock of the data folder, for as long as we live. One who is just leaving is waited for."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _try in range(20):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="headframe-agent")
     parser.add_argument("--data", type=Path, required=True)
@@ -481,11 +461,11 @@ def main() -> None:
     parser.add_argument("--unwanted-seconds", type=float, default=UNWANTED_SECONDS)
     asked = parser.parse_args()
     if not asked.foreground:
-        _detach()
+        detach()
     folders = Folders(asked.data.resolve())
     folders.state.mkdir(parents=True, exist_ok=True)
     keep_low_descriptors()
-    if not _alone(folders.agent / "lock"):
+    if not alone(folders.agent / "lock"):
         return  # another agent serves this folder
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
