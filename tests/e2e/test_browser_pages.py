@@ -8,7 +8,7 @@ import pytest
 from browser import THEMES, WIDTHS, open_tab
 from console_cloud import ConsoleCloud
 
-# Addresses may name jobs of the cloud: {running}, {failed}, {waiting}, {done}, {hostile}.
+# Addresses may name jobs of the cloud: {running}, {failed}, {waiting}, {done}, {hostile}; and its {node}.
 PAGES = [
     "/jobs",
     "/jobs?group=state",
@@ -18,13 +18,23 @@ PAGES = [
     "/jobs/{hostile}/log",
     "/jobs/{running}/metrics",
     "/jobs/{done}/config",
+    "/fleet",
+    "/fleet?by=job",
+    "/fleet/nodes",
+    "/nodes/{node}",
+    "/queue",
+    "/usage",
+    "/usage/waste?by=job",
+    "/usage/budgets",
+    "/usage/invoices",
     "/home",
     "/account",
 ]
 
 
 def address(cloud: ConsoleCloud, page: str) -> str:
-    return page.format(**{name: job["id"] for name, job in cloud.jobs.items()})
+    node = cloud.api("GET", "/v1/nodes")["items"][0]["id"] if "{node}" in page else ""
+    return page.format(node=node, **{name: job["id"] for name, job in cloud.jobs.items()})
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -82,7 +82,7 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where everything stands. `id` changes with it. `cells` counts the cells of each node, `kinds` says what they are
-    ("" for cores), both in the order of `node_ids`."""
+    ("" for cores, one kind for each with commas where they differ), both in the order of `node_ids`."""
 
     id: str
     sites: tuple[Site, ...]
@@ -191,12 +191,17 @@ def _stands(clusters: Any, node: Node) -> tuple[Any, ...]:
 
 
 def _layout(world: World, nodes: list[Node], devices: list[list[Accelerator]]) -> Layout:
-    kinds = tuple(held[0].kind if held else "" for held in devices)
+    kinds = tuple(_kinds([device.kind for device in held]) for held in devices)
     cells = tuple(max(len(held), 1) for held in devices)
     sites = tuple(_sites(world, nodes))
     ids, names = tuple(node.id for node in nodes), tuple(node.name for node in nodes)
     told = sha256(repr((sites, ids, names, kinds, cells)).encode()).hexdigest()[:12]
     return Layout(told, sites, ids, names, kinds, cells)
+
+
+def _kinds(kinds: list[str]) -> str:
+    """One kind for all, or one for each."""
+    return ",".join(kinds if len(set(kinds)) > 1 else kinds[:1])
 
 
 def _sites(world: World, nodes: list[Node]) -> Iterator[Site]:

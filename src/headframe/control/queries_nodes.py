@@ -118,7 +118,7 @@ def node_table(world: World, context: Context, caller: Caller) -> Callable[[Read
         racks = [rack.name for site in here.layout.sites for rack in site.racks for _ in range(rack.nodes)]
         table = []
         for at, node in enumerate(nodes):
-            row, kind = int(here.order[at]), here.layout.kinds[at]
+            row, kind = int(here.order[at]), ", ".join(dict.fromkeys(here.layout.kinds[at].split(",")))
             slots = len(capacity.devices[row])
             healthy = int(usable[row, :slots].sum()) if slots else 0
             held = slots * 1000 - int(free[0][row, :slots].sum()) if slots else 0

@@ -22,6 +22,7 @@ from headframe.control.queries_map import (
     RESERVED,
     TOP,
     Frame,
+    _kinds,
     _natural,
     fleet_frame,
     fleet_map,
@@ -66,6 +67,10 @@ def test_everything_stands_in_the_order_of_its_name(cloud: SmallCloud) -> None:
 
 def test_names_are_read_as_people_read_them() -> None:
     assert sorted(["n10", "n2", "n1a", "n1"], key=_natural) == ["n1", "n1a", "n2", "n10"]
+
+
+def test_kinds_are_told_once_where_they_are_the_same() -> None:
+    assert (_kinds([]), _kinds(["H100", "H100"]), _kinds(["H100", "A100"])) == ("", "H100", "H100,A100")
 
 
 def test_a_cell_says_all_that_is_true_of_it(cloud: SmallCloud) -> None:

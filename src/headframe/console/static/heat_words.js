@@ -42,7 +42,7 @@ function valueWords(frame, value) {
  * @param {import("./heat_layout.js").Hit} at
  */
 export function words(fleet, frame, at) {
-  const site = fleet.sites[at.block.site], kind = fleet.kinds[at.node];
+  const site = fleet.sites[at.block.site], kinds = fleet.kinds[at.node]?.split(",") ?? [], kind = kinds[at.index] ?? kinds[0];
   const state = frame.states[at.cell] ?? 0, value = state & HELD || frame.told.unit ? valueWords(frame, frame.values[at.cell] ?? NOTHING) : "";
   const device = kind ? `GPU ${at.index} (${kind})` : "CPU only";
   return [site?.name, at.block.name, fleet.node_names[at.node], device, stateWords(state), value].filter(Boolean).join(" · ");

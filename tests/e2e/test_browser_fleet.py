@@ -1,0 +1,145 @@
+"""The fleet, the queue and the charts in a real browser: by keyboard alone, live, hostile names, a lost server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser import Tab, open_tab
+from console_cloud import HOSTILE, ConsoleCloud
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+
+
+@pytest.fixture
+def desk(browser: Any, cloud: ConsoleCloud, session: Any) -> Iterator[Tab]:
+    with open_tab(browser, cloud.url, session) as tab:
+        yield tab
+        tab.check()
+
+
+def node_of(cloud: ConsoleCloud) -> dict[str, Any]:
+    node: dict[str, Any] = cloud.api("GET", "/v1/nodes")["items"][0]
+    return node
+
+
+def test_nodes_are_filtered_drained_and_resumed_by_keyboard(cloud: ConsoleCloud, desk: Tab):
+    node, page = node_of(cloud), desk.go("/fleet/nodes")
+    expect(page.locator("hf-grid tbody a")).to_have_count(1)
+    page.keyboard.press("/")
+    page.keyboard.type("surely no such node")
+    expect(page.locator("hf-grid tbody")).to_have_text("Nothing matches these words.")
+    page.keyboard.press("Control+A")
+    page.keyboard.type(node["name"][:4])
+    expect(page.locator(".grid-count")).to_have_text("1 of 1 nodes")
+    assert page.url.endswith(f"?q={node['name'][:4]}")
+    while page.evaluate("document.activeElement.closest('tbody') === null"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/nodes/{node['id']}*")
+    _press(page, "Cordon or drain")
+    page.keyboard.press("Tab")
+    page.keyboard.type(f"fans {HOSTILE}")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1 .state")).to_have_text("draining")
+    expect(page.locator(".said")).to_contain_text("takes nothing new")
+    expect(page.locator(".node-why")).to_contain_text(HOSTILE)
+    assert node_of(cloud)["state"] == "draining"
+    desk.axe()
+    _press(page, "Resume")
+    _press(page, "Put it back into service")
+    expect(page.locator("h1 .state")).to_have_text("ready")
+    assert node_of(cloud)["state"] == "ready"
+    assert page.title() != "taken"
+
+
+def _press(page: Any, name: str) -> None:
+    """Go by the tab key to what has this text, and press it."""
+    for _ in range(60):
+        if page.evaluate("document.activeElement.textContent.trim()") == name:
+            page.keyboard.press("Enter")
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"the tab key does not lead to {name!r}")
+
+
+def test_the_map_is_walked_by_arrows_and_follows_what_happens(cloud: ConsoleCloud, desk: Tab):
+    node, page = node_of(cloud), desk.go("/fleet?by=held")
+    page.wait_for_selector("hf-heat[data-painted]")
+    held = page.locator(".heat-total b").first
+    before = int(held.inner_text())
+    page.locator(".heat-box").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".heat-said")).to_contain_text(f"{node['name']} · GPU 1 (H100)")
+    page.keyboard.press("End")
+    expect(page.locator(".heat-said")).to_contain_text("GPU 11 (A100)")
+    made = cloud.api.submit("shown", "sleep 60", gpu="A100:1")
+    expect(held).to_have_text(str(before + 1))
+    cloud.api("POST", f"/v1/jobs/{made['id']}/stop", {"grace": "0s"})
+    expect(held).to_have_text(str(before))
+    page.get_by_role("link", name="Power").click()
+    expect(page.locator(".heat-ramp")).to_contain_text("W")
+    assert page.url.endswith("/fleet?by=power")
+    page.locator(".heat-box").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/nodes/{node['id']}*")
+
+
+def test_names_of_machines_are_text_and_nothing_else(desk: Tab):
+    """Names come from clusters, which may say anything."""
+
+    def tamper(route: Any) -> None:
+        answer = route.fetch()
+        told = json.loads(answer.text())
+        if "sites" in told:
+            told["sites"][0]["name"] = told["node_names"][0] = HOSTILE
+        else:
+            told["rows"][0][1] = told["rows"][0][6] = HOSTILE
+        route.fulfill(response=answer, json=told)
+
+    desk.page.route("**/v1/fleet/map", tamper)
+    desk.page.route("**/v1/fleet/nodes", tamper)
+    page = desk.go("/fleet")
+    page.wait_for_selector("hf-heat[data-painted]")
+    page.locator(".heat-box").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".heat-said")).to_contain_text(HOSTILE)
+    desk.go("/fleet/nodes")
+    expect(page.locator("hf-grid tbody a").first).to_have_text(HOSTILE)
+    assert page.title() != "taken"
+
+
+def test_a_lost_server_leaves_the_map_and_says_so(browser: Any, serve: Any):
+    running = serve()
+    with open_tab(browser, running.url, None) as tab:
+        tab.expected = ("ERR_CONNECTION", "ERR_INCOMPLETE", "Failed to load resource", "ERR_EMPTY")
+        tab.sign_in(running.key)
+        page = tab.go("/fleet")
+        page.wait_for_selector("hf-heat[data-painted]")
+        running.kill()
+        expect(page.locator("hf-connection")).to_be_visible(timeout=20_000)
+        expect(page.locator(".heat-box")).to_have_css("opacity", "0.55")
+        running.start()
+        expect(page.locator("hf-connection")).to_be_hidden(timeout=20_000)
+        expect(page.locator(".heat-box")).to_have_css("opacity", "1")
+        tab.check()
+
+
+def test_a_chart_is_read_by_keyboard_and_as_a_table(desk: Tab):
+    page = desk.go("/usage?range=7d")
+    plot = page.locator("hf-chart .chart-plot").first
+    assert "Cost per day by project" in (plot.get_attribute("aria-label") or "")
+    plot.focus()
+    page.keyboard.press("ArrowLeft")
+    said = page.locator("hf-chart .chart-said").first
+    expect(said).not_to_be_empty()
+    first = said.inner_text()
+    page.keyboard.press("Home")
+    expect(said).not_to_have_text(first)
+    page.get_by_role("button", name="Show as table: Cost per day by project").click()
+    expect(page.locator("hf-chart table").first.locator("tbody tr")).to_have_count(7)
+    desk.axe()
