@@ -12,7 +12,7 @@ from headframe.console.job_document import document_of, yaml_of
 from headframe.console.page import Page, Signed, page_router
 from headframe.control.queries import story
 from headframe.control.queries_jobs import asks, placement
-from headframe.jobs.records import ENDED, Attempt, Job
+from headframe.jobs.records import ENDED, Attempt, Job, JobState
 from headframe.tenants.records import Member, Project
 from headframe.tenants.roles import Permission
 
@@ -39,9 +39,15 @@ def overview(page: Signed, job: Ref) -> Response:
     if told["allocations"]:
         told["placement"] = placement(page.control.reads, told["allocations"][-1])
     events = [one for one in told["events"] if one.kind not in _QUIET]
+    last: Attempt | None = told["attempts"][-1] if told["attempts"] else None
+    waits = found.state in (JobState.PENDING, JobState.QUEUED)
+    since_us = (last.ended_us if last is not None else None) or found.submitted_us
+    if not waits and last is not None and found.state not in ENDED:
+        since_us = last.running_us or last.started_us
     spans = _spans(page, told) if told["attempts"] else []
     return _show(
         page, found, "overview", "job.html", told=told, events=events[::-1], marks=MARKS, spans=spans,
+        waits=waits, last=last, since_us=page.now_us - since_us,
         tones={one["tone"] for one in spans}, spans_text="; ".join(one["title"] for one in spans),
     )  # fmt: skip
 

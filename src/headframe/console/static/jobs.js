@@ -118,7 +118,7 @@ class Jobs extends HTMLElement {
     for (const one of /** @type {NodeListOf<HTMLElement>} */ (this.querySelectorAll("tr[data-id]"))) {
       const row = this.#rows[this.#places.get(one.dataset.id ?? "") ?? -1];
       const cell = one.querySelector(".ran");
-      if (row && row[8] && !row[9] && cell) cell.textContent = ran(row, now);
+      if (row && row[8] && !row[9] && row[2] !== "queued" && cell) cell.textContent = ran(row, now);
     }
   }
 
@@ -170,7 +170,9 @@ function line(row, number, now, changed) {
 
 /** How long it ran, or runs. @param {Row} row @param {number} now microseconds */
 function ran(row, now) {
-  return row[8] ? span(Math.max(0, Math.floor(((row[9] ?? now) - row[8]) / 1e6))) : "–";
+  const over = row[9] || ["queued", "pending"].includes(row[2]);
+  if (over && row[10]) return span(Math.floor(row[10] / 1e6));
+  return row[8] && row[2] !== "queued" ? span(Math.max(0, Math.floor(((row[9] ?? now) - row[8]) / 1e6))) : "–";
 }
 
 customElements.define("hf-jobs", Jobs);
