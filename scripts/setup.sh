@@ -10,6 +10,10 @@ command -v bwrap >/dev/null 2>&1 || wanted="$wanted bubblewrap"
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted="$wanted postgresql"
 command -v cc >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || wanted="$wanted chromium"
+PATH="$PATH:/usr/sbin:/sbin"
+slurm="slurm-wlm slurmctld slurmd slurmdbd slurmrestd slurm-client slurm-wlm-basic-plugins slurm-wlm-jwt-plugin munge"
+command -v slurmctld >/dev/null 2>&1 && command -v slurmrestd >/dev/null 2>&1 || wanted="$wanted $slurm mariadb-server"
+command -v sshd >/dev/null 2>&1 || wanted="$wanted openssh-server"
 "$python" -c 'import ensurepip' 2>/dev/null || wanted="$wanted python3-venv"
 if [ -n "$wanted" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -22,7 +26,8 @@ if [ -n "$wanted" ]; then
     echo "setup: missing system packages:$wanted"
     echo "setup: not root, so they are not installed; without bubblewrap jobs run unsandboxed and its tests are skipped,"
     echo "setup: without postgresql the store's tests run on SQLite only, without gcc the pretended NVML is not built,"
-    echo "setup: without chromium no test looks at the console in a browser."
+    echo "setup: without chromium no test looks at the console in a browser, without Slurm, munge and openssh-server none"
+    echo "setup: runs jobs on a Slurm cluster."
   fi
 fi
 

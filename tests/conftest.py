@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
 
-from tests.contract.slurm_cluster import SlurmCluster, missing
+from headframe.cli.throwaway_slurm import SlurmCluster, missing
 
 _START_SECONDS = 30
 

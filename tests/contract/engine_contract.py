@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from headframe.cli.throwaway_slurm import SlurmCluster
 from headframe.control.ports import Engine
 from headframe.engines import agent_wire, registry
 from headframe.engines.homes import Home
@@ -18,7 +19,6 @@ from headframe.engines.local import LocalEngine, LocalLogs
 from headframe.engines.slurm import SlurmEngine
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop
 from headframe.fleet.records import Cluster, Region, Share, Slice
-from tests.contract.slurm_cluster import SlurmCluster
 
 DEADLINE = 20.0
 Kind = TypeVar("Kind", bound=Engine)

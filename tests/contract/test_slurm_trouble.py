@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from headframe.cli.throwaway_slurm import SlurmCluster
 from headframe.engines import slurm_care
 from headframe.fleet.engine_words import Seen, Signal, Stop
 from headframe.fleet.records import NodeState, Share
 from tests.contract.engine_contract import SlurmPlace, launch, wait_until
-from tests.contract.slurm_cluster import SlurmCluster
 
 STARTS = 'echo started >> "$HEADFRAME_OUTPUTS/starts"; '
 OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)

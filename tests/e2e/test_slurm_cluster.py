@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from running import Row, Running, end_of, log_text, until
 
-from tests.contract.slurm_cluster import SlurmCluster
+from headframe.cli.throwaway_slurm import SlurmCluster
 
 WORKERS = """
 import os, socket, struct, subprocess, sys
-# What torchrun does: each node's agent meets the others at MASTER_ADDR:MASTER_PORT, then starts its workers, who sum up.
+# What torchrun does: the nodes' agents meet at MASTER_ADDR:MASTER_PORT, then start their workers.
 address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 nodes, node, each = (int(os.environ[name]) for name in ("NNODES", "NODE_RANK", "NPROC_PER_NODE"))
 visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
@@ -45,7 +45,8 @@ at=$(ls "$HEADFRAME_CHECKPOINTS" | sort -n | tail -n 1); at=${at:-0}
 echo "attempt $HEADFRAME_ATTEMPT from $at"
 if [ "$NODE_RANK" != 0 ]; then until [ -e "$HEADFRAME_CHECKPOINTS/60" ]; do sleep 0.1; done; exit 0; fi
 while [ "$at" -lt 60 ]; do
-  at=$((at + 1)); echo $at > "$HEADFRAME_CHECKPOINTS/.new"; mv "$HEADFRAME_CHECKPOINTS/.new" "$HEADFRAME_CHECKPOINTS/$at"
+  at=$((at + 1)); echo $at > "$HEADFRAME_CHECKPOINTS/.new"
+  mv "$HEADFRAME_CHECKPOINTS/.new" "$HEADFRAME_CHECKPOINTS/$at"
   sleep 0.05
 done
 """

@@ -77,12 +77,13 @@ def serve(**options: Any) -> int:
     return _code(import_module("headframe.compose").serve(options))
 
 
-@command("headframe demo", "headframe demo --once")
+@command("headframe demo", "headframe demo --once", "headframe demo --slurm")
 @click.option("--data", metavar="FOLDER", help="The data folder of the demonstration [default: ~/.headframe-demo].")
 @click.option("--once", is_flag=True, help="End when all is checked; the exit code says whether it was right.")
-def demo(**options: Any) -> int:
+@click.option("--slurm", is_flag=True, help="Show the same job here and on a throwaway Slurm, with one bill.")
+def demo(slurm: bool, **options: Any) -> int:
     """Show it all: train, die, resume, restart the server, read the bill."""
-    return _code(import_module("headframe.cli.demo").main(**options))
+    return _code(import_module("headframe.cli.demo_slurm" if slurm else "headframe.cli.demo").main(**options))
 
 
 @command("headframe migrate", "headframe migrate --store-url postgresql://localhost/headframe")

@@ -19,11 +19,12 @@ import shutil
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from headframe.base.errors import CallerError, HeadframeError
+from headframe.base.errors import HeadframeError
 from headframe.base.progress import Progress
 from headframe.engines import sandbox, slurm_held
 from headframe.engines.agent_loop import AgentLoop
@@ -32,15 +33,14 @@ from headframe.engines.agent_state import Folders, now_us
 from headframe.engines.homes import Home
 from headframe.engines.job_library import lay_out
 from headframe.engines.joblog import DEFAULT_BOUND
-from headframe.engines.joblog_reader import Follows
 from headframe.engines.sandbox_etc import Etc
 from headframe.engines.slurm_calls import Calls, Submission
 from headframe.engines.slurm_care import Care
 from headframe.engines.slurm_fleet import SlurmFleet
-from headframe.engines.slurm_held import Held
-from headframe.engines.slurm_log import JobLog
+from headframe.engines.slurm_held import Held, hold, slice_sums
 from headframe.engines.slurm_open import open_calls
-from headframe.engines.slurm_prepare import LEADER, Prepared, Site, batch_script, prepare, slice_sums
+from headframe.engines.slurm_output import BRING_S, Output
+from headframe.engines.slurm_prepare import LEADER, Prepared, Site, batch_script, explain, prepare
 from headframe.engines.slurm_reach import SlurmDown, SlurmRefused
 from headframe.engines.slurm_settings import SlurmSettings, ear_address, settings_of
 from headframe.engines.slurm_words import JobRow, NodeRow, Switches, gres_option
@@ -54,8 +54,6 @@ SENDERS, BUILDERS, BRINGERS = 6, 2, 2  # threads
 NODES_S, IDLE_S = 10.0, 30.0  # how often nodes are looked at, and everything when nothing runs
 LEAVE_S = 3.0  # what Slurm may take to free the nodes of a job that has ended
 SILENT_S = 10.0  # after which a cluster that does not answer is said to be unreachable
-FOLLOW_S = 0.05  # how often a log that somebody follows is looked at
-BRING_S = 10.0  # and all others
 STOPPED_LIMIT = 10_000
 MINUTE_US = 60_000_000
 SPARE_US = 5 * MINUTE_US  # more time in Slurm than max_duration: it is ours to end the job
@@ -84,20 +82,17 @@ class SlurmEngine:
         self._builders = Workers(f"slurm-{cluster.name}-build", BUILDERS)
         self._poller = Workers(f"slurm-{cluster.name}-poll", 1)
         self._deliver: Callable[[Observation | Report | Unreachable], None] = lambda _seen: None
-        self._log_bound = log_bound
-        self._logs: dict[str, JobLog] = {}
-        self._logs_lock, self._saving = threading.Lock(), threading.Lock()
+        self.output = Output(self, log_bound)
+        self._saving = threading.Lock()
         self._stopped: dict[str, int] = {}  # stops of what was not here yet
         self._polling, self._poll_again, self._report_wanted = False, False, False
         self._nodes_at = self._answered_at = self._polled_at = 0.0
-        self._told_silent, self._following = False, False
+        self._told_silent = False
         self._unsettled = False
         self._leaving: dict[str, tuple[Held, float]] = {}
         self._told: tuple[tuple[Node, ...], tuple[Accelerator, ...]] = ((), ())
         self._forgotten: dict[str, None] = {}
         self._ghosts: dict[str, tuple[int, JobRow]] = {}  # batch jobs of ours that nothing here holds
-        self.follows = Follows(lambda _job, _begin: None)
-        self._follow_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"slurm-{cluster.name}", daemon=True)
         self._ear: socket.socket | None = None
         self._word = secrets.token_hex(8)
@@ -140,68 +135,11 @@ class SlurmEngine:
     # Logs
 
     def follow(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
-        with self._follow_lock:
-            number = self.follows.add(job_id, wake)
-        self.loop.post(self._look_at_followed)
-
-        def end() -> None:
-            with self._follow_lock:
-                self.follows.drop(job_id, number)
-
-        return end
+        return self.output.follow(job_id, wake)
 
     def bring(self, job_id: str) -> None:
         """Move what the job's tasks have written until now into its log; from any thread."""
-        for held in [one for one in list(self.held.values()) if one.job_id == job_id and one.active]:
-            if held.number or held.sent:
-                self.log_of(job_id).bring(held.generation, held.ranks)
-
-    def log_of(self, job_id: str) -> JobLog:
-        with self._logs_lock:
-            if job_id not in self._logs:
-                self._logs[job_id] = JobLog(self.folders, job_id, self._log_bound)
-            return self._logs[job_id]
-
-    def wake_followers(self, job_id: str) -> None:
-        with self._follow_lock:
-            wakes = self.follows.wakes(job_id)
-        for wake in wakes:
-            wake()
-
-    def _look_at_followed(self) -> None:
-        with self._follow_lock:
-            followed = self.follows.jobs()
-        live = [held for held in self.held.values() if held.running_us and held.active and held.job_id in followed]
-        if live and not self._following:
-            self._following = True
-            self.bringers.do(lambda: self._bring_followed(live))
-        elif followed and not self._following:
-            self._following = True
-            self.loop.later(FOLLOW_S * 4, self._followed)
-
-    def _bring_followed(self, live: Sequence[Held]) -> None:
-        for held in live:
-            if self.log_of(held.job_id).bring(held.generation, held.ranks):
-                self.wake_followers(held.job_id)
-        self.loop.post(lambda: self.loop.later(FOLLOW_S, self._followed))
-
-    def _followed(self) -> None:
-        self._following = False
-        self._look_at_followed()
-
-    def _bring_all(self) -> None:
-        """What nobody follows is brought in, too: the nodes' files must not grow for ever."""
-        live = [held for held in self.held.values() if held.running_us and held.active]
-
-        def go() -> None:
-            for held in live:
-                if held.active:
-                    self.log_of(held.job_id).bring(held.generation, held.ranks)
-                    if held.keep:
-                        self.care.prune(held, settled=True)
-            self.loop.post(lambda: self.loop.later(BRING_S, self._bring_all))
-
-        self.bringers.do(go)
+        self.output.bring(job_id)
 
     # The thread
 
@@ -212,7 +150,7 @@ class SlurmEngine:
         for folder in (self.folders.jobs, self.home.parent, self.home):
             folder.chmod(0o711)  # leaders and tasks of other users pass through
         text = LEADER.read_bytes()
-        self.leader = self.home / f"leader-{abs(hash_of(text)):x}.bash"
+        self.leader = self.home / f"leader-{zlib.crc32(text):08x}.bash"
         if not self.leader.exists():
             fresh = self.leader.with_suffix(".new")
             fresh.write_bytes(text)
@@ -274,7 +212,7 @@ class SlurmEngine:
                 self.care.look(held)
                 self.care.arm(held)
         self.senders.do(self._measure_clock)
-        self.loop.later(BRING_S, self._bring_all)
+        self.loop.later(BRING_S, self.output.bring_all)
         self.poll()
         while not self.loop.leaving:
             try:
@@ -353,26 +291,12 @@ class SlurmEngine:
             if one.active:
                 stop = Stop(one.allocation_id, one.generation, "a newer attempt was started", "SIGKILL", 0)
                 self.care.stop(one, stop)
-        held = self._hold(launch)
-        self.held[launch.allocation_id] = held
-        self.save(held)
+        held = hold(launch, f"hf{self.tag}", self.machine.sandbox.kind != "none")
+        self.held[launch.allocation_id] = held  # not on disk before it is submitted: until then nothing is lost
         self.push(held)
         work = launch.work
         slow = work.get("python") or work.get("packages") or work.get("files") or launch.datasets
         (self._builders if slow else self.senders).do(lambda: self._begin(held, launch))
-
-    def _hold(self, launch: Launch) -> Held:
-        wanted = launch.work.get("checkpoints")
-        asked = {}
-        for node_id, sums in slice_sums(launch).items():
-            indices = [share.index for share in sums.shares]
-            asked[node_id] = [max(1, -(-sums.cpu_milli // 1000)), max(1, sums.memory_mib), len(indices), *indices]
-        return Held(
-            launch.allocation_id, launch.generation, launch.job_id, launch.organization_id,
-            f"hf{self.tag}-{launch.allocation_id}-{launch.generation}",
-            sorted(piece.rank for piece in launch.slices), self.machine.sandbox.kind != "none",
-            int(wanted["keep"]) if wanted else 0, asked, at_us=now_us(), launch=launch,
-        )  # fmt: skip
 
     def _forget(self, held: Held) -> None:
         if held.active:
@@ -385,10 +309,7 @@ class SlurmEngine:
         folder = self.folders.attempt(held.job_id, held.generation)
         self.bringers.do(lambda: shutil.rmtree(folder, ignore_errors=True))
         if not any(one.job_id == held.job_id for one in self.held.values()):
-            with self._logs_lock:
-                log = self._logs.pop(held.job_id, None)
-            if log is not None:
-                log.close()
+            self.output.let_go(held.job_id)
 
     # Launching
 
@@ -398,13 +319,13 @@ class SlurmEngine:
         def say(text: str | Progress) -> None:
             stream = "progress" if isinstance(text, Progress) else "system"
             with contextlib.suppress(OSError):
-                self.log_of(held.job_id).say(str(text), held.generation, stream)
-                self.wake_followers(held.job_id)
+                self.output.log_of(held.job_id).say(str(text), held.generation, stream)
+                self.output.wake_followers(held.job_id)
 
         try:
             ready = prepare(self.machine, launch, self._site(launch), say)
         except Exception as problem:
-            why, fault = _explain(problem)
+            why, fault = explain(problem)
             with contextlib.suppress(OSError):
                 say(why)
             self.loop.post(lambda: self.care.fail(held, why, fault))
@@ -419,9 +340,10 @@ class SlurmEngine:
         self.send(held)
 
     def _site(self, launch: Launch) -> Site:
+        owner = self.care.owner_of(launch)
         if not self.settings.pinned:
-            return Site(fake=self.settings.pretended)
-        return Site(self.fleet.names, self.fleet.addresses, self.settings.pretended)
+            return Site(fake=self.settings.pretended, owner=owner)
+        return Site(self.fleet.names, self.fleet.addresses, self.settings.pretended, owner)
 
     def send(self, held: Held) -> None:
         """Submit it, on a thread of ours. Once `sent` is on disk it may have been submitted."""
@@ -437,7 +359,7 @@ class SlurmEngine:
         except SlurmRefused as problem:
             self.loop.post(partial(self.care.fail, held, str(problem), "engine"))
         except Exception as problem:
-            why, fault = _explain(problem)
+            why, fault = explain(problem)
             self.loop.post(lambda: self.care.fail(held, why, fault))
         else:
             self.loop.post(lambda: self.care.sent(held, number))
@@ -570,20 +492,3 @@ class SlurmEngine:
             if key not in self.held
         ]
         return Report(at_us, tuple(seen), nodes, cards)
-
-
-def hash_of(text: bytes) -> int:
-    """A number that tells texts apart, the same in every program."""
-    import zlib
-
-    return zlib.crc32(text)
-
-
-def _explain(problem: Exception) -> tuple[str, str]:
-    """A sentence for the job's story, and whose fault it is."""
-    if isinstance(problem, HeadframeError):
-        return str(problem), "job" if isinstance(problem, CallerError) else "engine"
-    if isinstance(problem, OSError):
-        where = f" ({problem.filename})" if problem.filename else ""
-        return f"The task could not be prepared: {problem.strerror or problem}{where}.", "engine"
-    return f"The task could not be prepared: {type(problem).__name__}: {problem}", "engine"

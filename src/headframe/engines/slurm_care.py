@@ -56,6 +56,13 @@ class Care:
         """Whose files a job's are; None: ours."""
         if not self.engine.settings.users:
             return sandbox.task_uid(launch.organization_number) if os.geteuid() == 0 else None
+        owner = self.owner_of(launch)
+        return owner[0] if owner is not None else None
+
+    def owner_of(self, launch: Launch) -> tuple[int, int] | None:
+        """(uid, gid) of the Unix user that an organization's jobs are submitted as; None: as ourselves."""
+        if not self.engine.settings.users:
+            return None
         name = self.user_of(launch.organization_id)
         if not name:
             raise EngineError(
@@ -63,7 +70,8 @@ class Care:
                 next_step="Name one in the cluster's `users`, or one for all others by *.",
             )
         try:
-            return pwd.getpwnam(name).pw_uid
+            found = pwd.getpwnam(name)
+            return found.pw_uid, found.pw_gid
         except KeyError:
             raise EngineError(
                 f"This machine knows no Unix user {name}.", next_step="Correct the cluster's `users`."
@@ -76,7 +84,6 @@ class Care:
         held.submitting, held.unclear_since, held.number = False, None, number
         if not held.active:
             self._cancel(held)  # it was stopped meanwhile, and its leader will find that out anyway
-        self.engine.save(held)
         self.look(held)
         self.engine.poll_when_due()  # it may have rested
 
@@ -104,14 +111,12 @@ class Care:
         notes = read_notes(engine.folders.attempt(held.job_id, held.generation), held.ranks)
         if notes.number and notes.number != held.number:
             held.number, held.unclear_since = notes.number, None
-            engine.save(held)
         if notes.begun_us and not held.running_us:
             held.running_us = min(max(notes.begun_us - engine.skew_us, held.at_us), now_us())
             held.places = notes.nodes
             self._unveil(held)
             if not engine.settings.pinned:
                 held.story.append(f"Slurm chose {notes.nodes}.")
-            engine.save(held)
             engine.push(held)
             if held.stop is not None:
                 self._order_stop(held)
@@ -228,7 +233,6 @@ class Care:
         held.gone_since, held.unclear_since = None, None
         if not held.number:
             held.number = row.id
-            self.engine.save(held)
         if row.state in PENDING:
             self._waits(held, row)
         elif row.state != "RUNNING" or not held.running_us:
@@ -384,7 +388,7 @@ class Care:
 
         def bring() -> None:
             with contextlib.suppress(OSError):
-                self.engine.log_of(held.job_id).bring(held.generation, held.ranks)
+                self.engine.output.log_of(held.job_id).bring(held.generation, held.ranks)
             self.engine.loop.post(lambda: self._record_end(held, end))
 
         self.engine.bringers.do(bring)
@@ -395,7 +399,7 @@ class Care:
         engine.left(held)
         if held.sent:
             engine.save(held)
-        engine.wake_followers(held.job_id)
+        engine.output.wake_followers(held.job_id)
         engine.push(held)
         if held.keep:
             engine.bringers.do(lambda: self.prune(held, settled=False))

@@ -17,6 +17,7 @@ from typing import Any
 from headframe.engines import checkpoints
 from headframe.engines.agent_state import Folders, Status, now_us, safe, status
 from headframe.fleet.engine_words import Launch, Observation, Seen
+from headframe.fleet.records import Slice
 
 BARRED = "barred\n"
 KILLED = 128 + signal.SIGKILL
@@ -90,6 +91,32 @@ class Held:
             checkpoint_us=saved_us, story=tuple(self.story), pid=int(self.number) if self.number.isdigit() else None,
         )  # fmt: skip
         return seen if self.end is None else replace(seen, **(self.end | {"seen": Seen(self.end["seen"])}))
+
+
+def slice_sums(launch: Launch) -> dict[str, Slice]:
+    """What the launch needs of each node, all its tasks there together; by node id, in the order of ranks."""
+    sums: dict[str, Slice] = {}
+    for piece in sorted(launch.slices, key=lambda one: one.rank):
+        known = sums.get(piece.node_id)
+        sums[piece.node_id] = piece if known is None else replace(
+            known, cpu_milli=known.cpu_milli + piece.cpu_milli, memory_mib=known.memory_mib + piece.memory_mib,
+            shares=known.shares + piece.shares,
+        )  # fmt: skip
+    return sums
+
+
+def hold(launch: Launch, prefix: str, sandboxed: bool) -> Held:
+    """What is held of a launch that has just come."""
+    wanted = launch.work.get("checkpoints")
+    asked = {}
+    for node_id, sums in slice_sums(launch).items():
+        indices = [share.index for share in sums.shares]
+        asked[node_id] = [max(1, -(-sums.cpu_milli // 1000)), max(1, sums.memory_mib), len(indices), *indices]
+    return Held(
+        launch.allocation_id, launch.generation, launch.job_id, launch.organization_id,
+        f"{prefix}-{launch.allocation_id}-{launch.generation}", sorted(piece.rank for piece in launch.slices),
+        sandboxed, int(wanted["keep"]) if wanted else 0, asked, at_us=now_us(), launch=launch,
+    )  # fmt: skip
 
 
 def load(folder: Path) -> tuple[list[Held], list[str]]:

@@ -39,32 +39,41 @@ hf_unseal() {  # the half on disk and the half that came with the batch script m
   printf "$text"
 }
 
-hf_values() {  # the environment of a rank, as shell text
-  local rank=$1 name
-  printf '%s\n' "$(<"$HF_FOLDER/$rank/task/environment")"
+hf_values() {  # the environment of a rank as shell text, into hf_values; no other program is run for it
+  local rank=$1 name text=''
+  IFS= read -r -d '' hf_values <"$HF_FOLDER/$rank/task/environment"
   if [[ -n ${HF_SEAL:-} ]]; then
-    hf_unseal
-    printf '%s\n' "$(<"$HF_FOLDER/$rank/task/placed")"
+    text=$(hf_unseal) || return 1
+    hf_values+=$text$'\n'
+    text=''
+    IFS= read -r -d '' text <"$HF_FOLDER/$rank/task/placed"
+    hf_values+=$text
   fi
-  if [[ -s $HF_FOLDER/found ]]; then printf '%s\n' "$(<"$HF_FOLDER/found")"; fi
+  if [[ -s $HF_FOLDER/found ]]; then
+    IFS= read -r -d '' text <"$HF_FOLDER/found"
+    hf_values+=$text
+  fi
   for name in CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
-    printf "export %s='%s'\n" "$name" "$2"
+    hf_values+="export $name='$2'"$'\n'
   done
+  return 0
 }
 
 hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
   local rank=$1 devices=$2 run=$HF_FOLDER/$1/run task=$HF_FOLDER/$1/task
-  printf 'begun\n' >"$run/begun"
+  local sound=1
+  hf_values "$rank" "$devices" || sound=0
+  printf 'begun\n' >"$run/begun"  # from here on the half on disk may be removed
   (
     trap - URG TERM USR1 USR2 HUP INT
     hf_binds=()
     for file in /dev/nvidia[0-9]*; do [[ -c $file ]] && hf_binds+=(--dev-bind "$file" "$file"); done
-    values=$(hf_values "$rank" "$devices")
     (
-      exec 4>>"$run/status" 9< <(printf '%s\n' "$values") </dev/null >>"$run/stdout" 2>>"$run/stderr"
+      ((sound)) || exit 125
+      exec 4>>"$run/status" 9< <(printf '%s' "$hf_values") </dev/null >>"$run/stdout" 2>>"$run/stderr"
       [[ -e $task/arguments ]] && exec 3<"$task/arguments"
       exec 7>&-
-      unset values HF_SEAL HF_EAR
+      unset hf_values HF_SEAL HF_EAR
       . "$task/command"
     )
     code=$?
@@ -236,11 +245,11 @@ hf_loop() {  # until nothing of ours lives
   done
 }
 
-hf_devices() {  # those of a rank: Slurm gives a node's to all of its tasks together
+hf_devices() {  # those of a rank, into hf_devices: Slurm gives a node's to all of its tasks together
   local -a all
   IFS=, read -r -a all <<<"${CUDA_VISIBLE_DEVICES:-}"
   local from=$1 count=$2 IFS=,
-  printf '%s' "${all[*]:from:count}"
+  hf_devices="${all[*]:from:count}"
 }
 
 hf_node() {  # the ranks of this node
@@ -251,7 +260,8 @@ hf_node() {  # the ranks of this node
   done <"$HF_FOLDER/plan"
   for rank in $ranks; do
     read -r count <"$HF_FOLDER/$rank/task/devices"
-    hf_start "$rank" "$(hf_devices "$first" "$count")"
+    hf_devices "$first" "$count"
+    hf_start "$rank" "$hf_devices"
     first=$((first + count))
   done
   if [[ -n $hf_self ]]; then printf 'begun\n'; else hf_hint; fi
@@ -260,7 +270,9 @@ hf_node() {  # the ranks of this node
 
 hf_claim() {  # of several batch jobs for this attempt, one only runs it
   if [[ -n ${HF_SEAL:-} && ! -s $HF_FOLDER/sealed.${HF_SEAL:0:16} ]]; then exit 124; fi
-  (set -C; printf '%s\n' "$SLURM_JOB_ID" >"$HF_FOLDER/claim") 2>/dev/null || exit 124
+  set -C
+  { printf '%s\n' "$SLURM_JOB_ID" >"$HF_FOLDER/claim"; } 2>/dev/null || exit 124
+  set +C
   printf 'job %s %s\n' "$SLURM_JOB_ID" "${SLURM_JOB_NODELIST:-}" >>"$HF_FOLDER/taken"
 }
 
@@ -287,7 +299,8 @@ fi
 hf_claim
 read -r hf_first_node _ <"$HF_FOLDER/plan"
 if [[ $hf_first_node = '*' ]]; then hf_find_hosts; fi
-if (($(grep -c . "$HF_FOLDER/plan") == 1)); then
+mapfile -t hf_plan <"$HF_FOLDER/plan"
+if ((${#hf_plan[@]} == 1)); then
   hf_node
 else
   hf_gang=1

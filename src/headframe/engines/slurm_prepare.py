@@ -19,13 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from headframe.base.errors import CallerError
+from headframe.base.errors import CallerError, HeadframeError
 from headframe.engines import sandbox
 from headframe.engines.agent_prepare import Machine, Say, Surroundings, TaskPlace, surroundings
 from headframe.engines.slurm_held import claimed
 from headframe.engines.variables import Places, hostfile, hosts_of, variables
 from headframe.fleet.engine_words import Launch
-from headframe.fleet.records import Slice
 
 LEADER = Path(__file__).with_name("slurm_leader.bash")
 FIRST_PORT, PORTS = 20_000, 12_000  # of MASTER_PORT: below those that a machine gives out by itself
@@ -35,11 +34,12 @@ _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/de
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where the tasks of a launch go. `names` maps node ids to Slurm's names, `addresses` to what others reach them by;
-    both are empty where Slurm chooses."""
+    both are empty where Slurm chooses. `owner` is the (uid, gid) that the batch job runs as, None where that is us."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     fake: bool = False
+    owner: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -76,9 +76,19 @@ def prepare(machine: Machine, launch: Launch, site: Site, say: Say) -> Prepared:
         (folder / name).touch()
     (folder / "plan").write_text(plan(launch, site))
     ready.seal = _seal(folder, launch)
-    if around.uid is not None:
-        folder.chmod(0o755)
+    if site.owner is not None:
+        _hand_over(machine.folders.job(launch.job_id), folder, site.owner)
     return ready
+
+
+def _hand_over(job: Path, folder: Path, owner: tuple[int, int]) -> None:
+    """Make the job's folders and all of this attempt the user's, who alone may enter."""
+    for path in (job, job / "attempts", job / "outputs", job / "checkpoints", folder):
+        os.chown(path, *owner)
+    job.chmod(0o700)
+    for _path, folders, files, here in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, *owner, dir_fd=here, follow_symlinks=False)
 
 
 def _check_box(machine: Machine, launch: Launch, ready: Prepared) -> None:
@@ -118,19 +128,20 @@ class _SlurmTask(TaskPlace):
             ours = {name: value for name, value in values.items() if self.launch.secrets.get(name) != value}
             self._write("placed", sandbox.exports(ours))
         view = self.view(around.environment, around.datasets, _GPU_FILES if self.piece.shares else ())
+        if site.owner is not None:
+            view = replace(view, uid=0)  # its leader is that user already
         inside = sandbox.command_of(box, view, ["/bin/sh", "-e", str(self.task / "script")])
-        words = ["exec", "env", "-i", f"PATH={sandbox.SYSTEM_PATH}"]
         if box.kind == "none":
             text = (
                 f"cd {shlex.quote(str(self.work))} || exit 125\n"
                 f"printf '%s\\n' \"$BASHPID\" >{shlex.quote(str(self.run / 'session'))}\n"
-                f"exec 4>&-\n{shlex.join([*words, 'setsid', *inside])}\n"
+                f"exec 4>&-\n{shlex.join(['exec', '-c', 'setsid', *inside])}\n"
             )
         else:
             arguments = sandbox.arguments_of(box, view)
             self._write("arguments", b"".join(os.fsencode(one) + b"\0" for one in arguments))
             devices = '"${hf_binds[@]}"' if self.piece.shares else ""
-            boxed = [*words, box.bwrap, "--args", "3", "--json-status-fd", "4"]
+            boxed = ["exec", "-c", box.bwrap, "--args", "3", "--json-status-fd", "4"]
             text = f"{shlex.join(boxed)} {devices} -- {shlex.join(inside)}\n"
         (self.task / "command").write_text(text, encoding="utf-8", errors="surrogateescape")
         (self.task / "devices").write_text(f"{len(self.piece.shares)}\n")
@@ -184,13 +195,11 @@ def batch_script(leader: Path, ready: Prepared, ear: str, watch_seconds: int) ->
     return "\n".join(["#!/bin/bash", *lines, f". {shlex.quote(str(leader))}", ""])
 
 
-def slice_sums(launch: Launch) -> dict[str, Slice]:
-    """What the launch needs of each node, all its tasks there together; by node id, in the order of ranks."""
-    sums: dict[str, Slice] = {}
-    for piece in sorted(launch.slices, key=lambda one: one.rank):
-        known = sums.get(piece.node_id)
-        sums[piece.node_id] = piece if known is None else replace(
-            known, cpu_milli=known.cpu_milli + piece.cpu_milli, memory_mib=known.memory_mib + piece.memory_mib,
-            shares=known.shares + piece.shares,
-        )  # fmt: skip
-    return sums
+def explain(problem: Exception) -> tuple[str, str]:
+    """A sentence for the job's story, and whose fault it is."""
+    if isinstance(problem, HeadframeError):
+        return str(problem), "job" if isinstance(problem, CallerError) else "engine"
+    if isinstance(problem, OSError):
+        where = f" ({problem.filename})" if problem.filename else ""
+        return f"The task could not be prepared: {problem.strerror or problem}{where}.", "engine"
+    return f"The task could not be prepared: {type(problem).__name__}: {problem}", "engine"
