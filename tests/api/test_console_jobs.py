@@ -92,6 +92,19 @@ def test_others_see_nothing(house: House, job: dict[str, Any]):
         assert stranger.post(f"/jobs/{job['id']}/stop").status_code == 404
 
 
+def test_the_operator_sees_the_jobs_of_all_organizations(browser: Browser, house: House):
+    name = house.organization("many-jobs")["name"]
+    theirs = house.call(
+        "POST", "/v1/jobs", house.member(name, "owner"), json={"spec": {"name": "theirs", "run": "true"}}
+    )
+    job_id = theirs.json()["id"]
+    assert f"{name} / default" in text_of(browser.page("/jobs?name=theirs").xpath(f"//tr[@data-id='{job_id}']")[0])
+    assert job_id in browser.get(f"/jobs?organization={name}").text
+    assert job_id in browser.get(f"/jobs?project={name} / default").text
+    assert name in text_of(browser.page("/jobs?group=organization"))
+    assert job_id not in browser.get("/jobs?project=default").text
+
+
 def test_who_may_not_stop_is_offered_nothing_and_refused(house: House, job: dict[str, Any]):
     with Browser(str(house.http.base_url), house.member(None, "viewer")) as viewer:
         tree = viewer.page(f"/jobs/{job['id']}")

@@ -17,9 +17,11 @@ from headframe.base.quantities import LIMIT, parse_span_us
 from headframe.control.commands_jobs import stop_job, submit_job
 from headframe.control.ports import LogPiece
 from headframe.control.queries import find_job, plan, story, waiting_reasons
+from headframe.control.queries_spend import ALL
 from headframe.control.queries_tenancy import is_same_house, nothing_here
 from headframe.fleet.records import Allocation, HoldState
 from headframe.jobs.records import ENDED, Attempt, Job, JobState
+from headframe.tenants.records import Member
 from headframe.tenants.roles import Permission
 from headframe.workloads.registry import json_schema
 
@@ -89,15 +91,18 @@ def jobs(
     project: Named = None,
     name: Named = None,
     parent: Named = None,
+    owner: Named = None,
     organization: Named = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Jobs, newest first. The `reason` of one that waits for room says what it waits for now."""
+    """Jobs, newest first, all or those of an `owner` (a member's name or id; "me"). The `reason` of one that waits for room says what it waits for now."""
     where: dict[str, Any] = {"state": tuple(state)} if state else {}
     where |= {"name": name} if name is not None else {}
     where |= {"parent_id": parent} if parent is not None else {}
-    page = call.part(Job, limit=limit, cursor=cursor, newest=True, **where, **whose(call, organization, project))
+    where |= whose(call, organization, project)
+    where |= {"member_id": member_named(call, where["organization_id"], owner)} if owner is not None else {}
+    page = call.part(Job, limit=limit, cursor=cursor, newest=True, **where)
     waiting = [job.id for job in page.items if job.state == JobState.QUEUED or (job.parent and not job.spec.cron)]
     reasons = (call.control.glance(waiting_reasons, waiting, within_s=GLANCE_S) or {}) if waiting else {}
     items = [replace(job, reason=reasons[job.id]) if job.id in reasons else job for job in page.items]
@@ -173,9 +178,20 @@ def find(call: Call, ref: str) -> Job:
     return found
 
 
-def whose(call: Call, organization: str | None, project: str | None) -> dict[str, Any]:
-    """The filter for what the caller may see of jobs."""
+def member_named(call: Call, organization_id: str, named: str) -> str:
+    """The id of a member by name, or "me"; what is no name is taken for an id."""
+    if named == "me":
+        return call.caller.member_id
+    found = call.control.reads.find(Member, organization_id=organization_id, name=named, limit=1)
+    return str(found[0].id) if found else named
+
+
+def whose(call: Call, organization: str | None, project: str | None = None) -> dict[str, Any]:
+    """The filter for what the caller may see of jobs; all of them for the operator who asks for "all"."""
     caller = call.caller
+    if organization == ALL and project is None:
+        caller.need(Permission.ORGANIZATIONS_WRITE, caller.organization_id)
+        return {}
     house = call.organization(organization)
     if project is not None or caller.project_id is not None:
         home = call.project(project, house.id)

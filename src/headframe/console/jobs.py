@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,7 +11,7 @@ import orjson
 from fastapi import Query
 from starlette.responses import Response
 
-from headframe.api.jobs import GLANCE_S, Ref, find, whose
+from headframe.api.jobs import GLANCE_S, Ref, find, member_named, whose
 from headframe.api.wire import JSON, Cursor, Named, read_cursor, write_cursor
 from headframe.base.errors import CallerError, Invalid
 from headframe.base.quantities import parse_span_us
@@ -19,6 +20,7 @@ from headframe.console.page import Page, Signed, own_path, page_router
 from headframe.control.commands_jobs import stop_job
 from headframe.control.queries import waiting_reasons
 from headframe.control.queries_jobs import COLUMNS, SORTS, asks, counts, groups, names_of
+from headframe.control.queries_spend import ALL
 from headframe.jobs.records import Job, JobState
 
 router = page_router()
@@ -48,12 +50,13 @@ class Wanted:
     def command(self) -> str:
         """The same as a command."""
         words = ["headframe jobs", *(f"--state {state.value}" for state in SORTS.get(self.sort, ()))]
-        return " ".join([*words, *([f"--project {self.project}"] if self.project else [])])
+        words += [f"--project {quote(self.project)}"] if self.project else []
+        return " ".join([*words, *([f"--owner {quote(self.owner)}"] if self.owner else [])])
 
     def request(self) -> str:
         """The same as a request to the API."""
         pairs = [("state", state.value) for state in SORTS.get(self.sort, ())]
-        pairs += [("project", self.project)] if self.project else []
+        pairs += [(name, value) for name, value in (("project", self.project), ("owner", self.owner)) if value]
         return "/v1/jobs" + (f"?{urlencode(pairs)}" if pairs else "")
 
 
@@ -104,21 +107,35 @@ def stop(page: Signed, form: Sent, job: Ref) -> Response:
 
 def _where(page: Page, wanted: Wanted) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """The filter of the store, within what the caller may see; and the names that belong to it."""
-    try:
-        where = whose(page.call, wanted.organization or None, wanted.project or None)
-    except CallerError as error:
-        if not wanted.project or error.status != 404:
-            raise
-        raise Invalid(f"There is no project {wanted.project!r} here.", field="project") from None
-    names: dict[str, dict[str, str]] = page.ask(names_of, where["organization_id"])
+    everybody = page.house is None and not wanted.organization
+    where, names = _everybodys(page, wanted) if everybody else (None, {})
+    if where is None:
+        try:
+            where = whose(page.call, wanted.organization or None, wanted.project or None)
+        except CallerError as error:
+            if not wanted.project or error.status != 404:
+                raise
+            raise Invalid(f"There is no project {wanted.project!r} here.", field="project") from None
+        names = page.ask(names_of, where["organization_id"])
     if wanted.owner:
-        ids = [key for key, name in names["members"].items() if wanted.owner in (key, name)]
-        where["member_id"] = page.caller.member_id if wanted.owner == "me" else (ids or ["nobody"])[0]
+        known = [key for key, name in names["members"].items() if name == wanted.owner]
+        own = where.get("organization_id", page.caller.organization_id)
+        where["member_id"] = known[0] if known else member_named(page.call, own, wanted.owner)
     if wanted.name:
         where["id__prefix" if wanted.name.startswith("job_") else "name__prefix"] = wanted.name
     if wanted.sort in SORTS:
         where["state"] = SORTS[wanted.sort]
     return where, names
+
+
+def _everybodys(page: Page, wanted: Wanted) -> tuple[dict[str, Any] | None, dict[str, dict[str, str]]]:
+    """The same for the operator, who sees all organizations unless one is named; None for a project of its own."""
+    names: dict[str, dict[str, str]] = page.ask(names_of, ALL)
+    where = whose(page.call, ALL)
+    if not wanted.project:
+        return where, names
+    ids = [key for key, name in names["projects"].items() if wanted.project in (key, name)]
+    return (where | {"project_id": ids[0]} if ids else None), names
 
 
 def _rows(
@@ -158,12 +175,13 @@ def _groups(
     page: Page, wanted: Wanted, where: dict[str, Any], names: dict[str, dict[str, str]]
 ) -> list[dict[str, Any]]:
     """Each group with its newest jobs and the address of all of them."""
-    words = {"project": names["projects"], "owner": names["members"], "state": {}}[wanted.group]
+    words = {"project": "projects", "owner": "members", "organization": "organizations"}
+    titles = names.get(words.get(wanted.group, ""), {})
     listed = []
     for each in groups(page.control.reads, wanted.group, where)[:100]:
         key = each["key"]
         narrowed = {"state": SORTS[key]} if wanted.group == "state" else {COLUMNS[wanted.group]: key}
-        title = words.get(key, key)
+        title = titles.get(key, key)
         parameter = "sort" if wanted.group == "state" else wanted.group
         rows, _ = _rows(page, where | narrowed, names, GROUPED, None)
         listed.append(each | {"title": title, "rows": rows, "href": wanted.address(**{"group": "", parameter: title})})

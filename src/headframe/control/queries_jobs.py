@@ -7,6 +7,7 @@ from typing import Any
 
 from headframe.control.context import Context
 from headframe.control.ports import Reads
+from headframe.control.queries_spend import ALL
 from headframe.control.world import World
 from headframe.fleet.records import Accelerator, Allocation, Node
 from headframe.jobs.records import Job, JobState
@@ -23,22 +24,26 @@ SORTS: dict[str, tuple[JobState, ...]] = {
     "stopped": (JobState.STOPPED,),
 }
 MOST_PLACES, MOST_CARDS = 64, 64  # nodes that a job's placement shows; devices of each
-COLUMNS = {"project": "project_id", "owner": "member_id", "state": "state"}
+COLUMNS = {"project": "project_id", "owner": "member_id", "state": "state", "organization": "organization_id"}
 
 
 def names_of(world: World, context: Context, caller: Caller, organization_id: str) -> dict[str, dict[str, str]]:
-    """A question: the projects and members of an organization by id, and the organizations that the caller may see."""
+    """A question: the projects and members of an organization by id ("all": of each), and the organizations that the
+    caller may see."""
     houses = [caller.organization_id] if not caller.operator else sorted(world.all(Organization))
+    named = {house: world.all(Organization)[house].name for house in houses}
+    shown = named if organization_id == ALL else {organization_id: ""}
     return {
-        "projects": _names(world.all(Project), organization_id),
-        "members": _names(world.all(Member), organization_id),
-        "organizations": {house: world.all(Organization)[house].name for house in houses},
+        "projects": _names(world.all(Project), shown),
+        "members": _names(world.all(Member), shown),
+        "organizations": named,
     }
 
 
-def _names(rows: Mapping[str, Any], organization_id: str) -> dict[str, str]:
-    found = [(row.name, row.id) for row in rows.values() if row.organization_id == organization_id]
-    return {record_id: name for name, record_id in sorted(found)}
+def _names(rows: Mapping[str, Any], shown: Mapping[str, str]) -> dict[str, str]:
+    """Names by id; of several organizations, each behind the name of its own."""
+    whole = [(shown[row.organization_id], row.name, row.id) for row in rows.values() if row.organization_id in shown]
+    return {record_id: f"{house} / {name}" if house else name for house, name, record_id in sorted(whole)}
 
 
 def counts(reads: Reads, where: Mapping[str, Any]) -> dict[str, int]:
@@ -57,7 +62,7 @@ def groups(reads: Reads, by: str, where: Mapping[str, Any]) -> list[dict[str, An
         group = found.setdefault(key, dict.fromkeys(SORTS, 0))
         group[sort_of[row["state"]]] += row["count"]
     listed = [{"key": key, "counts": each, "count": sum(each.values())} for key, each in found.items()]
-    return sorted(listed, key=lambda one: (-one["count"], one["key"]))  # type: ignore[operator,return-value]
+    return sorted(listed, key=lambda one: (-one["count"], one["key"]))
 
 
 def asks(spec: Spec) -> str:
