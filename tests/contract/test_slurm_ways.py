@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from headframe.cli.throwaway_slurm import SlurmCluster, free_ports, wait_until
-from headframe.fleet.engine_words import Seen
+from headframe.fleet.engine_words import Seen, Stop
+from headframe.fleet.records import Share
 from tests.contract.engine_contract import SlurmPlace, launch
 
 
@@ -77,6 +78,28 @@ def test_a_cluster_behind_ssh_that_is_cut_in_the_middle(slurm: SlurmCluster, tmp
         (place.data / "jobs/job_cut/outputs/go").touch()
         assert place.wait_seen("alc_cut", Seen.EXITED).exit_code == 4
         assert place.run("after", "true").exit_code == 0
+    finally:
+        place.end()
+
+
+def test_a_cluster_behind_slurmrestd(slurm: SlurmCluster, tmp_path: Path) -> None:
+    address = slurm.start_rest()
+    place = SlurmPlace(tmp_path, slurm, rest=address, jwt_key=str(slurm.root / "etc/jwt_hs256.key"))
+    try:
+        share = (Share("acc_x", 0, "H100", 1000),)
+        end = place.run("rests", 'echo "here $CUDA_VISIBLE_DEVICES"; exit 3', secrets={"TOKEN": "t"}, shares=share)
+        assert (end.seen, end.exit_code, place.text("rests")) == (Seen.EXITED, 3, "here 0\n"), end
+        place.act([launch("long", "echo ready; sleep 100", tasks=4)])
+        place.wait_seen("alc_long", Seen.RUNNING)
+        (held,) = [one for one in place.report().observations if one.allocation_id == "alc_long"]
+        assert held.seen is Seen.RUNNING
+        report = place.report()
+        assert {(one.cpu_milli, one.memory_mib) for one in report.nodes} == {(16000, 65536)}
+        assert len(report.accelerators) == 32
+        place.act([Stop("alc_long", 1, "user", grace_us=1_000_000)])
+        assert place.wait_seen("alc_long", Seen.EXITED).exit_code in (143, 137)
+        refused = place.run("wrong", "true", shares=(Share("acc_x", 0, "A100", 1000),))
+        assert (refused.seen, "Slurm refuses" in refused.detail) == (Seen.FAILED, True)
     finally:
         place.end()
 

@@ -1,5 +1,4 @@
-"""A real server with a real Slurm cluster: a gang of torchrun-style processes, a preempted job that goes on, a node that
-dies, a restart; and the bill."""
+"""A real server with a real Slurm: a gang of torchrun-style workers, a preempted job, a dead node, a restart."""
 
 from __future__ import annotations
 
