@@ -449,15 +449,11 @@ class Spending:
         return Line(line.job_id, payers, line.warn_us, rise, whole, part)
 
     def charged_at_once(self, allocation: Allocation, region_id: str, state: str = "") -> dict[str, int]:
-        """What an allocation holds and is charged for as it runs (or in another state): without what contracts cover.
-
-        Before it runs, that is what it will be charged for.
-        """
+        """What of an allocation is charged as it is, as it will run, or in a state: without what contracts cover."""
         now = state or (states_of(allocation)[-1][1] if allocation.running_us is not None else "running")
         charged = CHARGED.get(now)
-        held = {} if charged is None else {
-            meter: quantity for meter, quantity in quantities(allocation.slices).items() if charged(meter)
-        }  # fmt: skip
+        held = {meter: quantity for meter, quantity in quantities(allocation.slices).items() if charged}
+        held = {meter: quantity for meter, quantity in held.items() if charged is None or charged(meter)}
         terms = self.contracts.get(allocation.organization_id)
         if not terms or allocation.purchase == "spot":
             return held

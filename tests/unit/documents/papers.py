@@ -9,7 +9,7 @@ from pathlib import Path
 from headframe.base.money import NANO
 from headframe.base.quantities import parse_moment_us
 from headframe.ledger.close import Terms, close_month
-from headframe.ledger.notes import correction, goodwill, void
+from headframe.ledger.notes import correction, goodwill, reissue, void
 from headframe.ledger.records import Invoice, InvoiceLine, Party, TaxRate
 
 NOW = parse_moment_us("2026-12-02T01:00:00Z", field="")
@@ -68,6 +68,7 @@ def documents() -> dict[str, Invoice]:
     found["debit note"] = correction(usual, late, 0, f"{usual.id}.2026-12", 18, NOW)[0]
     found["goodwill"] = goodwill(usual, 10 * NANO, "slow support", 0, f"{usual.id}.credit1", 19, NOW)[0]
     found["void"] = void(usual, (), "wrong buyer", f"{usual.id}.void", 20, NOW)[0]
+    found["issued again"] = reissue(usual, Terms(SELLER, BUYERS["french"], RATES), "right buyer", 21, NOW, 0)[0]
     return found
 
 
