@@ -319,6 +319,7 @@ class Demo:
         self.screen.print(f"  export HEADFRAME_URL={self.server.url} HEADFRAME_KEY={self.card.fields['key']}")
         self.screen.print("  headframe submit --gpu 0.5 --follow -- 'echo hello from GPU $CUDA_VISIBLE_DEVICES'")
         self.screen.print("  headframe jobs")
+        self.screen.print(f"\nIn a browser, {self.server.url}/ takes this key; the operator's shows the whole cloud.")
         pids = " ".join(map(str, [self.server.process.pid, *agents(self.data)]))
         self.screen.print(f"\nThe operator's key is {self.card.fields['operator_key']}")
         self.screen.print(f"End it: kill {pids}")

@@ -35,7 +35,7 @@ def submit_job(
     job = Job(
         job_id, home.organization_id, home.id, caller.member_id, name, replace(spec, name=name), now_us, after=after
     )
-    told = f"Submitted to project {home.name}."
+    told, by = f"Submitted to project {home.name}.", {"member_id": caller.member_id, "key_id": caller.key_id}
     if spec.cron:
         job = replace(
             job, parent=True, state=JobState.PENDING, reason="scheduled", not_before_us=next_fire_us(spec.cron, now_us)
@@ -46,12 +46,12 @@ def submit_job(
         children = array_children(replace(waiting, parent=True), [context.ids.new("job") for _ in range(count)])
         job = replace(job, parent=True, after=(), state=JobState.PENDING, reason="children_wait")
         told_children = [event(one, "job_submitted", now_us, told, parent=job.id) for one in children]
-        return Changes((job, *children), (event(job, "job_submitted", now_us, told), *told_children)), job
+        return Changes((job, *children), (event(job, "job_submitted", now_us, told, **by), *told_children)), job
     elif after:
         job = replace(job, state=JobState.PENDING, reason="dependencies")
     else:
         job = replace(job, reason="submitted")
-    return Changes((job,), (event(job, "job_submitted", now_us, told),)), job
+    return Changes((job,), (event(job, "job_submitted", now_us, told, **by),)), job
 
 
 def stop_job(
