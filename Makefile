@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers fuzz explore lock clean
+.PHONY: help setup demo test check lint types layers scripts screenshots fuzz explore lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,7 @@ demo: setup ## one machine becomes a cloud; ARGS=--once ends it after the checks
 test: setup ## all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: setup lint types layers test fuzz ## what must hold before a change lands
+check: setup lint types layers scripts test fuzz ## what must hold before a change lands
 
 lint:
 	$(BIN)/ruff check .
@@ -32,6 +32,12 @@ types:
 
 layers:
 	$(BIN)/lint-imports
+
+scripts: ## the types of the console's scripts, where npm is at hand
+	sh scripts/check_js.sh
+
+screenshots: setup ## every page of the console on a lively example, in both themes and three widths, into screenshots/
+	$(BIN)/python scripts/screenshots.py $(ARGS)
 
 fuzz: setup ## five minutes of hostile requests against the API
 	$(BIN)/python -m pytest tests/api/fuzz.py

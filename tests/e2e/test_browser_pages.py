@@ -29,6 +29,15 @@ PAGES = [
     "/usage/invoices",
     "/home",
     "/account",
+    "/admin/organizations",
+    "/admin/projects",
+    "/admin/members?organization=mine",
+    "/admin/keys?organization=mine",
+    "/admin/quotas",
+    "/admin/prices",
+    "/admin/clusters",
+    "/admin/sessions",
+    "/admin/audit",
 ]
 
 

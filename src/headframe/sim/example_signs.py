@@ -74,8 +74,8 @@ def training(job: Job, held: Allocation, at_us: int) -> list[Point]:
 
 
 def loss(job_id: str, step: int, at_us: int) -> float:
-    fallen = math.pow(1 + step / 120, 0.6)
-    return 1.6 + 6.5 / fallen + 0.04 * wave(job_id, at_us, 17)
+    rough = character(f"{job_id} {step // 20}") / 1000 - 0.5
+    return 1.3 + 7.5 / math.pow(1 + step / 90, 0.34) + 0.09 * rough + 0.02 * wave(job_id, at_us, 1700)
 
 
 def rate(step: int) -> float:

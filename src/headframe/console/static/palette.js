@@ -19,10 +19,22 @@ function offered() {
   return found.filter((one, place) => found.findIndex((other) => other.words === one.words) === place);
 }
 
+/** Where each kind of thing is looked at. @type {Record<string, (one: {id: string, name: string}) => string>} */
+const PLACES = {
+  job: (one) => `/jobs/${encodeURIComponent(one.id)}`,
+  node: (one) => `/nodes/${encodeURIComponent(one.id)}`,
+  cluster: () => "/admin/clusters",
+  project: (one) => `/jobs?project=${encodeURIComponent(one.name)}`,
+  member: () => "/admin/members",
+  organization: (one) => `/admin/members?organization=${encodeURIComponent(one.name)}`,
+};
+
 /** @param {string} text @returns {Promise<Choice[]>} */
 async function search(text) {
   const found = await ask(`/v1/find?text=${encodeURIComponent(text)}`).catch(() => ({ items: [] }));
-  return found.items.map((/** @type {any} */ one) => ({ words: one.name, kind: one.words, go: one.page }));
+  return found.items.map((/** @type {{kind: string, id: string, name: string, state: string}} */ one) => ({
+    words: one.name, kind: [one.kind, one.state].filter(Boolean).join(", "), go: PLACES[one.kind]?.(one) ?? "/home",
+  }));
 }
 
 export function open() {

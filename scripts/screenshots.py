@@ -1,0 +1,172 @@
+"""Pictures of every page of the console, in both themes and three widths, to be looked at: into screenshots/.
+
+    .venv/bin/python scripts/screenshots.py [--pages jobs,fleet] [--widths phone,desk] [--themes dark]
+        [--url URL --key KEY]
+
+Without a URL a lively example is served for it (half a minute). Nothing is compared: they are for eyes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+from browser import THEMES, WIDTHS, Tab, open_browser, open_tab  # noqa: E402
+
+# Name of the picture: address. {running}, {failed}, {waiting} and {node} are found on the cloud.
+PAGES = {
+    "home": "/home",
+    "fleet": "/fleet",
+    "fleet-by-job": "/fleet?by=job",
+    "nodes": "/fleet/nodes",
+    "node": "/nodes/{node}",
+    "jobs": "/jobs",
+    "jobs-grouped": "/jobs?group=project",
+    "job-new": "/jobs/new",
+    "job": "/jobs/{running}",
+    "job-log": "/jobs/{running}/log",
+    "job-metrics": "/jobs/{running}/metrics",
+    "job-config": "/jobs/{running}/config",
+    "job-failed": "/jobs/{failed}",
+    "job-waiting": "/jobs/{waiting}",
+    "queue": "/queue",
+    "usage": "/usage",
+    "usage-waste": "/usage/waste",
+    "usage-budgets": "/usage/budgets",
+    "usage-invoices": "/usage/invoices",
+    "admin-organizations": "/admin/organizations",
+    "admin-projects": "/admin/projects?organization=atlas-research",
+    "admin-members": "/admin/members?organization=atlas-research",
+    "admin-keys": "/admin/keys?organization=atlas-research",
+    "admin-quotas": "/admin/quotas?organization=atlas-research",
+    "admin-prices": "/admin/prices",
+    "admin-clusters": "/admin/clusters",
+    "admin-sessions": "/admin/sessions",
+    "admin-audit": "/admin/audit",
+    "account": "/account",
+    "not-found": "/jobs/job_0000000000000000",
+}
+
+
+@contextmanager
+def example() -> Iterator[tuple[str, str]]:
+    """(address, key) of a lively example that runs while the block does."""
+    words = [sys.executable, "-m", "headframe.cli.main", "example", "cloud", "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            url = key = ""
+            while not (url and key):
+                line = server.stdout.readline()
+                assert line, "the example ended"
+                url = found[0].rstrip(".") if (found := re.search(r"http://[\d.:]+", line)) else url
+                key = found[0] if (found := re.search(r"hf_\S+", line)) else key
+            yield url, key
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def places(url: str, key: str) -> dict[str, str]:
+    """Things to look at."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False) as http:
+        found = {}
+        events = http.get("/v1/events", params={"limit": 500}).json()
+        while events["next"]:
+            for event in events["items"]:
+                for kind, name in (("job_running", "running"), ("job_failed", "failed"), ("job_submitted", "waiting")):
+                    if event["kind"] == kind:
+                        found[name] = event["subject"]
+            events = http.get("/v1/events", params={"limit": 500, "cursor": events["next"]}).json()
+        for name, state in (("running", "running"), ("waiting", "queued")):
+            jobs = http.get("/v1/find", params={"text": "pretrain"}).json()["items"]
+            jobs += http.get("/v1/find", params={"text": "sft"}).json()["items"]
+            jobs += http.get("/v1/find", params={"text": "a"}).json()["items"]
+            found[name] = next((one["id"] for one in jobs if one["state"] == state), found.get(name, ""))
+        nodes = http.get("/v1/nodes", params={"limit": 50}).json()["items"]
+        busy = max(nodes, key=lambda node: (node["state"] == "ready", node["held"]["gpu_milli"], node["id"]))
+        return {**found, "node": busy["id"]}
+
+
+def picture(tab: Tab, folder: Path, name: str, wait_ms: int = 900) -> None:
+    tab.page.wait_for_timeout(wait_ms)
+    tab.page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+def special(browser: Any, url: str, session: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
+    """What is no page of its own: the way in, a wrong key, the palette, the list of shortcuts."""
+    for width in widths:
+        for theme in themes:
+            end = f"{width}-{theme}"
+            with open_tab(browser, url, None, width) as tab:
+                tab.theme(theme)
+                tab.go("/sign-in")
+                picture(tab, folder, f"sign-in-{end}", 100)
+                tab.page.get_by_label("API key").fill("hf_wrong")
+                tab.page.get_by_role("button", name="Sign in").click()
+                picture(tab, folder, f"sign-in-refused-{end}", 200)
+            with open_tab(browser, url, session, width) as tab:
+                tab.theme(theme)
+                tab.go("/home")
+                tab.page.keyboard.press("Control+k")
+                tab.page.get_by_role("combobox").fill("pre")
+                picture(tab, folder, f"palette-{end}")
+                tab.page.keyboard.press("Escape")
+                tab.page.keyboard.press("?")
+                picture(tab, folder, f"shortcuts-{end}", 300)
+
+
+def main() -> int:
+    read = argparse.ArgumentParser(description=__doc__)
+    read.add_argument("--pages", default="")
+    read.add_argument("--widths", default=",".join(WIDTHS))
+    read.add_argument("--themes", default=",".join(THEMES))
+    read.add_argument("--url", default="")
+    read.add_argument("--key", default="")
+    read.add_argument("--to", default=str(ROOT / "screenshots"))
+    wanted = read.parse_args()
+    folder, widths, themes = Path(wanted.to), wanted.widths.split(","), wanted.themes.split(",")
+    folder.mkdir(parents=True, exist_ok=True)
+    if wanted.url:
+        return shoot(wanted.url, wanted.key, folder, wanted.pages, widths, themes)
+    with example() as (url, key):
+        return shoot(url, key, folder, wanted.pages, widths, themes)
+
+
+def shoot(url: str, key: str, folder: Path, pages: str, widths: list[str], themes: list[str]) -> int:
+    chosen = {name: path for name, path in PAGES.items() if not pages or name in pages.split(",")}
+    known, began, count, wrong = places(url, key), time.monotonic(), 0, []
+    with open_browser() as browser:
+        with open_tab(browser, url, None) as tab:
+            tab.sign_in(key)
+            session = tab.page.context.storage_state()
+        for width in widths:
+            with open_tab(browser, url, session, width) as tab:
+                tab.expected = ("404",)
+                for theme in themes:
+                    tab.theme(theme)
+                    for name, path in chosen.items():
+                        tab.go(path.format(**known))
+                        picture(tab, folder, f"{name}-{width}-{theme}")
+                        count += 1
+                wrong += [one for one in tab.wrong if "404" not in one]
+        if not pages:
+            special(browser, url, session, folder, widths, themes)
+    print(f"{count} pictures of {len(chosen)} pages in {folder}, in {time.monotonic() - began:.0f} s.")
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
