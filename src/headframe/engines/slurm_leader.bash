@@ -83,18 +83,24 @@ hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
   hf_live[$rank]=1 hf_leader[$rank]=$!
 }
 
-hf_inside() {  # the processes of a rank, into hf_pids; hf_first becomes the first process of its sandbox
-  local rank=$1 run=$HF_FOLDER/$1/run line pid self
-  hf_pids=() hf_first=''
+hf_find_first() {  # the first process of a rank's sandbox, into hf_first; with it all others of it end
+  local line
+  hf_first='' hf_boxed=''
   while read -r line; do
-    [[ $line =~ \"child-pid\":\ ([0-9]+) ]] && hf_first=${BASH_REMATCH[1]}
-  done <"$run/status"
+    [[ $line =~ \"child-pid\":\ ([0-9]+) ]] && hf_first=${BASH_REMATCH[1]} hf_boxed=1
+  done <"$HF_FOLDER/$1/run/status"
+  if [[ ! -e /proc/${hf_first:-none} || /proc/$hf_first/ns/pid -ef /proc/$$/ns/pid ]]; then hf_first=''; fi
+}
+
+hf_inside() {  # the processes of a rank, into hf_pids
+  local rank=$1 run=$HF_FOLDER/$1/run line pid self
+  hf_pids=()
+  hf_find_first "$1"
   if [[ -n $hf_first ]]; then
     for pid in /proc/[0-9]*; do
       pid=${pid#/proc/}
       [[ $pid != "$hf_first" && /proc/$pid/ns/pid -ef /proc/$hf_first/ns/pid ]] && hf_pids+=("$pid")
     done
-    [[ /proc/$hf_first/ns/pid -ef /proc/$$/ns/pid || ! -e /proc/$hf_first ]] && hf_first='' hf_pids=()
   elif [[ ! -e $HF_FOLDER/$rank/task/arguments ]]; then
     read -r self <"$run/session" || self=0
     for pid in /proc/[0-9]*; do
@@ -135,8 +141,10 @@ hf_warn() {  # only processes that listen: a warning must not end a shell that d
 }
 
 hf_kill() {  # a rank with all that it started; the leader stays, to write down how it ended
+  hf_find_first "$1"
+  if [[ -n $hf_first ]]; then kill -s KILL "$hf_first" 2>/dev/null; fi
+  if [[ -n $hf_boxed ]]; then return 0; fi
   hf_inside "$1"
-  if [[ -n $hf_first ]]; then kill -s KILL "$hf_first" 2>/dev/null; return 0; fi
   local round
   for round in 1 2 3 4 5 6 7 8 9 10; do
     if ((${#hf_pids[@]})); then kill -s KILL "${hf_pids[@]}" 2>/dev/null; else break; fi
