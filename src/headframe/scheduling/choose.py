@@ -28,12 +28,12 @@ DEAREST = 1 << 80  # where nothing of what it asks for is
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A job is kept back for a better cluster: expected to start there at `starts_us`, at the latest until `until_us`
-    (None: another pass of this moment decides)."""
+    """A job is kept back for better clusters until `until_us` at the latest: it is expected to start there at
+    `starts_us` (None: it could now, by a pass under other rules)."""
 
     clusters: tuple[str, ...]
+    until_us: int
     starts_us: int | None = None
-    until_us: int | None = None
 
 
 def tiers(view: Snapshot, bucket: Bucket) -> Tiers:
@@ -64,12 +64,12 @@ def wait(view: Snapshot, bucket: Bucket, job: Job | None, order: Tiers, slices: 
     since_us = max(job.submitted_us, job.not_before_us)
     elsewhere = view.whole is not None and view.now_us < since_us + LEAVE_US
     if elsewhere and view.whole is not None and fit(view.whole, bucket.want, order[:place]) is not None:
-        return Wait(better, view.now_us)
+        return Wait(better, since_us + LEAVE_US)
     until_us = since_us + bucket.choice.spill_us
     if view.now_us >= until_us or view.agenda is None:
         return None
     found = view.agenda.search(kept_to(bucket, better), job)
-    return Wait(better, found.start_us, until_us) if found is not None and found.start_us <= until_us else None
+    return Wait(better, until_us, found.start_us) if found is not None and found.start_us <= until_us else None
 
 
 def kept_to(bucket: Bucket, clusters: tuple[str, ...]) -> Bucket:
@@ -158,7 +158,7 @@ def _named(view: Snapshot, ids: tuple[str, ...]) -> str:
 def waits_for(view: Snapshot, bucket: Bucket, found: Wait) -> str:
     """The sentence about a job that is kept back."""
     names = _named(view, found.clusters)
-    if found.until_us is None or found.starts_us is None:
+    if found.starts_us is None:
         return f"It is left to {names}, which it prefers."
     return (
         f"There is room for it, but it prefers {names}, where it is expected to start at "

@@ -145,10 +145,9 @@ class _Pass:
 
     def _keep_back(self, bucket: Bucket, job: Job, found: choose.Wait) -> None:
         """It waits for a better cluster: its place there is kept, and it is looked at again when it has waited."""
-        if found.until_us is not None:
-            self.room.look_again(found.until_us)
-            if self.snapshot.agenda is not None:
-                self.snapshot.agenda.waits(choose.kept_to(bucket, found.clusters), job)
+        self.room.look_again(found.until_us)
+        if found.starts_us is not None and self.snapshot.agenda is not None:
+            self.snapshot.agenda.waits(choose.kept_to(bucket, found.clusters), job)
 
     def _rearrange(self, bucket: Bucket, job: Job) -> bool:
         """Let elastic jobs shrink, or jobs move, before anybody is stopped for good; the place is kept from now on."""

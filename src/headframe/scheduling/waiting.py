@@ -139,7 +139,8 @@ def _why(view: Snapshot, bucket: Bucket, verdict: Verdict, answer: dict[str, Any
         answer["holders"] = _holders(around.allocations, bucket)
         yield _no_room(view, bucket, answer, around)
     elif verdict.wait is not None:
-        answer["starts_us"], answer["starts_from"] = verdict.wait.starts_us, "better_cluster"
+        if verdict.wait.starts_us is not None:
+            answer["starts_us"], answer["starts_from"] = verdict.wait.starts_us, "better_cluster"
         yield choose.waits_for(view, bucket, verdict.wait)
     elif verdict.reason == "parallel":
         yield f"As many of its array's jobs run as `parallel` allows ({view.parallel.get(bucket.parent_id or '')})."

@@ -172,3 +172,18 @@ def test_a_better_cluster_under_other_rules_comes_first_all_the_same(cloud: Smal
     jobs = [cloud.submit("run 1h; exit 0", resources=BOTH) for _ in range(2)]
     cloud.settle()
     assert [where(cloud, job) for job in jobs] == ["east", "main"]
+
+
+def test_a_job_is_not_left_for_ever_to_rules_that_do_not_start_it(cloud: SmallCloud) -> None:
+    """The better cluster's strict order keeps it for a larger job; after a minute another cluster will do."""
+    cloud.run(mark_cluster, cloud.owner, "east", labels=("order=fifo",))
+    held = cloud.submit("run 3h; exit 0", clusters=["east"])
+    large = cloud.submit("run 3h; exit 0", clusters=["east"], resources=BOTH)
+    cloud.settle()
+    assert where(cloud, held) == "east"
+    job = cloud.submit("run 1h; exit 0")
+    cloud.settle()
+    assert [cloud.job(one).state for one in (large, job)] == [JobState.QUEUED] * 2
+    assert "It is left to east" in cloud.story(job)["waiting"]["text"]
+    cloud.go(2 * MINUTE_US)
+    assert where(cloud, job) == "main"
