@@ -12,9 +12,10 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +61,27 @@ PAGES = {
 
 
 @contextmanager
-def example() -> Iterator[tuple[str, str]]:
-    """(address, key) of a lively example that runs while the block does."""
-    words = [sys.executable, "-m", "headframe.cli.main", "example", "cloud", "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+def served(*words: str) -> Iterator[tuple[str, str]]:
+    """(address, key) of a server that runs while the block does."""
+    program = [sys.executable, "-m", "headframe.cli.main", *words, "--port", "0"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             url = key = ""
             while not (url and key):
                 line = server.stdout.readline()
-                assert line, "the example ended"
-                url = found[0].rstrip(".") if (found := re.search(r"http://[\d.:]+", line)) else url
+                assert line, "the server ended"
+                url = url or (found[0].rstrip(".") if (found := re.search(r"http://[\d.:]+", line)) else "")
                 key = found[0] if (found := re.search(r"hf_\S+", line)) else key
             yield url, key
         finally:
             server.terminate()
             server.wait(30)
+
+
+def example() -> AbstractContextManager[tuple[str, str]]:
+    """A lively example."""
+    return served("example", "cloud")
 
 
 def places(url: str, key: str) -> dict[str, str]:
@@ -127,6 +133,38 @@ def special(browser: Any, url: str, session: Any, folder: Path, widths: list[str
                 picture(tab, folder, f"shortcuts-{end}", 300)
 
 
+def lost(browser: Any, url: str, session: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
+    """A page whose server cannot be reached."""
+    for width in widths:
+        for theme in themes:
+            with open_tab(browser, url, session, width) as tab:
+                tab.theme(theme)
+                tab.go("/fleet")
+                tab.page.wait_for_timeout(500)
+                tab.page.context.set_offline(True)
+                tab.page.evaluate("dispatchEvent(new Event('offline'))")
+                tab.page.route("**/v1/live**", lambda route: route.abort())
+                picture(tab, folder, f"lost-server-{width}-{theme}", 2500)
+
+
+def empty(browser: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
+    """A cloud in which nothing has happened yet."""
+    with (
+        tempfile.TemporaryDirectory() as data,
+        served("serve", "--data", data) as (url, key),
+        open_tab(browser, url, None) as first,
+    ):
+        first.sign_in(key)
+        session = first.page.context.storage_state()
+        for width in widths:
+            with open_tab(browser, url, session, width) as tab:
+                for theme in themes:
+                    tab.theme(theme)
+                    for name in ("home", "fleet", "jobs", "queue", "usage", "usage-budgets", "usage-invoices"):
+                        tab.go(PAGES[name])
+                        picture(tab, folder, f"empty-{name}-{width}-{theme}", 400)
+
+
 def main() -> int:
     read = argparse.ArgumentParser(description=__doc__)
     read.add_argument("--pages", default="")
@@ -163,6 +201,8 @@ def shoot(url: str, key: str, folder: Path, pages: str, widths: list[str], theme
                 wrong += [one for one in tab.wrong if "404" not in one]
         if not pages:
             special(browser, url, session, folder, widths, themes)
+            lost(browser, url, session, folder, widths, themes)
+            empty(browser, folder, widths, themes)
     print(f"{count} pictures of {len(chosen)} pages in {folder}, in {time.monotonic() - began:.0f} s.")
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0

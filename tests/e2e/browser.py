@@ -100,11 +100,14 @@ class Tab:
         found = [one for one in self.wrong if not any(part in one for part in self.expected)]
         assert not found, found
 
-    def axe(self) -> None:
-        """No violation of what axe can see, by WCAG 2.2 AA and its best practices."""
+    def axe(self, *rules: str) -> None:
+        """No violation of what axe can see, by WCAG 2.2 AA and its best practices; or of some rules alone."""
         from axe_playwright_python.sync_playwright import Axe
 
-        found = Axe().run(self.page, options={"resultTypes": ["violations"]}).response["violations"]
+        options: dict[str, Any] = {"resultTypes": ["violations"]}
+        if rules:
+            options["runOnly"] = {"type": "rule", "values": list(rules)}
+        found = Axe().run(self.page, options=options).response["violations"]
         told = [f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:4]]}" for one in found]
         assert not told, "\n".join([self.page.url, *told])
 

@@ -49,10 +49,10 @@ def address(cloud: ConsoleCloud, page: str) -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_good_for_everybody(browser: Any, cloud: ConsoleCloud, session: Any, page: str):
     with open_tab(browser, cloud.url, session, "phone") as tab:
-        for theme in THEMES:
+        for theme, rules in zip(THEMES, ((), ("color-contrast",)), strict=True):  # all else is the same in both
             tab.theme(theme)
             tab.go(address(cloud, page))
-            tab.axe()
+            tab.axe(*rules)
         tab.is_small()
         for wide, high in WIDTHS.values():
             tab.page.set_viewport_size({"width": wide, "height": high})

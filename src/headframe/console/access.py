@@ -44,7 +44,11 @@ async def take_key(request: Request) -> Response:
                 next_step="Open the console over https, through a proxy with TLS, or through an SSH tunnel.",
             )
         caller = authenticate(serving.control.world, serving.clock.now_us(), form.text("key"))
-    except Unauthenticated as error:
+    except Unauthenticated:
+        error = Unauthenticated(
+            "The key is not known, has expired or was revoked.",
+            next_step="Check that it is whole, or ask an admin of your organization for another one.",
+        )
         try:
             count_failure(request, serving)
         except TooManyFailures as slower:

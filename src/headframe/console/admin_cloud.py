@@ -143,6 +143,7 @@ def audit(
 ) -> Response:
     """Who did what, when: the newest first."""
     caller = page.caller
+    organization = organization or None
     everything = organization is None and page.house is None
     house = None if everything else page.call.organization(organization)
     home = house.id if house is not None else caller.organization_id

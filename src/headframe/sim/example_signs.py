@@ -14,7 +14,7 @@ from headframe.jobs.records import Job
 from headframe.metrics.records import Measured, Point
 
 LINE_US = 4 * SECOND_US  # a job of the example says something so often
-LINE_BYTES = 128  # of each line, so that offsets can be worked out
+LINE_BYTES = 128  # that offsets count for each line, so that they can be worked out
 MOST_LINES = 250_000
 
 
@@ -83,7 +83,7 @@ def rate(step: int) -> float:
 
 
 class SpokenLogs:
-    """Logs of the example: every running job says a line each few seconds, always of the same length."""
+    """Logs of the example: every running job says a line each few seconds."""
 
     def __init__(self, job_of: Callable[[str], Job | None], now_us: Callable[[], int]) -> None:
         self._job_of, self._now_us = job_of, now_us
@@ -119,7 +119,7 @@ class SpokenLogs:
 
 
 def line(job_id: str, number: int, at_us: int) -> str:
-    """What a training says, padded to `LINE_BYTES` with its newline."""
+    """What a training says; offsets count `LINE_BYTES` for each line, however short it is."""
     if number == 0:
         text = "\x1b[1mloading checkpoint\x1b[0m /checkpoints/last.safetensors, 14 shards"
     elif number % 97 == 13:
@@ -131,4 +131,4 @@ def line(job_id: str, number: int, at_us: int) -> str:
             f"step {number:>7} \x1b[36mloss\x1b[0m {loss(job_id, number, at_us):.4f} lr {rate(number):.2e} "
             f"grad_norm {0.7 + character(job_id) / 2000:.3f} tok/s {9000 + character(job_id) * 4:,}"
         )
-    return text.ljust(LINE_BYTES - 1)[: LINE_BYTES - 1] + "\n"
+    return text[: LINE_BYTES - 1] + "\n"
