@@ -32,6 +32,9 @@ EDGES = {
     "report.py": {"time.time_ns"},  # a job stamps what it reports
     "cli/printing.py": {"time.time_ns", "time.localtime"},  # how long ago something was, and in whose time zone
     "client/wire.py": {"secrets.token_hex"},  # the key by which a repeat is known
+    "engines/slurm.py": {"secrets.token_hex"},  # the word by which leaders are known, and a cloud's jobs in a queue
+    "engines/slurm_prepare.py": {"secrets.token_bytes", "secrets.token_hex"},  # the half of a job's secrets
+    "cli/throwaway_slurm.py": {"os.urandom"},  # the keys of a Slurm that is thrown away
 }
 # Who may speak on standard output or error, besides cli/ and sim/.
 SPEAKERS = {"compose.py", "engines/agent.py", "engines/agent_spawn.py", "report.py"}

@@ -98,7 +98,12 @@ def test_of_two_batch_jobs_for_one_attempt_one_runs(place: SlurmPlace) -> None:
     script = place.slurm.call("scontrol", "write", "batch_script", held.number, "-")
     again = place.slurm.call("sbatch", "--parsable", f"--job-name={held.name}", "-o", "/dev/null", text=script).strip()
     assert place.wait_seen("alc_double", *OVER).exit_code == 6
-    wait_until(lambda: "FAILED" in place.slurm.call("squeue", "-h", "-t", "all", "-j", again, "-o", "%T"), "it gave up")
+    both = f"{held.number},{again}"
+
+    def states() -> list[str]:
+        return sorted(place.slurm.call("squeue", "-h", "-t", "all", "-j", both, "-o", "%T").split())
+
+    wait_until(lambda: states() == ["COMPLETED", "FAILED"], "one ran and one gave up")
     assert starts(place, "double") == 1
 
 

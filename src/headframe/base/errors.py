@@ -40,6 +40,19 @@ class EngineError(HeadframeError):
     status = 502
 
 
+class ClusterDown(EngineError):
+    """A cluster did not answer, or not clearly: another try may do, and what was asked may have been done."""
+
+    code = "cluster_down"
+    status = 503
+
+
+class ClusterRefused(EngineError):
+    """A cluster answered that it will not do this, however often it is asked."""
+
+    code = "cluster_refused"
+
+
 class OurError(HeadframeError):
     """Ours: a defect or a limit of Headframe itself."""
 
@@ -66,7 +79,7 @@ class Invalid(CallerError):
         details = {"field": field, "value": value, "allowed": allowed, "line": line}
         super().__init__(
             message,
-            next_step=next_step,
+            next_step=next_step or (f"Allowed: {allowed}." if allowed else ""),
             details={name: item for name, item in details.items() if item not in (None, "")},
         )
         self.field, self.value, self.allowed, self.line = field, value, allowed, line

@@ -28,7 +28,7 @@ DATA = "~/.headframe-demo-slurm"
 CREDIT = "25 USD"
 STEPS = 40
 RUN = """
-at=$(ls "$HEADFRAME_CHECKPOINTS" | sort -n | tail -n 1); at=${at:-0}
+at=$(ls "$HEADFRAME_CHECKPOINTS" | sort -n | tail -n 1); at=${at%.json}; at=${at:-0}
 echo "attempt $HEADFRAME_ATTEMPT goes on from step $at with GPU $CUDA_VISIBLE_DEVICES on $HEADFRAME_HOSTS"
 while [ "$at" -lt STEPS ]; do
   at=$((at + 1)); echo "$at" > "$HEADFRAME_CHECKPOINTS/$at.json"

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from headframe.base.errors import HeadframeError
+from headframe.base.errors import ClusterDown, ClusterRefused, HeadframeError
 from headframe.base.progress import Progress
 from headframe.engines import sandbox, slurm_held
 from headframe.engines.agent_loop import AgentLoop
@@ -41,7 +41,6 @@ from headframe.engines.slurm_held import Held, hold, slice_sums
 from headframe.engines.slurm_open import open_calls
 from headframe.engines.slurm_output import BRING_S, Output
 from headframe.engines.slurm_prepare import LEADER, Prepared, Site, batch_script, explain, prepare
-from headframe.engines.slurm_reach import SlurmDown, SlurmRefused
 from headframe.engines.slurm_settings import SlurmSettings, ear_address, settings_of
 from headframe.engines.slurm_words import JobRow, NodeRow, Switches, gres_option
 from headframe.engines.workers import Workers
@@ -354,9 +353,9 @@ class SlurmEngine:
             held.sent = held.submitting = True
             self.save(held)
             number = self.calls.submit(wanted)
-        except SlurmDown as problem:
+        except ClusterDown as problem:
             self.loop.post(partial(self.care.unclear, held, problem.message))
-        except SlurmRefused as problem:
+        except ClusterRefused as problem:
             self.loop.post(partial(self.care.fail, held, str(problem), "engine"))
         except Exception as problem:
             why, fault = explain(problem)
@@ -368,7 +367,7 @@ class SlurmEngine:
         settings, sums = self.settings, slice_sums(launch)
         unknown = [node for node in sums if node not in self.fleet.rows]
         if settings.pinned and unknown:
-            raise SlurmRefused(f"Slurm knows no node {unknown[0]}.", next_step="See `headframe nodes`.")
+            raise ClusterRefused(f"Slurm knows no node {unknown[0]}.", next_step="See `headframe nodes`.")
         gres = {gres_option(self.fleet.gres(node, (share.kind for share in one.shares))) for node, one in sums.items()}
         longest = launch.work.get("max_duration_us")
         spare_us = int(launch.work.get("warn_before_stop_us") or 0) + SPARE_US

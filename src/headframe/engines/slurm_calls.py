@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from headframe.engines.slurm_reach import Failed, Reach, SlurmDown, SlurmRefused
+from headframe.base.errors import ClusterDown, ClusterRefused
+from headframe.engines.slurm_reach import Failed, Reach
 from headframe.engines.slurm_words import (
     JOB_FORMAT,
     PASSING,
@@ -53,12 +54,12 @@ class Ended:
 
 
 class Calls(Protocol):
-    """All raise `SlurmDown` when the cluster does not answer."""
+    """All raise `ClusterDown` when the cluster does not answer."""
 
     def version(self) -> Version: ...
 
     def submit(self, wanted: Submission) -> str:
-        """Submit; returns the job's number. Raises `SlurmRefused` when it never will be taken."""
+        """Submit; returns the job's number. Raises `ClusterRefused` when it never will be taken."""
         ...
 
     def jobs(self) -> list[JobRow]:
@@ -95,13 +96,15 @@ class Commands:
         try:
             return self._reach.run(words, text)
         except Failed as problem:
-            raise SlurmDown(f"{words[0]} failed: {_short(str(problem))}") from None
+            raise ClusterDown(f"{words[0]} failed: {_short(str(problem))}") from None
 
     def version(self) -> Version:
         said = self._run("sbatch", "--version")
         found = version_of(said)
         if found is None:
-            raise SlurmRefused(f"{said.strip()!r} is no version of Slurm that is supported.", next_step="Use 22.05 on.")
+            raise ClusterRefused(
+                f"{said.strip()!r} is no version of Slurm that is supported.", next_step="Use 22.05 on."
+            )
         return found
 
     def submit(self, wanted: Submission) -> str:
@@ -121,11 +124,11 @@ class Commands:
         except Failed as problem:
             said = str(problem)
             if PASSING.search(said):
-                raise SlurmDown(f"sbatch failed: {_short(said)}") from None
-            raise SlurmRefused(f"Slurm refuses the job: {_short(said)}") from None
+                raise ClusterDown(f"sbatch failed: {_short(said)}") from None
+            raise ClusterRefused(f"Slurm refuses the job: {_short(said)}") from None
         number = said.strip().splitlines()[-1].partition(";")[0] if said.strip() else ""
         if not number.isdigit():
-            raise SlurmDown(f"sbatch answered {_short(said)!r}.")
+            raise ClusterDown(f"sbatch answered {_short(said)!r}.")
         return number
 
     def jobs(self) -> list[JobRow]:
@@ -152,7 +155,7 @@ class Commands:
             self._reach.run(list(words))
         except Failed as problem:
             if PASSING.search(str(problem)):
-                raise SlurmDown(f"{words[0]} failed: {_short(str(problem))}") from None
+                raise ClusterDown(f"{words[0]} failed: {_short(str(problem))}") from None
 
     def ended(self, numbers: Sequence[tuple[str, str]]) -> dict[str, Ended]:
         wanted, found = set(numbers), dict[str, Ended]()
@@ -163,7 +166,7 @@ class Commands:
                     found[row.name] = Ended(row.state, row.nodes, row.reason)
         except Failed as problem:  # a job that it has forgotten already is an error of squeue
             if PASSING.search(str(problem)):
-                raise SlurmDown(f"squeue failed: {_short(str(problem))}") from None
+                raise ClusterDown(f"squeue failed: {_short(str(problem))}") from None
         lacking = [number for number, name in sorted(wanted) if name not in found]
         if not lacking:
             return found

@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from headframe.base.errors import EngineError, HeadframeError
+from headframe.base.errors import ClusterDown, EngineError, HeadframeError
 from headframe.engines import checkpoints, sandbox
 from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended
-from headframe.engines.slurm_held import Held, Notes, bar, claimed, conclusion, last_life_us, order, read_notes
-from headframe.engines.slurm_reach import SlurmDown
-from headframe.engines.slurm_words import NODE_FAULTS, PENDING, JobRow
+from headframe.engines.slurm_held import KILLED, Held, Notes, bar, claimed, conclusion, last_life_us, order, read_notes
+from headframe.engines.slurm_words import LIVE, NODE_FAULTS, PENDING, JobRow
 from headframe.fleet.engine_words import Launch, Seen, Stop
 
 if TYPE_CHECKING:
@@ -32,8 +31,18 @@ AGAIN_S = 3.0  # until what was submitted without an answer is submitted again
 NOTES_S = 3.0  # how long the notes of a job that Slurm runs no more may take to be seen
 STUCK_S = 10.0  # how long a job waits for a node that takes no work
 WAITING_S = 5.0  # after which a job's story says what it waits for
+WHY_TRIES = 5
 PRUNE_S = 30.0
 BY_HAND = "It was cancelled in Slurm, not by Headframe."
+TERMED = 128 + signal.SIGTERM
+_SIGNALLED = (TERMED, KILLED)
+# What Slurm says of a job's end -> exit code and what to say of it.
+_WHY = (
+    ("CANCELLED", (TERMED, BY_HAND)),
+    ("TIMEOUT", (TERMED, "Slurm ended it: a time limit of its partition was reached.")),
+    ("DEADLINE", (TERMED, "Slurm ended it: its deadline was reached.")),
+    ("OUT_OF_ME", (KILLED, "out of memory: Slurm ended it at its limit")),
+)
 _NEVER = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
           "launch failed requeued held")  # fmt: skip
 
@@ -124,8 +133,39 @@ class Care:
             end = conclusion(held, notes, engine.skew_us)
             if held.lost and end["exit_code"] != 0:  # it did not end by itself: we had it ended with its node
                 end |= {"seen": Seen.LOST.value, "exit_code": None, "detail": held.lost, "fault": "node"}
-            self._finish_as(held, end)
+            if held.stop is None and not held.lost and end["exit_code"] in _SIGNALLED:
+                self._ask_why(held, end)
+            else:
+                self._finish_as(held, end)
         return notes
+
+    def _ask_why(self, held: Held, end: dict[str, Any]) -> None:
+        """A signal ended it that we did not send: the controller may know whose that was."""
+        if held.asking_why:
+            return
+        held.asking_why, held.why_tries = True, held.why_tries + 1
+
+        def ask() -> None:
+            told: Ended | None = None
+            with contextlib.suppress(HeadframeError):
+                told = self.engine.calls.ended([(held.number, held.name)]).get(held.name)
+            self.engine.loop.post(lambda: self._why(held, end, told))
+
+        self.engine.senders.do(ask)
+
+    def _why(self, held: Held, end: dict[str, Any], told: Ended | None) -> None:
+        held.asking_why = False
+        state = told.state if told is not None else ""
+        if state in LIVE and held.why_tries < WHY_TRIES:  # it is about to end there, too
+            self.engine.loop.later(1.0, lambda: self._look_again(held))
+        elif state in NODE_FAULTS:
+            self._finish(held, Seen.LOST, None, _lost(told), "node", end["at_us"])
+        else:
+            code, detail = next((why for name, why in _WHY if state.startswith(name)), (end["exit_code"], ""))
+            self._finish_as(held, end | {"exit_code": code, "detail": detail or end["detail"]})
+
+    def _look_again(self, held: Held) -> None:
+        self.look(held)
 
     def _unveil(self, held: Held) -> None:
         """Its half of the secrets has been read."""
@@ -196,7 +236,7 @@ class Care:
         """Where the controller is away, the leader reads its orders all the same, only later."""
 
         def go() -> None:
-            with contextlib.suppress(SlurmDown):
+            with contextlib.suppress(ClusterDown):
                 call()
 
         self.engine.senders.do(go)
@@ -350,19 +390,12 @@ class Care:
         """How it ended, by what the controller says: its leader was killed before it could write that down."""
         state = told.state if told is not None else ""
         life_us = min(max(last_life_us(folder, held.ranks) - self.engine.skew_us, held.running_us), now_us())
-        term, kill = 128 + signal.SIGTERM, 128 + signal.SIGKILL
         if held.stop is not None and not (state in NODE_FAULTS or not state):
-            self._finish(held, Seen.EXITED, kill, "killed", "job")
-        elif state.startswith("CANCELLED"):
-            self._finish(held, Seen.EXITED, term, BY_HAND, "job")
-        elif state in ("TIMEOUT", "DEADLINE"):
-            self._finish(held, Seen.EXITED, term, "Slurm ended it: the partition's time limit was reached.", "job")
-        elif state.startswith("OUT_OF_ME"):
-            self._finish(held, Seen.EXITED, kill, "out of memory: Slurm ended it at its limit", "job")
-        elif state == "PREEMPTED":
-            self._finish(held, Seen.LOST, None, "Slurm preempted it for others of its users.", "node", life_us)
+            self._finish(held, Seen.EXITED, KILLED, "killed", "job")
+        elif why := next((why for name, why in _WHY if state.startswith(name)), None):
+            self._finish(held, Seen.EXITED, *why, "job")
         elif state in NODE_FAULTS:
-            self._finish(held, Seen.LOST, None, f"{_where(told)} failed ({state}).", "node", life_us)
+            self._finish(held, Seen.LOST, None, _lost(told), "node", life_us)
         elif state:
             self._finish(held, Seen.LOST, None, f"Its leader was killed on the node ({state}).", "node", life_us)
         else:
@@ -409,6 +442,12 @@ class Care:
         before_us = now_us() - int(PRUNE_S * 1e6) if settled else None
         with contextlib.suppress(OSError, HeadframeError):
             checkpoints.prune(self.engine.folders.job(held.job_id) / "checkpoints", held.keep, before_us)
+
+
+def _lost(told: Ended | None) -> str:
+    if told is not None and told.state == "PREEMPTED":
+        return "Slurm preempted it for others of its users."
+    return f"{_where(told)} failed ({told.state if told is not None else 'unknown'})."
 
 
 def _where(told: Ended | None) -> str:

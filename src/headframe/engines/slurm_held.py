@@ -60,6 +60,8 @@ class Held:
     cancelled: bool = False  # before it was submitted
     submitting: bool = False
     ending: bool = False
+    asking_why: bool = False
+    why_tries: int = 0
     unclear_since: float | None = None  # no answer to a submission, or a job that the controller knows no more
     pending_since: float | None = None
     fenced_since: float | None = None

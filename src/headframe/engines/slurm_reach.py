@@ -10,29 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from headframe.base.errors import EngineError
+from headframe.base.errors import ClusterDown
 
 CALL_SECONDS = 30.0  # a controller that does not answer is given up after about 10 by its commands
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class SlurmDown(EngineError):
-    """The cluster did not answer, or not clearly: another try may do, and what was asked may have been done."""
-
-    code = "slurm_down"
-
-
-class SlurmRefused(EngineError):
-    """The cluster answered that it will not do this, however often it is asked."""
-
-    code = "slurm_refused"
 
 
 class Reach(Protocol):
     """Runs one command and returns what it prints."""
 
     def run(self, words: Sequence[str], text: str = "") -> str:
-        """Raises `SlurmDown` when it cannot be run or takes too long, `Failed` when it ends with an error."""
+        """Raises `ClusterDown` when it cannot be run or takes too long, `Failed` when it ends with an error."""
         ...
 
     def close(self) -> None: ...
@@ -49,15 +37,15 @@ def _answer(command: Sequence[str], environment: dict[str, str], text: str, what
             timeout=CALL_SECONDS, check=False, cwd="/", start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise SlurmDown(f"{what} did not answer within {CALL_SECONDS:g} s.") from None
+        raise ClusterDown(f"{what} did not answer within {CALL_SECONDS:g} s.") from None
     except OSError as error:
-        raise SlurmDown(
+        raise ClusterDown(
             f"{what} cannot be run: {error.strerror}.", next_step="Install Slurm's commands, or set `bin`."
         ) from None
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
         if command[0].endswith("ssh") and done.returncode == 255:
-            raise SlurmDown(f"SSH does not reach the cluster: {said[-300:]}")
+            raise ClusterDown(f"SSH does not reach the cluster: {said[-300:]}")
         raise Failed(said[-1000:])
     return done.stdout.decode("utf-8", "replace")
 

@@ -1,7 +1,7 @@
 """A Slurm cluster by slurmrestd, with a JSON web token.
 
-What its interface lacks: switches are not told, a leader cannot be woken (it looks for orders by itself, every `watch`),
-and options of sbatch cannot be handed on. Tokens are signed here (HS256) where the key is given, one for each hour; or
+What its interface lacks: switches are not told, a leader cannot be woken (it looks for orders by itself, every
+`watch`), and options of sbatch cannot be handed on. Tokens are signed here (HS256) where the key is given, one for each hour; or
 read from a file, again each time, so that somebody else may renew it.
 """
 
@@ -14,15 +14,15 @@ import json
 import os
 import pwd
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from headframe.base.errors import ClusterDown, ClusterRefused
+from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended, Submission
-from headframe.engines.slurm_reach import SlurmDown, SlurmRefused
 from headframe.engines.slurm_words import (
     PASSING,
     VERSIONS,
@@ -61,7 +61,7 @@ class Rest:
         self._me = pwd.getpwuid(os.geteuid()).pw_name
         self._users = frozenset(users) or frozenset({self._me})
         self._wire = httpx.Client(base_url=address, timeout=SECONDS, trust_env=False)
-        self._now = now or (lambda: time.time_ns() // 1_000_000_000)
+        self._now = now or (lambda: now_us() // 1_000_000)
         self._token, self._token_until = "", 0
         self._version: Version | None = None
         self._lock = threading.Lock()
@@ -79,11 +79,11 @@ class Rest:
             return {"X-SLURM-USER-NAME": user or self._me, "X-SLURM-USER-TOKEN": self._token}
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, user: str = "") -> dict[str, Any]:
-        """An answer; raises `SlurmDown`, or `SlurmRefused` with what it said."""
+        """An answer; raises `ClusterDown`, or `ClusterRefused` with what it said."""
         try:
             answer = self._wire.request(method, path, json=body, headers=self._headers(user))
         except (httpx.HTTPError, OSError) as problem:
-            raise SlurmDown(f"slurmrestd does not answer: {type(problem).__name__}: {problem}") from None
+            raise ClusterDown(f"slurmrestd does not answer: {type(problem).__name__}: {problem}") from None
         try:
             found = answer.json() if answer.content else {}
         except ValueError:  # an error that it tells in plain words, such as an unknown address
@@ -93,8 +93,8 @@ class Rest:
         errors = found.get("errors") if isinstance(found, dict) else None
         said = " / ".join(str(one.get("error") or one.get("description")) for one in errors or [] if one) or "no reason"
         if answer.status_code in (401, 403, 502, 503, 504) or PASSING.search(said):
-            raise SlurmDown(f"slurmrestd answered {answer.status_code}: {said[:300]}")
-        raise SlurmRefused(f"Slurm refuses it: {said[:500]}")
+            raise ClusterDown(f"slurmrestd answered {answer.status_code}: {said[:300]}")
+        raise ClusterRefused(f"Slurm refuses it: {said[:500]}")
 
     def version(self) -> Version:
         """The newest interface that we both know; asked once."""
@@ -102,13 +102,13 @@ class Rest:
             for known in reversed(VERSIONS):
                 try:
                     told = self._ask("GET", f"/slurm/{known.rest}/ping")
-                except SlurmRefused:
+                except ClusterRefused:
                     continue
                 slurm = told.get("meta", {}).get("Slurm") or told.get("meta", {}).get("slurm") or {}
                 self._version = version_of(str(slurm.get("release", ""))) or known
                 self._version = Version(self._version.number, known.rest)
                 return self._version
-            raise SlurmDown("slurmrestd knows none of the versions of its interface that are known here.")
+            raise ClusterDown("slurmrestd knows none of the versions of its interface that are known here.")
         return self._version
 
     def _path(self, rest: str) -> str:
@@ -133,7 +133,7 @@ class Rest:
         told = self._ask("POST", self._path("job/submit"), {"script": wanted.script, "job": job}, wanted.user)
         number = told.get("job_id")
         if not number:
-            raise SlurmDown(f"slurmrestd gave no number: {str(told.get('errors'))[:300]}")
+            raise ClusterDown(f"slurmrestd gave no number: {str(told.get('errors'))[:300]}")
         return str(number)
 
     def jobs(self) -> list[JobRow]:
@@ -155,7 +155,7 @@ class Rest:
             found = [_job(one) for one in self._ask("GET", self._path(f"job/{number}")).get("jobs", [])]
             if any(row.name == name for row in found):
                 self._ask("DELETE", self._path(f"job/{number}"))
-        except SlurmRefused:
+        except ClusterRefused:
             return  # there is nothing left of it
 
     def ended(self, numbers: Sequence[tuple[str, str]]) -> dict[str, Ended]:
@@ -163,7 +163,7 @@ class Rest:
         for number, name in numbers:
             try:
                 rows = [_job(one) for one in self._ask("GET", self._path(f"job/{number}")).get("jobs", [])]
-            except SlurmRefused:
+            except ClusterRefused:
                 continue
             found |= {row.name: Ended(row.state, row.nodes, row.reason) for row in rows if row.name == name}
         return found
