@@ -1,8 +1,8 @@
 """A Slurm cluster by slurmrestd, with a JSON web token.
 
 What its interface lacks: switches are not told, a leader cannot be woken (it looks for orders by itself, every
-`watch`), and options of sbatch cannot be handed on. Tokens are signed here (HS256) where the key is given, one for each hour; or
-read from a file, again each time, so that somebody else may renew it.
+`watch`), and options of sbatch cannot be handed on. Tokens are signed here (HS256) where the key is given, anew every
+half an hour; or read from a file, each time again, so that somebody else may renew it.
 """
 
 from __future__ import annotations
