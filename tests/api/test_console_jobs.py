@@ -213,3 +213,18 @@ def test_form_and_file_lead_to_each_other(browser: Browser):
     broken = browser.post("/jobs/new", **{"as": "file"}, file="run: [", act="form")
     assert broken.status_code == 422
     assert "not YAML" in broken.text
+
+
+def test_the_operator_may_look_at_all_organizations(browser: Browser, house: House, job: dict[str, Any]):
+    organization = house.organization("neighbours")["name"]
+    theirs = house.submit(house.member(organization, "owner", "nina"), spec={"name": "theirs"})
+    assert theirs["id"] not in browser.get(f"/jobs?organization={house.opening.organization.name}").text
+    everything = browser.get("/jobs?organization=all").text
+    assert theirs["id"] in everything
+    assert job["id"] in everything
+    assert "nina" in browser.get(f"/jobs?organization={organization}&owner=nina").text
+    with Browser(str(house.http.base_url), house.member(None, "member")) as member:
+        assert member.get("/jobs?organization=all").status_code in (403, 404)
+    ours = house.ok("GET", "/v1/jobs", params={"owner": "me"})["items"]
+    assert job["id"] in {one["id"] for one in ours}
+    assert house.ok("GET", "/v1/jobs", params={"owner": "nobody-such"})["items"] == []

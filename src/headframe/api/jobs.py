@@ -96,12 +96,12 @@ def jobs(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Jobs, newest first, all or those of an `owner` (a member's name or id; "me"). The `reason` of one that waits for room says what it waits for now."""
+    """Jobs, newest first; of an `owner` by name, by id, or "me". The `reason` of one that waits says for what."""
     where: dict[str, Any] = {"state": tuple(state)} if state else {}
     where |= {"name": name} if name is not None else {}
     where |= {"parent_id": parent} if parent is not None else {}
     where |= whose(call, organization, project)
-    where |= {"member_id": member_named(call, where["organization_id"], owner)} if owner is not None else {}
+    where |= {"member_id": member_named(call, where.get("organization_id"), owner)} if owner is not None else {}
     page = call.part(Job, limit=limit, cursor=cursor, newest=True, **where)
     waiting = [job.id for job in page.items if job.state == JobState.QUEUED or (job.parent and not job.spec.cron)]
     reasons = (call.control.glance(waiting_reasons, waiting, within_s=GLANCE_S) or {}) if waiting else {}
@@ -178,11 +178,12 @@ def find(call: Call, ref: str) -> Job:
     return found
 
 
-def member_named(call: Call, organization_id: str, named: str) -> str:
+def member_named(call: Call, organization_id: str | None, named: str) -> str:
     """The id of a member by name, or "me"; what is no name is taken for an id."""
     if named == "me":
         return call.caller.member_id
-    found = call.control.reads.find(Member, organization_id=organization_id, name=named, limit=1)
+    house = organization_id or call.caller.organization_id
+    found = call.control.reads.find(Member, organization_id=house, name=named, limit=1)
     return str(found[0].id) if found else named
 
 

@@ -76,6 +76,7 @@ COLUMNS = (
 @click.option("--state", multiple=True, type=click.Choice(JOB_STATES), help="Only these states (may be repeated).")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--project", help="Only jobs of this project.")
+@click.option("--owner", metavar="MEMBER", help="Only jobs of this member; me: your own.")
 @click.option("--org", "organization", metavar="NAME", help="The organization, when it is not your own.")
 @click.option("--parent", metavar="JOB", help="Only the jobs of this array or schedule.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=30, show_default=True, help="How many.")

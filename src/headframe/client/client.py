@@ -179,7 +179,7 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
             return self._post("/v1/plan", source.body(project, env or {}, None))
 
     def jobs(self, *, limit: int | None = 100, **query: Any) -> list[Row]:
-        """Newest first. Filters: state, project, name, parent."""
+        """Newest first. Filters: state, project, name, parent, owner."""
         return self.all("/v1/jobs", limit=limit, **query)
 
     def job(self, job: str) -> Row:

@@ -107,7 +107,7 @@ def stop(page: Signed, form: Sent, job: Ref) -> Response:
 
 def _where(page: Page, wanted: Wanted) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """The filter of the store, within what the caller may see; and the names that belong to it."""
-    everybody = page.house is None and not wanted.organization
+    everybody = page.house is None and wanted.organization in ("", ALL)
     where, names = _everybodys(page, wanted) if everybody else (None, {})
     if where is None:
         try:

@@ -40,6 +40,11 @@ int nvmlDeviceGetHandleByUUID(const char *name, void **device) {
   *device = (void *)atol(name + 4); return lost(*device) ? 15 : 0; }
 int nvmlDeviceGetUtilizationRates(void *device, use_t *use) {
   use->gpu = (long)device == 1 ? 90 : 0; use->memory = 0; return 0; }
+int nvmlDeviceGetPowerUsage(void *device, unsigned *power) {
+  *power = 700000; return (long)device == 1 ? 0 : 3; }
+int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *degrees) { *degrees = 61; return 0; }
+int nvmlDeviceGetTotalEccErrors(void *device, int kind, int counter, unsigned long long *errors) {
+  *errors = 0; return 0; }
 int nvmlDeviceGetMinorNumber(void *device, unsigned *number) { *number = 7 + (unsigned)(long)device; return 0; }
 
 /* STUB_WIRING: "switch" (all GPUs on four switches), "switches without address", "islands" (two times four GPUs, each
@@ -122,6 +127,19 @@ def discovered(driver: Path, shown: str, **stub: str) -> list[str]:
     run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()
+
+
+def test_all_that_a_device_knows_is_measured(driver: Path) -> None:
+    script = (
+        "from headframe.engines.agent_use import read_devices\n"
+        "for name, reading in sorted(read_devices().items()): print(name, dict(reading.figures()))"
+    )
+    env = {**os.environ, "LD_LIBRARY_PATH": str(driver)}
+    run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    first, second = run.stdout.splitlines()
+    names = "{'gpu_busy_milli': 900, 'gpu_memory_mib': 0, 'power_mw': 700000, 'temperature_c': 61, 'memory_errors': 0}"
+    assert first == f"GPU-1 {names}", run.stderr
+    assert second == "GPU-2 {'gpu_busy_milli': 0, 'gpu_memory_mib': 0, 'temperature_c': 61, 'memory_errors': 0}"
 
 
 def test_how_busy_devices_are_is_read_from_the_driver(driver: Path) -> None:
