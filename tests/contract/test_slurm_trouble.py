@@ -72,6 +72,8 @@ def test_a_controller_that_forgets_what_it_took_gets_it_again(place: SlurmPlace)
         slurm.kill("slurmctld")
         for path in (slurm.root / "state").glob("job_state*"):
             path.unlink()  # as if it had died before it could write that down
+        for path in (slurm.root / "state").glob("hash.*/job.*"):
+            shutil.rmtree(path)
         slurm.start_controller()
     finally:
         slurm.resume(node)

@@ -97,6 +97,7 @@ class SlurmCluster:
         self.nodes = [f"h{mark}n{number}" for number in range(1, nodes + 1)]  # control groups are named after them
         self._ports = free_ports(len(self.nodes) + 4)
         self.rest_port = self._ports[3]
+        self._children: list[subprocess.Popen[bytes]] = []
         read, self._pipe = os.pipe()
         root.mkdir(parents=True, exist_ok=True)
         self._keeper = subprocess.Popen(
@@ -140,6 +141,8 @@ class SlurmCluster:
             os.close(self._pipe)
             self._pipe = -1
             self._keeper.wait(30)
+            for child in self._children:
+                child.wait(10)
 
     def _states(self) -> list[str]:
         return sorted(set(self.call("sinfo", "-h", "-N", "-o", "%t", check=False).split()))
@@ -165,12 +168,10 @@ class SlurmCluster:
 
     def start_rest(self) -> str:
         """slurmrestd on a port of loopback; returns its address."""
-        log = open(self.root / "log/slurmrestd.log", "ab")  # noqa: SIM115  (the program's for as long as it lives)
         parts = "openapi/v0.0.38,openapi/dbv0.0.38" if self.accounting else "openapi/v0.0.38"
-        subprocess.Popen(
-            ["runuser", "-u", "nobody", "--", "slurmrestd", "-a", "rest_auth/jwt", "-s", parts,
-             f"127.0.0.1:{self.rest_port}"],
-            env=self.environment | {"SLURM_JWT": "daemon"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        self._start(
+            "slurmrestd", "runuser", "-u", "nobody", "--", "slurmrestd", "-a", "rest_auth/jwt", "-s", parts,
+            f"127.0.0.1:{self.rest_port}",
         )  # fmt: skip
 
         def answers() -> bool:
@@ -222,6 +223,14 @@ class SlurmCluster:
             return not self.ended(self.pid(name))
         except (OSError, ValueError):
             return False
+
+    def _start(self, name: str, *words: str) -> None:
+        """A program that stays in the foreground, as our child; what it says goes into `log/NAME.log`."""
+        with open(self.root / f"log/{name}.log", "ab") as log:
+            self._children.append(subprocess.Popen(
+                list(words), env=self.environment | {"SLURM_JWT": "daemon"}, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log,
+            ))  # fmt: skip
 
     def _run(self, *words: str) -> None:
         done = subprocess.run(
@@ -315,13 +324,11 @@ class SlurmCluster:
         self._run("mysql_install_db", "--no-defaults", "--user=mysql", f"--datadir={root}/db/data",
                   "--auth-root-authentication-method=socket", "--skip-test-db")  # fmt: skip
         sock = f"{root}/db/run/mysqld.sock"
-        log = open(root / "log/mariadb.log", "ab")  # noqa: SIM115
-        subprocess.Popen(
-            ["mariadbd", "--no-defaults", "--user=mysql", f"--datadir={root}/db/data", f"--socket={sock}",
-             f"--pid-file={root}/db/run/mysqld.pid", "--bind-address=127.0.0.1", f"--port={ports[2]}",
-             "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--innodb-lock-wait-timeout=900",
-             "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin"],
-            env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        self._start(
+            "mariadb", "mariadbd", "--no-defaults", "--user=mysql", f"--datadir={root}/db/data", f"--socket={sock}",
+            f"--pid-file={root}/db/run/mysqld.pid", "--bind-address=127.0.0.1", f"--port={ports[2]}",
+            "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--innodb-lock-wait-timeout=900",
+            "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin",
         )  # fmt: skip
         ready = ["mysqladmin", "--no-defaults", f"--socket={sock}", "-u", "root", "ping"]
         wait_until(lambda: "alive" in self.call(*ready, check=False), "MariaDB answers")
