@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -13,6 +14,17 @@ from headframe.cli import printing
 from headframe.cli.naming import Names
 from headframe.cli.options import Session, common, confirm, group, part
 from headframe.cli.printing import Column
+
+
+class Amount(click.FloatRange):
+    """A number within bounds; what is no number or without end is refused, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
+
 
 QUOTAS = (
     Column("GPU", lambda row: _limit(printing.milli(row["gpu_milli"])), right=True),
@@ -122,15 +134,15 @@ def list_quotas(session: Session, organization: str | None) -> None:
 )
 @click.option("--project", metavar="NAME", help="Limit this project.")
 @click.option("--member", metavar="NAME", help="Limit this member.")
-@click.option("--gpu", type=click.FloatRange(0), help="GPUs.")
-@click.option("--cpu", type=click.FloatRange(0), help="CPU cores.")
+@click.option("--gpu", type=Amount(0), help="GPUs.")
+@click.option("--cpu", type=Amount(0), help="CPU cores.")
 @click.option("--memory", metavar="SIZE", help="Memory, such as 512GB.")
 @click.option("--kinds", metavar="AMOUNTS", help="GPUs of one kind each, such as H100=16,A100=8.")
 @click.option("--jobs", type=click.IntRange(0), help="Jobs that have not ended.")
 @click.option("--guaranteed", metavar="AMOUNTS", help="What is its own, such as gpu=8,cpu=64,memory=512GB.")
 @click.option("--borrow", metavar="AMOUNTS", help="The most that it borrows beyond that [default: any amount].")
 @click.option("--lend", metavar="AMOUNTS", help="The most of its own that others borrow [default: all].")
-@click.option("--weight", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Of its fair share.")
+@click.option("--weight", type=Amount(0.001, 1000), default=1.0, show_default=True, help="Of its fair share.")
 @click.option("--parent", metavar="NAME", help="The organization that this organization borrows under.")
 @common
 def set_quota(

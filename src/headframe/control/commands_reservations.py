@@ -14,7 +14,7 @@ from headframe.control.reservations import close, told
 from headframe.control.timetable import lasting, now_held
 from headframe.control.world import World
 from headframe.fleet.records import Reservation, ReservationState
-from headframe.scheduling.calendar import Claimed, refuse_overlap, settle, together
+from headframe.scheduling.calendar import Claimed, refuse_overlap, settle, stock, together
 from headframe.tenants.names import slug
 from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
@@ -80,7 +80,7 @@ def find_place(world: World, context: Context, wanted: Reservation, names: Mappi
     ]
     claimed = Claimed.of(others, lasting(world, wanted.from_us, context.now_us), now_held(world))
     placed = settle(world.derived.capacity, wanted, claimed)
-    refuse_overlap(placed, others, names)
+    refuse_overlap(placed, others, names, stock(world.derived.capacity, wanted))
     return placed
 
 

@@ -72,6 +72,15 @@ class Agenda:
             return self._inside(bucket.reservation)
         return self.outlook.room(*self.horizon(bucket, job))
 
+    def clear_room(self, bucket: Bucket, job: Job | None = None) -> Capacity | None:
+        """What of `room` no reservation begins on before the job has ended for certain, where that is less: such a
+        place is better, as nobody will have to make way there."""
+        sure_us, likely_us = self._ends(bucket, job)
+        wide = self.horizon(bucket, job)
+        if bucket.reservation is not None or self.outlook.key(sure_us, likely_us) == self.outlook.key(*wide):
+            return None
+        return self.outlook.room(sure_us, likely_us)
+
     def beside_reservations(self, bucket: Bucket) -> Capacity:
         """As `room` for jobs outside of reservations, if nobody waited before them."""
         return self.outlook.room(self.horizon(bucket, None)[0], 0)

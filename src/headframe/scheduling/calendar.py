@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from headframe.base.errors import Overlap
-from headframe.base.quantities import format_second
+from headframe.base.quantities import counted, format_second
 from headframe.fleet.records import Accelerator, Reservation, Share, Slice
 from headframe.scheduling.capacity import WHOLE, Capacity
 
@@ -107,22 +107,40 @@ def settle(capacity: Capacity, wanted: Reservation, claimed: Claimed) -> Reserva
     return replace(wanted, slices=slices, lacking=missing)
 
 
-def refuse_overlap(placed: Reservation, others: Sequence[Reservation], names: Mapping[str, str]) -> None:
+def stock(capacity: Capacity, wanted: Reservation) -> int:
+    """How many accelerators, or whole nodes, of the kind of a reservation there are, whatever is held or broken."""
+    rows = capacity.emptied().allowed(wanted.clusters).nonzero()[0]
+    each = [
+        [not wanted.kind or one.kind.lower() == wanted.kind.lower() for one in capacity.devices[row]] for row in rows
+    ]
+    if wanted.nodes:
+        return sum(all(suits) and (bool(suits) or not wanted.kind) for suits in each)
+    return sum(sum(suits) for suits in each)
+
+
+def refuse_overlap(
+    placed: Reservation, others: Sequence[Reservation], names: Mapping[str, str], there_are: int
+) -> None:
     """Raise `Overlap` when a new reservation lacks a place, and name what stands in its way.
 
     `names` gives what the caller may see of the other reservations: their names by id; all others are nameless.
+    `there_are` is how many of its kind there are at all.
     """
     if not placed.lacking:
         return
-    size, what = _size(placed), f"{placed.kind or 'any'} {'nodes' if placed.nodes else 'accelerators'}"
+    size = _size(placed)
+    asked = counted(size, f"{placed.kind or 'any'} {'node' if placed.nodes else 'accelerator'}")
     there = [
         f"{names.get(one.id, 'another organization')} ({format_second(one.from_us)} to {format_second(one.to_us)})"
         for one in sorted(others, key=lambda one: (one.from_us, one.id))
     ]
     shown = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
-    text = f"Only {size - placed.lacking} of the {size} {what} can be promised for that time"
+    text = f"Only {size - placed.lacking} of the {asked} can be promised for that time"
+    why = f"; reserved then already: {shown}." if there else ": jobs without an end in sight hold the rest."
+    if there_are < size:
+        why = f": there {'is' if there_are == 1 else 'are'} {there_are or 'none'} here."
     raise Overlap(
-        f"{text}; reserved then already: {shown}." if there else f"{text}: jobs without an end in sight hold the rest.",
+        f"{text}{why}",
         next_step="Ask for less, for another time or another cluster; see `headframe reservations`.",
         details={
             "asked": size, "available": size - placed.lacking,

@@ -159,7 +159,9 @@ def seek(snapshot: Snapshot, bucket: Bucket, job: Job | None = None) -> Verdict:
     if isinstance(room, str):
         return Verdict(None, room)
     order = choose.tiers(snapshot, bucket)
-    slices = fit(room, bucket.want, order)
+    clear = snapshot.agenda.clear_room(bucket, job) if snapshot.agenda is not None else None
+    slices = fit(clear, bucket.want, order) if clear is not None else None
+    slices = slices or fit(room, bucket.want, order)
     if slices is None:
         return Verdict(None, "no_capacity")
     kept = choose.wait(snapshot, bucket, job, order, slices)

@@ -18,7 +18,7 @@ from headframe.workloads.spec import Spec
 
 CLASS_RANK = {"reserved": 0, "on-demand": 1, "spot": 2, "filler": 3}
 CLASSES = tuple(CLASS_RANK)
-LEADERS = 32  # lines of one want that are looked at between two looks at all
+LEADERS = 16  # lines of one want that are looked at between two looks at all
 Waiting = tuple[int, str]  # (moment of submission, job id)
 
 

@@ -395,3 +395,22 @@ def test_a_job_that_could_never_run_in_its_reservation_is_refused_with_the_neare
     assert "2 x H100" in refused.value.next_step
     assert "of such tasks 1 fit at once" in refused.value.next_step
     cloud.submit("run 1m; exit 0", reservation="run", resources={"gpu": "H100:2"})
+
+
+def test_what_nobody_reserved_is_taken_first(cloud: SmallCloud) -> None:
+    made = reserve(cloud, begin_us=30 * DAY_US)
+    endless = [cloud.submit("run 900h; exit 0") for _ in range(2)]
+    assert not promised(cloud, made) & set().union(*(devices(cloud, one) for one in endless))
+    never = cloud.submit("run 900h; exit 0", retry={"on": ["error"]})
+    assert cloud.job(never).state == JobState.QUEUED
+    short = cloud.submit("run 5m; exit 0", max_duration="10m")
+    assert devices(cloud, short) <= promised(cloud, made)
+
+
+def test_what_is_not_there_is_told_as_such(cloud: SmallCloud) -> None:
+    with pytest.raises(Overlap, match="there are none here"):
+        reserve(cloud, kind="B200")
+    with pytest.raises(Overlap, match=r"Only 4 of the 9 H100 accelerators .* there are 4 here"):
+        reserve(cloud, count=9)
+    with pytest.raises(Invalid, match="Allowed: now, or a moment"):
+        reserve(cloud, starts="2020-01-01T00:00:00Z")
