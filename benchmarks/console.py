@@ -15,10 +15,12 @@ import os
 import resource
 import socket
 import statistics
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -143,6 +145,99 @@ def many_streams(url: str, key: str, pid: int, count: int, seconds: float) -> di
     }
 
 
+CLUSTERS = """north: {engine: scripted, region: north, nodes: 6250, gpus: "H100:8", cpu: 128, memory: 2TB}
+south: {engine: scripted, region: south, nodes: 6250, gpus: "H200:8", cpu: 128, memory: 2TB}
+"""
+WATCH = """
+window.tasks = [];
+new PerformanceObserver(found => found.getEntries().forEach(one => window.tasks.push(one.duration)))
+  .observe({type: 'longtask', buffered: true});
+new MutationObserver(() => {
+  if (document.querySelector('hf-heat[data-painted]')) window.painted ??= performance.now();
+}).observe(document, {subtree: true, attributes: true, childList: true});
+"""
+FRAMES = """() => {
+  window.tasks.length = 0;
+  window.frames_at = [];
+  const next = at => { window.frames_at.push(at); requestAnimationFrame(next); };
+  requestAnimationFrame(next);
+}"""
+
+
+def hundred_thousand(browser: Any, rounds: int) -> dict[str, float]:
+    """The map of 100,000 accelerators, most of them held: from the start of the navigation to the first picture, the
+    longest task of the page while it is enlarged, dragged and walked by keys with frames coming in, and the longest
+    time between two pictures; milliseconds."""
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        clusters = Path(folder, "clusters.yaml")
+        clusters.write_text(CLUSTERS)
+        words = ["serve", "--data", f"{folder}/data", "--port", "0", "--clusters", str(clusters)]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "headframe.cli.main", *words], stdout=subprocess.PIPE, text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("HEADFRAME_")},
+        )  # fmt: skip
+        try:
+            assert server.stdout is not None
+            key = next(line.strip() for line in server.stdout if line.strip().startswith("hf_"))
+            url = json.loads(Path(folder, "data", "server.json").read_text())["url"]
+            fill(url, key)
+            return walk(browser, url, key, rounds)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def fill(url: str, key: str) -> None:
+    """Wait until all nodes are known, and let jobs hold most of them."""
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
+        while len(http.get("/v1/fleet/map").json()["node_ids"]) < 12_500:
+            time.sleep(0.5)
+        for number in range(40):
+            resources = {"gpu": f"{('H100', 'H200')[number % 2]}:8", "cpu": 64, "memory": "1TB"}
+            spec = {"name": f"gang-{number}", "run": "run 10h", "nodes": 256, "resources": resources}
+            http.post("/v1/jobs", json={"spec": spec}).raise_for_status()
+        while http.get("/v1/fleet/frame", params={"by": "held"}).json()["counts"]["held"] < 80_000:
+            time.sleep(0.5)
+
+
+def walk(browser: Any, url: str, key: str, rounds: int) -> dict[str, float]:
+    with open_tab(browser, url, None) as tab:
+        tab.sign_in(key)
+        session = tab.page.context.storage_state()
+    painted: list[float] = []
+    for _ in range(rounds):
+        with open_tab(browser, url, session) as tab:
+            tab.page.add_init_script(WATCH)
+            page = tab.go("/fleet?by=held")
+            page.wait_for_selector("hf-heat[data-painted]")
+            painted.append(page.evaluate("window.painted"))
+    with open_tab(browser, url, session) as tab:
+        tab.page.add_init_script(WATCH)
+        page = tab.go("/fleet?by=held")
+        page.wait_for_selector("hf-heat[data-painted]")
+        page.evaluate(FRAMES)
+        box = page.locator(".heat-box")
+        place = box.bounding_box()
+        box.focus()
+        for key_name in ("+",) * 6 + ("ArrowRight",) * 40 + ("ArrowDown",) * 20:
+            page.keyboard.press(key_name)
+        page.mouse.move(place["x"] + 700, place["y"] + 300)
+        page.mouse.down()
+        for step in range(200):
+            page.mouse.move(place["x"] + 700 - 3 * step, place["y"] + 300 - step)
+        page.mouse.up()
+        page.wait_for_timeout(3000)
+        longest = page.evaluate("Math.max(0, ...window.tasks)")
+        gaps = page.evaluate("window.frames_at.slice(1).map((at, place) => at - window.frames_at[place])")
+    return {
+        "map_of_100000_painted_ms": round(statistics.median(painted)),
+        "map_of_100000_painted_ms_first": round(painted[0]),
+        "map_of_100000_longest_task_ms": round(longest),
+        "map_of_100000_frame_ms_p99": round(sorted(gaps)[len(gaps) * 99 // 100], 1),
+    }
+
+
 def busy(pid: int, seconds: float) -> float:
     """Percent of one core that a process uses."""
 
@@ -185,7 +280,9 @@ def main() -> int:
             live = tick_to_page(browser, url, key, 20)
         # Half of all streams may be of one organization; the operator's are counted as its own.
         streams = many_streams(url, key, pid, min(wanted.streams, 500), 15)
-    found = {"pages": pages, **live, **streams}
+    with open_browser() as browser:
+        large = hundred_thousand(browser, wanted.rounds)
+    found = {"pages": pages, **live, **streams, **large}
     print(json.dumps(found, indent=None if wanted.json else 2))
     return 0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headframe.base.ports import Ids
+from headframe.control.gauges import Gauges
 from headframe.control.ports import Blobs, Reads, Vault
 from headframe.control.spending import Spending
-from headframe.fleet.gauges import Gauges
 
 
 @dataclass(frozen=True, slots=True)

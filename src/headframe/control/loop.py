@@ -22,6 +22,7 @@ from headframe.control.advance import due, end_for_money, ended, next_timer_us, 
 from headframe.control.context import Context
 from headframe.control.dispatch import Dispatch
 from headframe.control.fair_use import fair_use
+from headframe.control.gauges import Gauges
 from headframe.control.limits import limit_spending
 from headframe.control.observe import hardware, heard, missing
 from headframe.control.ports import Blobs, Engine, Store, Vault
@@ -35,7 +36,6 @@ from headframe.control.stage_usage import count_events, levels_due
 from headframe.control.timetable import recall
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report, Unreachable
-from headframe.fleet.gauges import Gauges
 from headframe.fleet.records import Cluster
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.chain import link

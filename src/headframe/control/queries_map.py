@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from headframe.base.errors import Invalid
 from headframe.control.context import Context
+from headframe.control.gauges import UNKNOWN, Gauges
 from headframe.control.ports import Reads
 from headframe.control.world import World
-from headframe.fleet.gauges import UNKNOWN, Gauges
 from headframe.fleet.records import (
     Accelerator,
     Allocation,
@@ -231,6 +231,7 @@ def fleet_frame(world: World, context: Context, caller: Caller, by: str = "use")
     The question gathers, on the loop's thread; what it returns puts the frame together on any thread.
     """
     caller.need(Permission.FLEET_READ, caller.organization_id, caller.project_id)
+    by = by or "use"
     if by not in BY:
         raise Invalid(f"by is {by!r}.", field="by", value=by, allowed=", ".join(BY))
     here, now_us = places(world), context.now_us

@@ -13,12 +13,12 @@ from headframe.base.errors import Invalid
 from headframe.base.quantities import DAY_US
 from headframe.control.commands_fleet import movable
 from headframe.control.context import Context
+from headframe.control.gauges import UNKNOWN, Gauge
 from headframe.control.ports import Reads
 from headframe.control.queries_fleet import Held, Holder, held_of, holders
 from headframe.control.queries_map import Ints, Places, foreign_cells, places, sees_all
 from headframe.control.queries_tenancy import nothing_here
 from headframe.control.world import World
-from headframe.fleet.gauges import UNKNOWN, Gauge
 from headframe.fleet.records import Accelerator, Allocation, Cluster, ClusterState, Node, Region
 from headframe.jobs.records import Job
 from headframe.tenants.roles import Caller, Permission
@@ -47,9 +47,13 @@ class NodeTable:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An accelerator, who holds it, and what was measured of it last (None: nothing, or it is not for the caller)."""
+    """An accelerator, who holds it, and what was measured of it last (None: nothing, or it is not for the caller).
+
+    `nominal_gib` is its memory as it is sold.
+    """
 
     accelerator: Accelerator
+    nominal_gib: int
     holders: tuple[Holder, ...]
     gauge: Gauge | None
 
@@ -171,7 +175,7 @@ def node_in_full(world: World, context: Context, caller: Caller, named: str) -> 
     for device in devices:
         own = everything or all(one.job_id is not None for one in by_device[device.id])
         gauge = context.gauges.newest(device.id) if own else None
-        told.append(Device(device, by_device[device.id], gauge))
+        told.append(Device(device, device.nominal_gib, by_device[device.id], gauge))
     return NodeInFull(
         node, state_of(world, node), cluster, region.name if region is not None else "",
         held_of(world, node.id, holding.values()), tuple(told), len(holding), len(movable(world, node.id)),

@@ -34,7 +34,8 @@ function colours(frame) {
   const found = new Uint32Array(256);
   for (let value = 0; value <= TOP; value++) {
     if (frame.told.names.length) {
-      found[value] = packed(ink[`series-${(value % 6) + 1}`] ?? "#000");
+      const others = frame.told.names[value]?.id === "";
+      found[value] = others ? mixed(packed(ink["surface"] ?? "#000"), packed(ink["text-3"] ?? "#888"), 0.45) : packed(ink[`series-${(value % 6) + 1}`] ?? "#000");
       continue;
     }
     const at = (value / TOP) * 5, step = Math.min(Math.floor(at), 4);

@@ -61,7 +61,7 @@ export function legend(host, frame) {
   const { told } = frame, count = (/** @type {number} */ value) => value.toLocaleString("en-US");
   const ramp = told.unit
     ? html`<span class="heat-ramp"><span>${valueText(told.low, told.unit)}</span><i class="heat-scale"></i><span>${valueText(told.high, told.unit)}</span></span>`
-    : told.names.map((one, at) => html`<span class="heat-key"><i class="heat-cell heat-s${(at % 6) + 1}"></i>${one.name} <b>${count(one.cells)}</b></span>`);
+    : told.names.map((one, at) => html`<span class="heat-key"><i class="heat-cell heat-${one.id ? `s${(at % 6) + 1}` : "others"}"></i>${one.name} <b>${count(one.cells)}</b></span>`);
   const states = STATES.filter(([name]) => told.counts[name]).map(
     ([name, text]) => html`<span class="heat-key"><i class="heat-cell heat-${name}"></i>${text} <b>${count(told.counts[name] ?? 0)}</b></span>`,
   );

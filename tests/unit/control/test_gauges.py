@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headframe.fleet.gauges import FRESH_US, UNKNOWN, Gauge, Gauges
+from headframe.control.gauges import FRESH_US, UNKNOWN, Gauge, Gauges
 
 
 def test_the_newest_measure_counts_and_what_nobody_measured_is_unknown() -> None:
