@@ -185,7 +185,9 @@ def render(request: Request, template: str, status: int, values: Mapping[str, An
     """A template as a response, with the theme that was chosen and the sentence that the page before left."""
     theme = request.cookies.get(THEME_COOKIE, "")
     said = request.cookies.get(SAID_COOKIE, "")
-    known = {"theme": theme if theme in THEMES else "system", "said": unquote(said)[:500], "request": request}
+    now_us = request.app.state.serving.clock.now_us()
+    theme = theme if theme in THEMES else "system"
+    known = {"theme": theme, "said": unquote(said)[:500], "request": request, "now_us": now_us}
     answer = Response(TEMPLATES.get_template(template).render({**known, **values}), status, HEADERS, "text/html")
     if said:
         answer.delete_cookie(SAID_COOKIE, httponly=True, samesite="strict")

@@ -10,8 +10,14 @@ export function span(seconds) {
   return hours ? `${hours}h${two(minutes)}m` : `${minutes}m${two(all % 60)}s`;
 }
 
+/** How far the server's clock, by which all moments are told, is ahead of this one, in milliseconds. */
+const ahead = Number(document.documentElement.dataset["now"] ?? Date.now()) - Date.now();
+
+/** The moment by the server's clock. @returns {number} milliseconds since 1970 */
+export const present = () => Date.now() + ahead;
+
 /** `12 s ago`, `in 3h20m`. @param {number} moment milliseconds since 1970 @param {number} [now] @returns {string} */
-export function ago(moment, now = Date.now()) {
+export function ago(moment, now = present()) {
   const apart = Math.trunc((now - moment) / 1000);
   if (!apart) return "now";
   return apart > 0 ? `${span(apart)} ago` : `in ${span(-apart)}`;
@@ -22,7 +28,7 @@ export const exact = (us) => `${new Date(us / 1000).toISOString().slice(0, 19).r
 
 /** Bring every moment on the page up to date. */
 export function refresh() {
-  const now = Date.now();
+  const now = present();
   for (const one of document.querySelectorAll("time[data-when]")) {
     const words = ago(Date.parse(/** @type {HTMLTimeElement} */ (one).dateTime), now);
     if (one.textContent !== words) one.textContent = words;
