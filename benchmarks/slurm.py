@@ -153,6 +153,7 @@ def observed(cluster: SlurmCluster, root: Path, count: int, seconds: float) -> d
     for name, text in (("squeue", _SQUEUE), ("scontrol", _SCONTROL)):
         (programs / name).write_text(text.format(calls=root / "calls", tag="0a0a0a", nodes=root / "nodes"))
         (programs / name).chmod(0o755)
+    (programs / "sbatch").symlink_to(shutil.which("sbatch") or "/usr/bin/sbatch")
     for number in range(1, count + 1):
         held = Held(
             f"alc_{number}", 1, f"job_{number}", "org_x", f"hf0a0a0a-alc_{number}-1", [0], True, 0,

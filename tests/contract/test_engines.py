@@ -200,3 +200,26 @@ def test_a_job_that_writes_too_much_is_ended_and_told_why(tmp_path: Path) -> Non
         assert others["alc_small"] is Seen.RUNNING
     finally:
         place.end()
+
+
+def test_many_jobs_at_once_all_end_with_their_own_codes(place: AnyPlace) -> None:
+    codes = {f"many{number}": number % 7 for number in range(30)}
+    place.act([launch(name, f"echo {name}; exit {code}", memory_mib=64) for name, code in codes.items()])
+    for name, code in codes.items():
+        assert place.wait_seen(f"alc_{name}", Seen.EXITED, seconds=40).exit_code == code
+        assert place.text(name) == f"{name}\n"
+
+
+def test_a_long_log_is_whole(place: AnyPlace) -> None:
+    end = place.run("long", "seq 1 200000")
+    assert end.exit_code == 0
+    assert place.text("long", "stdout").split() == [str(number) for number in range(1, 200_001)]
+
+
+def test_an_engine_that_comes_back_finds_what_runs(place: AnyPlace) -> None:
+    place.act([launch("stays", 'until [ -e "$HEADFRAME_OUTPUTS/go" ]; do sleep 0.05; done; echo end; exit 5')])
+    place.wait_seen("alc_stays", Seen.RUNNING)
+    place.restart()
+    (place.data / "jobs/job_stays/outputs/go").touch()
+    end = place.wait_seen("alc_stays", Seen.EXITED)
+    assert (end.exit_code, place.text("stays")) == (5, "end\n")

@@ -42,7 +42,7 @@ from headframe.engines.slurm_open import open_calls
 from headframe.engines.slurm_output import BRING_S, Output
 from headframe.engines.slurm_prepare import LEADER, Prepared, Site, batch_script, explain, prepare
 from headframe.engines.slurm_settings import SlurmSettings, ear_address, settings_of
-from headframe.engines.slurm_words import JobRow, NodeRow, Switches, gres_option
+from headframe.engines.slurm_words import JobRow, NodeRow, Switches, Version, gres_option
 from headframe.engines.workers import Workers
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop, Unreachable
 from headframe.fleet.records import Accelerator, Cluster, Node
@@ -73,6 +73,7 @@ class SlurmEngine:
         self.loop = AgentLoop()
         self.held: dict[str, Held] = {}
         self.trouble = ""
+        self.version: Version | None = None  # of Slurm, once it has answered
         self.fleet = SlurmFleet(cluster.id, cluster.name, settings)
         self.care = Care(self)
         self.skew_us = 0
@@ -406,6 +407,7 @@ class SlurmEngine:
     def _ask(self, want_nodes: bool) -> None:
         at_us, began = now_us(), time.monotonic()
         try:
+            self.version = self.version or self.calls.version()
             rows = self.calls.jobs()
             nodes = self.calls.nodes() if want_nodes else None
             tree = self.calls.switches() if nodes is not None else None
