@@ -35,7 +35,7 @@ def names_of(world: World, context: Context, caller: Caller, organization_id: st
     shown = named if organization_id == ALL else {organization_id: ""}
     return {
         "projects": _names(world.all(Project), shown),
-        "members": _names(world.all(Member), shown),
+        "members": _names(world.all(Member), dict.fromkeys(shown, "")),
         "organizations": named,
     }
 

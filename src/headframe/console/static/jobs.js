@@ -2,7 +2,7 @@
 import { ask } from "./api.js";
 import { fill, html, state } from "./html.js";
 import { follow } from "./live.js";
-import { ago, exact, span } from "./times.js";
+import { ago, exact, present, span } from "./times.js";
 import { views } from "./job_views.js";
 
 /** id, name, state, why, project, owner, asks, submitted, started, ended (microseconds), ran, attempt, whether an array.
@@ -114,7 +114,7 @@ class Jobs extends HTMLElement {
 
   /** Time goes on for those that run. */
   #tick() {
-    const now = Date.now() * 1000;
+    const now = present() * 1000;
     for (const one of /** @type {NodeListOf<HTMLElement>} */ (this.querySelectorAll("tr[data-id]"))) {
       const row = this.#rows[this.#places.get(one.dataset.id ?? "") ?? -1];
       const cell = one.querySelector(".ran");
@@ -139,7 +139,7 @@ class Jobs extends HTMLElement {
     this.#drawn = drawn;
     const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest("tr[data-id]"))?.dataset.id;
     const end = Math.min(until, this.#rows.length);
-    const now = Date.now() * 1000;
+    const now = present() * 1000;
     fill(body, [
       spacer(first * height, first),
       ...this.#rows.slice(first, end).map((row, place) => line(row, first + place + 2, now, this.#changed.has(row[0]))),
