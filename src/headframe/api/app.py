@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from headframe.control.driver import Control
 
 SUBJECTS = (
-    health, prometheus, tenancy, files, jobs, imports, metrics, outputs, streams, live, fleet, fleet_map, money, money_contracts,
-    money_events, invoices, queue, reservations, search, spend,
+    health, prometheus, tenancy, files, jobs, imports, metrics, outputs, streams, live, fleet, fleet_map, money,
+    money_contracts, money_events, invoices, queue, reservations, search, spend,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -253,9 +253,7 @@ def _run_id(sent: Mapping[str, Any]) -> str:
 def _key(sent: Mapping[str, Any], name: str) -> str:
     value = name_in(sent.get(name))
     if value is None:
-        raise Refusal(
-            400, "INVALID_PARAMETER_VALUE", f"{name} is no printable text, or too long."
-        )
+        raise Refusal(400, "INVALID_PARAMETER_VALUE", f"{name} is no printable text, or too long.")
     return value
 
 

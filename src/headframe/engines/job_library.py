@@ -1,4 +1,4 @@
-"""What `import headframe` finds in a job: `headframe.log`, and the rest of the package where the job has installed it."""
+"""What `import headframe` finds in a job: `headframe.log`, and the whole package where the job has installed it."""
 
 from __future__ import annotations
 
