@@ -137,6 +137,8 @@ def wasted(page: Signed, asked: Question) -> Response:
         waste, by=by, from_us=asked.from_us, to_us=min(asked.to_us, page.now_us), **_where(asked)
     )(page.control.reads)
     shown = [one for one in found.items if one.waste.gpu_nano or one.waste.looked_nano or one.waste.unused_nano]
+    # What is known to be wasted first; of the rest what cost most.
+    shown.sort(key=lambda one: (-one.waste.wasted_nano - one.waste.unused_nano, -one.waste.gpu_nano, one.by[by]))
     names = _names(page, by, [one.by[by] for one in shown[:MOST_ROWS]])
     return page.show(
         "usage_waste.html", section="usage", title="Usage and cost", asked=asked, by=by, ways=list(WASTE_BY),
@@ -233,7 +235,7 @@ def _days(found: Usage, rows: list[dict[str, Any]], asked: Asked, currency: str)
     rest = len(rows) - len(named)
     return {
         "kind": "bars", "title": f"Cost per day by {GROUPS[asked.by].lower()}", "unit": currency,
-        "x": [(first + day) * DAY_US // 1000 for day in range(count)],
+        "x": [(first + day) * DAY_US // 1000 for day in range(count)] if any(map(any, sums.values())) else [],
         "series": [
             {"name": names.get(key, f"{rest} other{'s' if rest > 1 else ''}"), "y": [round(value, 4) for value in line]}
             for key, line in sums.items()
@@ -279,7 +281,8 @@ def _forecast(page: Page, asked: Asked, ahead: MonthAhead) -> dict[str, Any]:
         for line, value in zip((low, high, low2, high2), edges, strict=True):
             line.append(value)
     return {
-        "kind": "bands", "title": f"Spend of {ahead.month}", "unit": ahead.currency, "x": [at // 1000 for at in x],
+        "kind": "bands", "title": f"Spend of {ahead.month}", "unit": ahead.currency,
+        "x": [at // 1000 for at in x] if told.high_nano else [], "empty": "Nothing is spent yet",
         "series": [{"name": "spend", "y": [round(value, 4) for value in y]}], "now": now_us // 1000,
         "band": {"low": low, "high": high, "low2": low2, "high2": high2}, "gap": 40 * 24 * HOUR_US // 1000,
     }  # fmt: skip
