@@ -166,7 +166,8 @@ class Held:
     def look(self, readings: dict[str, Reading] | None) -> None:
         """Take down how busy it was since the last look; None at its end, when no driver is asked."""
         if self.tasks and (self.record.sampled or readings is not None):
-            self.watch.look(self.record, sum(task.use().cpu_us for task in self.tasks), readings)
+            uses = [task.use() if readings is None else task.use_now() for task in self.tasks]
+            self.watch.look(self.record, sum(use.cpu_us for use in uses), readings)
 
     def used(self) -> dict[str, int]:
         uses = [task.use() for task in self.tasks]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ LINGER_SECONDS = 0.02  # how often it is looked after what outlives a stopped ta
 REMOVE_TRIES = 20  # times 50 ms
 DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes that escaped a plain group)
 UNSEEN_KILLS = 100  # times 50 ms: what podman gets to notice the end of a killed container
+SAME_SECONDS = 0.5
 KILLED = 128 + signal.SIGKILL
 
 
@@ -125,6 +127,7 @@ class Task:
         self._found: Status | None = None  # what was on file when its leader was found to be gone
         self._signalled: set[int] = set()
         self._unseen_kills = 0
+        self._seen, self._looked = Use(), -SAME_SECONDS  # what was used when it was last looked at, and when that was
         self._gone_us = 0  # when the last process ended, where that was after the task's own end
 
     # Beginning
@@ -387,10 +390,14 @@ class Task:
         return Use()
 
     def use_now(self) -> Use:
-        """The same, told by the processes where there are no groups."""
-        if self.end is None and self.who is not None and not self.groups:
-            return cgroups.of_processes(self._inside())
-        return self.use()
+        """The same, told by the processes where there are no groups; once for all who look in one moment."""
+        if self.end is not None:
+            return self.end.use
+        if time.monotonic() - self._looked > SAME_SECONDS:
+            processes = self.who is not None and not self.groups
+            self._seen = cgroups.of_processes(self._inside()) if processes else self.use()
+            self._looked = time.monotonic()
+        return self._seen
 
     def _how(self) -> End:
         found, use = self._found or status(self.run), self.use()
