@@ -70,6 +70,8 @@ async function health() {
   const place = document.querySelector("[data-charts]");
   const from = Math.round(began + (Date.now() - opened) * 1000);
   const found = await ask(`${path}/metrics?from_us=${from}&points=400`);
+  // A node that is measured for a short time only fills its charts all the same.
+  const first = Math.max(from, Math.min(...found.items.map((/** @type {any} */ one) => one.at_us[0] ?? Infinity), found.newest_us));
   const drawn = CHARTS.map(([name, title, unit, divisor, max]) => {
     const series = found.items.filter((/** @type {any} */ one) => one.name === name && one.at_us.length);
     const x = [...new Set(series.flatMap((/** @type {any} */ one) => one.at_us))].sort((a, b) => a - b);
@@ -79,7 +81,7 @@ async function health() {
       return { name: one.subject === id ? title : `GPU ${index ?? one.subject}`, y: x.map((moment) => (at.get(moment) == null ? null : at.get(moment) / divisor)) };
     });
     columns.sort((/** @type {any} */ a, /** @type {any} */ b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-    const spec = { kind: "line", title, unit, x: x.map((moment) => moment / 1000), series: columns, group: "node", range: [from / 1000, found.newest_us / 1000 || Date.now()], ...(max ? { max } : {}), ...(gapless(series) ? { gap: gapless(series) } : {}) };
+    const spec = { kind: "line", title, unit, x: x.map((moment) => moment / 1000), series: columns, group: "node", range: [first / 1000, found.newest_us / 1000 || Date.now()], ...(max ? { max } : {}), ...(gapless(series) ? { gap: gapless(series) } : {}) };
     return { title, spec, any: columns.length > 0 };
   }).filter((one) => one.any);
   if (!place || !drawn.length) return;
