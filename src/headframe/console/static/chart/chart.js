@@ -38,8 +38,7 @@ export class Chart extends HTMLElement {
   }
 
   disconnectedCallback() {
-    for (const end of this.#ends) end();
-    this.#ends = [];
+    for (const end of this.#ends.splice(0)) end();
   }
 
   /** Show these values. @param {Spec} spec */
@@ -134,8 +133,7 @@ export class Chart extends HTMLElement {
 
   /** @param {PointerEvent} event */
   #point(event) {
-    if (!this.#plot) return;
-    this.#go(nearest(this.#plot.x, this.#xOf(event)), true);
+    if (this.#plot) this.#go(nearest(this.#plot.x, this.#xOf(event)), true);
   }
 
   #leave() {
@@ -164,8 +162,8 @@ export class Chart extends HTMLElement {
     this.#at = at;
     this.#noted = note && at >= 0;
     this.#cursor(this.#noted);
-    const cursor = at < 0 ? null : (this.#plot?.x[at] ?? null);
-    if (this.#plot?.spec.group) tell(this.#plot.spec.group, this, { cursor });
+    const cursor = at < 0 ? null : (this.#plot?.x[at] ?? null), group = this.#plot?.spec.group;
+    if (group) tell(group, this, { cursor });
     this.dispatchEvent(new CustomEvent("chart-cursor", { bubbles: true, detail: { x: cursor } }));
   }
 
