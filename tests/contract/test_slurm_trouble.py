@@ -95,12 +95,12 @@ def test_a_controller_restarted_under_a_running_job_changes_nothing(place: Slurm
 
 def test_of_two_batch_jobs_for_one_attempt_one_runs(place: SlurmPlace) -> None:
     place.act([launch("double", STARTS + "sleep 0.5; exit 6", secrets={"TOKEN": "s3cret"})])
-    submitted(place, "double")
+    number = submitted(place, "double")
     held = place.engine.held["alc_double"]
     script = place.slurm.call("scontrol", "write", "batch_script", held.number, "-")
     again = place.slurm.call("sbatch", "--parsable", f"--job-name={held.name}", "-o", "/dev/null", text=script).strip()
     assert place.wait_seen("alc_double", *OVER).exit_code == 6
-    both = f"{held.number},{again}"
+    both = f"{number},{again}"
 
     def states() -> list[str]:
         return sorted(place.slurm.call("squeue", "-h", "-t", "all", "-j", both, "-o", "%T").split())
