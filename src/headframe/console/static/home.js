@@ -40,7 +40,7 @@ follow("home", (frame) => {
   }
   const gpus = document.querySelector('[data-figure="gpus"]')?.textContent?.split(" of ")[1];
   set("gpus", number.format(frame.held_milli / 1000) + (gpus ? ` of ${gpus}` : ""));
-  set("gpus-note", `${many(frame.accelerators.idle)} idle in the cloud`);
+  set("gpus-note", frame.accelerators_in_all ? `${many(frame.accelerators.idle)} idle in the cloud` : "there are none here");
   const nodes = Object.values(/** @type {Record<string, number>} */ (frame.nodes)).reduce((all, one) => all + one, 0);
   set("nodes", `${many(frame.nodes.ready)} of ${nodes}`);
   set("running", many(frame.jobs.running));

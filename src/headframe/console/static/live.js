@@ -108,5 +108,9 @@ function tell(words) {
 
 document.addEventListener("visibilitychange", () => (document.hidden ? close() : plan()));
 window.addEventListener("online", () => plan());
+window.addEventListener("offline", () => {
+  close();
+  if (subscriptions.size) tell("Offline");
+});
 window.addEventListener("pagehide", close);
 window.addEventListener("pageshow", (event) => event.persisted && plan());
