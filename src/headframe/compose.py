@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -283,6 +284,7 @@ def serve_example(options: Mapping[str, Any], *, seed: int, scale: int) -> int:
 
     settings = from_options(options)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # by way of every `finally`, the folder's included
     listener = _listen(settings)
     with listener, tempfile.TemporaryDirectory(prefix="headframe-example-", dir=_quick_folder()) as name:
         folder = Path(name)
