@@ -67,7 +67,7 @@ TABLE = {
     "GET /v1/jobs/{job}/outputs/{path:anything}": "++++0++0",
     "GET /v1/jobs/{job}/metrics": "++++0++0",
     "GET /v1/jobs/{job}/metrics/lines": "++++0++0",
-    "GET /v1/nodes/{node_id}/metrics": "++++++-+",
+    "GET /v1/nodes/{node_id}/metrics": "-----+--",
     "GET /v1/events": "++++0+++",
     "GET /v1/events/follow": "++++0+++",
     "GET /v1/live": "++++0+++",

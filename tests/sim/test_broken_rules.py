@@ -49,7 +49,7 @@ def oversell(patch):
 def half_a_gang(patch):
     begin = advance.begin
     patch.setattr(
-        advance, "begin", lambda job, cluster, region, slices, now: begin(job, cluster, region, slices[:1], now)
+        advance, "begin", lambda job, cluster, region, slices, *more: begin(job, cluster, region, slices[:1], *more)
     )
 
 

@@ -20,7 +20,7 @@ def test_everything_holds_in_every_world_under_any_hash_seed():
     workers = [start(0, SEEDS, "1"), start(0, SEEDS, "2")]
     told = []
     for worker in workers:
-        out, err = worker.communicate(timeout=500)
+        out, err = worker.communicate(timeout=900)
         assert worker.returncode == 0, err
         told.append([json.loads(line) for line in out.splitlines()])
     first, second = told

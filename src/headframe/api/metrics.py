@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from headframe.api.jobs import Place, Ref, find
 from headframe.api.wire import Authenticated, answer
+from headframe.base.errors import Forbidden
 from headframe.base.quantities import LIMIT
 from headframe.control.metrics import MOST_POINTS, POINTS, Stretch
+from headframe.control.queries_map import sees_all
 from headframe.control.queries_tenancy import nothing_here
 from headframe.fleet.records import Accelerator, Node
 from headframe.metrics.names import KNOWN
-from headframe.tenants.roles import Permission
 
 router = APIRouter(prefix="/v1", tags=["metrics"])
 
@@ -62,8 +63,12 @@ def node_metrics(
     call: Authenticated, node_id: Annotated[str, Path(max_length=200)], from_us: Place = 0, to_us: To = None,
     points: Points = POINTS,
 ) -> Response:  # fmt: skip
-    """What was measured of a node and its accelerators."""
-    call.caller.need(Permission.FLEET_READ, call.caller.organization_id, call.caller.project_id)
+    """What was measured of a node and its accelerators, whoever held them (operator only)."""
+    if not sees_all(call.caller):
+        raise Forbidden(
+            "What is measured of a node tells of everybody's jobs on it: it is the operator's to see.",
+            next_step="Your own jobs' measures: headframe metrics JOB.",
+        )
     if call.control.world.get(Node, node_id) is None:
         raise nothing_here("node", node_id)
     cards = call.control.reads.find(Accelerator, node_id=node_id, limit=1000)

@@ -10,7 +10,8 @@ from headframe.base.money import NANO
 from headframe.base.quantities import DAY_US
 from headframe.console.page import Page, Signed, page_router
 from headframe.console.words import about
-from headframe.control.queries_home import Attention, Spend, overview, sees_all, spend_to_date
+from headframe.control.queries_home import Attention, Spend, overview, spend_to_date
+from headframe.control.queries_map import sees_all
 from headframe.ledger.close import month_span_us
 from headframe.tenants.roles import Permission
 

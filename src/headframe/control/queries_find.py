@@ -8,7 +8,7 @@ from typing import Any
 
 from headframe.control.context import Context
 from headframe.control.ports import Reads
-from headframe.control.queries_home import sees_all
+from headframe.control.queries_map import sees_all
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, Node
 from headframe.jobs.records import Job

@@ -10,7 +10,7 @@ from typing import Any
 from headframe.base.quantities import DAY_US, HOUR_US, MINUTE_US, format_span
 from headframe.control.context import Context
 from headframe.control.ports import Reads
-from headframe.control.queries_map import fleet_frame
+from headframe.control.queries_map import fleet_frame, sees_all
 from headframe.control.queries_money import accruing, budgets
 from headframe.control.world import World
 from headframe.fleet.records import Accelerator, Node, NodeState
@@ -127,11 +127,6 @@ def overview(world: World, context: Context, caller: Caller, argument: str = "")
 
 def _why_failed(job: Job) -> str:
     return f"exit code {job.exit_code}" if job.exit_code else job.reason.replace("_", " ")
-
-
-def sees_all(caller: Caller) -> bool:
-    """Whether the caller looks at the whole cloud: the operator's admins, with a key that is not narrowed."""
-    return caller.may(Permission.ORGANIZATIONS_WRITE, caller.organization_id)
 
 
 def _jobs_to_see(jobs: list[Job], now_us: int) -> Iterator[Attention]:

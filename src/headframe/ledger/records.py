@@ -105,11 +105,11 @@ class InvoiceLine:
     """The charges of one project, meter, purchase, contract and price, summed.
 
     `quantity` is in thousandths (gpu, cpu) or MiB (memory, disk) times seconds, rounded half to even, or what a meter
-    of events counts (of what is kept, MiB times seconds): for people to read. One `unit` costs `unit_nano`, in `fx_base` when the price is in another
-    currency; `fx_rate_pico` / 10^12 of ours were paid for one of it, by `fx_source` from `fx_us` on. `project` is the
-    project's name and `note` the contract's title, as they were when the line was made. `amount_nano` is the exact
-    sum of the charges' amounts; `net_nano` is that rounded, once and half to even, to what the currency can be paid
-    in: what the invoice adds up. `tax` is the charges' category of tax.
+    of events counts (of what is kept, MiB times seconds): for people to read. One `unit` costs `unit_nano`, in
+    `fx_base` when the price is in another currency; `fx_rate_pico` / 10^12 of ours were paid for one of it, by
+    `fx_source` from `fx_us` on. `project` is the project's name and `note` the contract's title, as they were when the
+    line was made. `amount_nano` is the exact sum of the charges' amounts; `net_nano` is that rounded, once and half to
+    even, to what the currency can be paid in: what the invoice adds up. `tax` is the charges' category of tax.
     """
 
     project_id: str

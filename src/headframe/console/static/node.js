@@ -68,6 +68,7 @@ const CHARTS = /** @type {[string, string, string, number, number?][]} */ ([
 /** What was measured, as charts under one crosshair. */
 async function health() {
   const place = document.querySelector("[data-charts]");
+  if (!place) return;
   const from = Math.round(began + (Date.now() - opened) * 1000);
   const found = await ask(`${path}/metrics?from_us=${from}&points=400`);
   // A node that is measured for a short time only fills its charts all the same.
@@ -84,7 +85,7 @@ async function health() {
     const spec = { kind: "line", title, unit, x: x.map((moment) => moment / 1000), series: columns, group: "node", range: [first / 1000, found.newest_us / 1000 || Date.now()], ...(max ? { max } : {}), ...(gapless(series) ? { gap: gapless(series) } : {}) };
     return { title, spec, any: columns.length > 0 };
   }).filter((one) => one.any);
-  if (!place || !drawn.length) return;
+  if (!drawn.length) return;
   if (place.querySelectorAll("hf-chart").length !== drawn.length) fill(place, drawn.map((one) => html`<div><h3>${one.title}</h3><hf-chart height="150"></hf-chart></div>`));
   place.querySelectorAll("hf-chart").forEach((chart, at) => /** @type {any} */ (chart).show(drawn[at]?.spec));
 }
