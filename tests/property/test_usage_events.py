@@ -14,6 +14,7 @@ from headframe.base.errors import FutureEvent, Invalid, NegativeDuration, Unknow
 from headframe.base.quantities import DAY_US, HOUR_US, format_moment
 from headframe.control.stage_usage import count_events, levels_due
 from headframe.ledger.records import Invoice
+from headframe.metering.count import can_count
 from headframe.metering.defaults import TOKENS, default_meters
 from headframe.metering.intake import Desk, read_events
 from headframe.metering.records import Aggregation, Meter, Reading, UsageEvent, Window
@@ -190,6 +191,7 @@ def test_bad_events_are_refused_with_a_type_and_nothing_of_their_batch_is_kept(c
         (event(2, BEGIN, source="a b"), Invalid),
         (event(2, BEGIN, specversion="0.3"), Invalid),
         (event(2, BEGIN, data={"size": 1.5, "user": "a"}), Invalid),
+        (event(2, BEGIN, data={"size": "--5", "user": "a"}), Invalid),
         (event(2, BEGIN, id=""), Invalid),
         (event(2, BEGIN, data=[1]), Invalid),
         ("text", Invalid),
@@ -198,6 +200,21 @@ def test_bad_events_are_refused_with_a_type_and_nothing_of_their_batch_is_kept(c
             tell(cloud, [good, wrong])
     assert cloud.store.count(UsageEvent) == 0
     assert cloud.store.find(Reading) == []
+
+
+@pytest.mark.parametrize("told", [{"size": "--5", "user": "a"}, {"size": 1.5, "user": "a"}, {"user": "a"}, {"size": 1}])
+def test_what_cannot_be_counted_is_told_with_the_number_of_its_event(cloud: Cloud, told: dict[str, object]) -> None:
+    cloud.now_us = BEGIN
+    with pytest.raises(Invalid) as refused:
+        tell(cloud, [event(1, BEGIN), event(2, BEGIN, data=told)])
+    assert refused.value.field.startswith("events[1].data.")
+    assert refused.value.message.startswith("events[1]")
+
+
+def test_a_count_that_is_no_number_does_not_stop_a_meter_that_is_defined_later() -> None:
+    """It was taken in while nothing read it; the control loop meets it again."""
+    old = UsageEvent("org_1 /test 1", 1, "org_1", "prj_1", "call", BEGIN, BEGIN, {"length": "--5"})
+    assert not can_count(Meter("late", "call", Aggregation.SUM, "byte", "length"), old)
 
 
 def test_an_absurd_amount_is_told_and_does_not_stop_the_loop(cloud: Cloud) -> None:

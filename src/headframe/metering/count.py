@@ -45,13 +45,14 @@ def number_of(meter: Meter, event: UsageEvent) -> int:
     value = at_path(event.data, meter.path)
     if type(value) is int and 0 <= value <= LARGEST:
         return value
-    if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) < 17:
+    if isinstance(value, str) and value.removeprefix("-").isdecimal() and len(value) < 17:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST:
+        found = "missing" if value is None else repr(str(value)[:60])
         raise Invalid(
-            f"data.{meter.path} is {str(value)[:60]!r}, of which {meter.id} cannot count.",
+            f"data.{meter.path} is {found}, of which {meter.id} cannot count.",
             field=f"data.{meter.path}", value=str(value)[:60], allowed="a whole number",
         )  # fmt: skip
     if value < 0:

@@ -84,17 +84,24 @@ def read_event(told: Mapping[str, Any], desk: Desk, place: str) -> UsageEvent:
             allowed=f"an object of at most {_WIDEST} members and {_DEEPEST} levels",
         )  # fmt: skip
     project_id, organization_id = _project(told.get("subject"), desk, place)
-    event = UsageEvent(
-        id=f"{organization_id} {told['source']} {told['id']}",
-        arrival=0,
-        organization_id=organization_id,
-        project_id=project_id,
-        type=told["type"],
-        at_us=_moment(told.get("time"), data, desk, place),
-        received_us=desk.now_us,
-        data=normalised(data) if told["type"] == TOKENS else dict(data),
-    )
-    check(event, desk.meters[event.type])
+    at_us = _moment(told.get("time"), data, desk, place)
+    try:
+        event = UsageEvent(
+            id=f"{organization_id} {told['source']} {told['id']}",
+            arrival=0,
+            organization_id=organization_id,
+            project_id=project_id,
+            type=told["type"],
+            at_us=at_us,
+            received_us=desk.now_us,
+            data=normalised(data) if told["type"] == TOKENS else dict(data),
+        )
+        check(event, desk.meters[event.type])
+    except Invalid as error:  # says what of the data is wrong; of which event, is known here
+        raise type(error)(
+            f"{place}: {error.message}", field=f"{place}.data.{error.field.removeprefix('data.')}", value=error.value,
+            allowed=error.allowed, next_step=error.next_step,
+        ) from None  # fmt: skip
     return event
 
 
