@@ -1,8 +1,8 @@
 """A whole engine in one file, for reading: tasks are plain processes of the server's machine, without a sandbox.
 
-Everything that control relies on is here, and the engine contract passes on it. What it lacks to be of use: its tasks
-end with the server (a real engine leaves them to something that outlives it, and finds them again), nothing is
-limited, and nobody is kept apart from anybody.
+What control relies on is here, and the engine contract passes on it but for one rule: its tasks end with the server
+(a real engine leaves them to something that outlives it, and finds them again when it comes back). What else it lacks
+to be of use: nothing is limited, and nobody is kept apart from anybody.
 """
 
 from __future__ import annotations

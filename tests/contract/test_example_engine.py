@@ -1,4 +1,4 @@
-"""The engine that the page for engine writers shows keeps the contract: the same tests as for every engine."""
+"""The engine that the page for engine writers shows keeps the contract but for one rule: the tests of every engine."""
 
 from __future__ import annotations
 
@@ -45,14 +45,17 @@ def place(tmp_path: Path) -> Iterator[ExamplePlace]:
         place.end()
 
 
+# The one thing that it does not do, and says so: its tasks end with the server.
+NOT_KEPT = {"test_an_engine_that_comes_back_finds_what_runs"}
 CONTRACT = [
     name
     for name, test in inspect.getmembers(test_engines, inspect.isfunction)
-    if name.startswith("test_") and list(inspect.signature(test).parameters) == ["place"]
+    if name.startswith("test_") and list(inspect.signature(test).parameters) == ["place"] and name not in NOT_KEPT
 ]
 for _name in CONTRACT:
     globals()[_name] = getattr(test_engines, _name)
 
 
-def test_nothing_of_the_contract_is_left_out() -> None:
+def test_nothing_else_of_the_contract_is_left_out() -> None:
     assert len(CONTRACT) >= 15
+    assert all(hasattr(test_engines, name) for name in NOT_KEPT)

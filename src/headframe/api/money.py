@@ -14,7 +14,7 @@ from headframe.api.wire import Authenticated, Body, Cursor, Limit, Named, Text, 
 from headframe.base.errors import OurError
 from headframe.base.quantities import parse_moment_us
 from headframe.control import commands_money as commands
-from headframe.control import commands_prices, preview, queries_spend
+from headframe.control import commands_prices, preview, queries_invoices, queries_spend
 from headframe.control import queries_money as queries
 from headframe.control.queries_invoices import invoices_filter
 from headframe.ledger.records import Invoice
@@ -212,5 +212,5 @@ def draft(call: Authenticated, organization: Named = None, month: Month | None =
 
 @router.get("/invoices/{invoice_id}", response_model=shape(Invoice))
 def invoice(call: Authenticated, invoice_id: Annotated[str, Path(max_length=200)]) -> Response:
-    """One invoice."""
-    return answer(call.ask(queries.invoice, invoice_id))
+    """One invoice or note, by its id or its number."""
+    return answer(call.ask(queries_invoices.invoice, invoice_id))

@@ -290,15 +290,6 @@ def draft(
     return read
 
 
-def invoice(world: World, context: Context, caller: Caller, invoice_id: str) -> Invoice:
-    """One invoice."""
-    found: Invoice | None = context.reads.get(Invoice, invoice_id)
-    if found is None or not (found.organization_id == caller.organization_id or caller.operator):
-        raise nothing_here("invoice", invoice_id)
-    caller.need(Permission.INVOICES_READ, found.organization_id)
-    return found
-
-
 def accrued(
     world: World, spending: Spending, until_us: int, where: Mapping[str, object], from_us: int = 0
 ) -> tuple[Charge, ...]:
