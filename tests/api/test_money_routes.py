@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from house import House, wait_for
 
+from headframe.base.changes import Changes
 from headframe.base.quantities import DAY_US, HOUR_US, format_moment
+from headframe.ledger.records import Invoice
 
 
 def priced(house: House) -> None:
@@ -163,3 +165,12 @@ def test_steps_of_prices_and_of_slas_are_lists_on_the_wire(house: House) -> None
     assert contract["steps"] == [[999_000, 10]]
     wrong = house.call("POST", "/v1/contracts", json={**told, "steps": [["999000", 10]]})
     assert wrong.status_code == 422
+
+
+def test_an_invoice_is_found_by_its_number_too(house: House) -> None:
+    home = house.organization("numbered")["id"]
+    admin = house.member(home, "admin")
+    made = Invoice("inv_by_number", 4711, home, "4711-01", "USD", (), 10**12, 0, 10**12, 1, net_nano=10**12)
+    house.control.run(lambda world, context: (Changes((made,)), None))
+    assert house.ok("GET", "/v1/invoices/4711", admin) == house.ok("GET", f"/v1/invoices/{made.id}", admin)
+    assert house.call("GET", "/v1/invoices/4712", admin).status_code == 404

@@ -16,7 +16,7 @@ from typing import Any
 from headframe.base.money import divide_half_even, payable
 from headframe.control.context import Context
 from headframe.control.ports import Reads
-from headframe.control.queries_tenancy import find_organization, nothing_here
+from headframe.control.queries_tenancy import find_organization
 from headframe.control.spending import Spending
 from headframe.control.stage_invoices import LINE, line_of, month_lines, month_prepaid_nano, terms_of
 from headframe.control.stage_money import currency_of, rating_of
