@@ -43,6 +43,16 @@ def priced(house):
     return house
 
 
+def test_a_customer_cannot_take_the_place_of_what_the_operator_tells(priced, home):
+    house, key = priced, home[2]
+    true = event(house, 1, home)
+    nothing = true | {"data": {"model": "m", "input": 0, "cached": 0, "output": 0}}
+    assert house.ok("POST", "/v1/usage/events", key, json=nothing)["new"] == 1
+    assert house.ok("POST", "/v1/usage/events", json=true)["new"] == 1
+    emptied = nothing | {"type": "headframe.stored.outputs", "data": {"name": "job_1", "mib": 0}}
+    assert house.call("POST", "/v1/usage/events", key, json=emptied).status_code == 422, "a level could fall"
+
+
 def test_events_come_singly_in_batches_and_by_headers_and_are_charged_once(priced, home):
     house, key = priced, home[2]
     one, batch = event(house, 1, home), [event(house, 1, home), event(house, 2, home)]

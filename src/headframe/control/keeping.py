@@ -55,7 +55,7 @@ class Keeping:
             if mib != self._told.get((job_id, folder), 0):
                 self._told[job_id, folder] = mib
                 yield UsageEvent(
-                    id=f"{job.organization_id} {SOURCE} {job_id}.{folder}.{now_us}", arrival=0,
+                    id=f"{job.organization_id}  {SOURCE} {job_id}.{folder}.{now_us}", arrival=0,
                     organization_id=job.organization_id, project_id=job.project_id, type=f"{STORED}.{folder}",
                     at_us=now_us, received_us=now_us, data={"name": job_id, "mib": mib},
                 )  # fmt: skip

@@ -13,7 +13,7 @@ from headframe.control.queries_spend import whose
 from headframe.control.world import World
 from headframe.ledger.close import month_of, month_span_us
 from headframe.metering.intake import Desk
-from headframe.metering.records import Meter
+from headframe.metering.records import Aggregation, Meter
 from headframe.pricing.forecast import Forecast, forecast
 from headframe.pricing.records import Charge
 from headframe.pricing.registry import CONTRACTS
@@ -36,8 +36,14 @@ def desk(world: World, context: Context, caller: Caller) -> Desk:
                 projects[name] = (project.id, project.organization_id)
     meters: dict[str, list[Meter]] = {}
     for _, meter in sorted(world.all(Meter).items()):
-        meters.setdefault(meter.event_type, []).append(meter)
-    return Desk(projects, meters, context.now_us)
+        if caller.operator or not _may_fall(meter):
+            meters.setdefault(meter.event_type, []).append(meter)
+    return Desk(projects, meters, context.now_us, caller.organization_id)
+
+
+def _may_fall(meter: Meter) -> bool:
+    """Whether a further event can make a bill smaller: then whoever pays it may not tell it."""
+    return meter.aggregation in (Aggregation.LATEST, Aggregation.TIME_WEIGHTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,14 @@ class Desk:
     """What intake must know: for which projects one may tell, now, and by which meters events are counted.
 
     `projects` are (project, organization) by whatever name the subject of an event may use; "" is the one that is meant
-    when there is none. `meters` are by type of event.
+    when there is none. `meters` are by type of event. `teller` is the organization whose key tells: what one tells
+    never stands in the way of what another does.
     """
 
     projects: Mapping[str, tuple[str, str]]
     meters: Mapping[str, Sequence[Meter]]
     now_us: int
+    teller: str = ""
 
 
 def read_events(told: Sequence[Mapping[str, Any]], desk: Desk) -> list[UsageEvent]:
@@ -87,7 +89,7 @@ def read_event(told: Mapping[str, Any], desk: Desk, place: str) -> UsageEvent:
     at_us = _moment(told.get("time"), data, desk, place)
     try:
         event = UsageEvent(
-            id=f"{organization_id} {told['source']} {told['id']}",
+            id=f"{organization_id} {desk.teller} {told['source']} {told['id']}",
             arrival=0,
             organization_id=organization_id,
             project_id=project_id,

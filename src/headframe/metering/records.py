@@ -81,9 +81,10 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """Something used, as told from outside: a CloudEvent 1.0. A fact: unique by (source, id) in its organization.
+    """Something used, as told from outside: a CloudEvent 1.0. A fact: unique by (source, id) of who tells it of whom.
 
-    `id` is "<organization> <source> <id of the event>"; a source holds no space, so no two are mistaken for each other.
+    `id` is "<organization> <who tells> <source> <id of the event>"; only the last may hold a space, so no two are
+    mistaken for each other.
     `arrival` counts them as they come in. `at_us` is when it happened, by the event's own word.
     """
 
