@@ -116,7 +116,7 @@ def spent(page: Signed, asked: Question) -> Response:
     currency = _main_currency(found)
     rows, others = _rows(page, found, asked.by, currency)
     length = asked.to_us - asked.from_us
-    before = _use(page, asked, ("meter",), asked.from_us - length, asked.from_us - (asked.to_us - until_us))
+    before = _use(page, asked, ("project",), asked.from_us - length, asked.from_us - (asked.to_us - until_us))
     ahead: MonthAhead = page.ask(month_ahead, **_where(asked))(page.control.reads)
     so_far = sum(row["nano"] for row in rows)
     return page.show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,16 +83,19 @@ def month_ahead(
             fixed += terms.worth_nano(contract, end) - terms.worth_nano(contract, max(begin, contract.from_us))
 
     def read(reads: Reads) -> MonthAhead:
-        def spent(from_us: int, to_us: int) -> tuple[int, int]:
-            rows = reads.total(Charge, "amount_nano", ("kind",), at_us__ge=from_us + 1, at_us__lt=to_us + 1, **where)
-            fees = sum(row["amount_nano"] for row in rows if row["kind"] == "fee")
-            return sum(row["amount_nano"] for row in rows) - fees, fees
-
-        today = now_us - now_us % DAY_US
-        days = [spent(day, day + DAY_US)[0] for day in range(today - 14 * DAY_US, today, DAY_US)]
+        today, first = now_us // DAY_US, begin // DAY_US
+        span = {"at_us__ge": min(begin, (today - 14) * DAY_US) + 1, "at_us__lt": now_us + 1}
+        spent: Counter[int] = Counter()  # by day, without fees
+        fees = 0
+        for row in reads.total(Charge, "amount_nano", ("kind", "at_us__day"), **span, **where):
+            if row["kind"] != "fee":
+                spent[row["at_us__day"]] += row["amount_nano"]
+            elif row["at_us__day"] >= first:
+                fees += row["amount_nano"]
+        days = [spent[day] for day in range(today - 14, today)]
         while days and not days[0]:
             days.pop(0)  # before anything was used
-        used, fees = spent(begin, now_us)
+        used = sum(amount for day, amount in spent.items() if day >= first)
         told = forecast(days, used + fees + running, end - now_us, DAY_US, max(0, fixed - fees))
         return MonthAhead(asked.organization_id, month, asked.currency, running, told)
 
