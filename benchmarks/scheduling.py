@@ -23,10 +23,12 @@ from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.demand import Demand
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings, needs
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import place
 from headframe.scheduling.queue import Queue
+from headframe.scheduling.snapshot import Snapshot
+from headframe.scheduling.want import Want
 from headframe.sim.clock import SeededRng
 from headframe.workloads.spec import Gpus, Resources, Spec
 from headframe.yardsticks import fgd

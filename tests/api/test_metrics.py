@@ -15,8 +15,8 @@ import pytest
 from house import House, wait_for
 
 from headframe.api.wire import Limits
+from headframe.control.dispatch import token_of
 from headframe.control.metrics import Metrics
-from headframe.control.queries_runs import token_of
 from headframe.metrics.names import MOST_REPORTED
 from headframe.metrics.records import Measured, Point
 

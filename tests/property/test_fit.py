@@ -12,9 +12,10 @@ from hypothesis import strategies as some
 from headframe.fleet.records import Accelerator, Cluster, Node, NodeState, Region, Share, Slice
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.packing import PACKINGS
 from headframe.scheduling.task import Task, tasks_on
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import TOPOLOGIES, Gpus, Resources
 
 REGIONS = {"north": Region("north", "north")}
@@ -235,7 +236,8 @@ _PLAN = """
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.demand import Demand
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
+from headframe.scheduling.want import Want
 from headframe.sim.clock import SeededRng
 from headframe.workloads.spec import TOPOLOGIES, Gpus, Resources
 rng = SeededRng(7, "plan")

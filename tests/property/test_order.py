@@ -14,11 +14,12 @@ from headframe.scheduling.borrowing import Borrowing, Tree
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.order import ORDERS, Rules
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import CLASS_RANK, Queue
 from headframe.scheduling.shares import Shares
+from headframe.scheduling.snapshot import Snapshot
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import Checkpoints, Gpus, Resources, Spec
 

@@ -14,11 +14,13 @@ from headframe.fleet.records import Accelerator, Cluster, Node, NodeState, Regio
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.explain import refuse_impossible
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings, needs
-from headframe.scheduling.place import Snapshot, judge, place
+from headframe.scheduling.place import judge, place
 from headframe.scheduling.queue import CLASS_RANK, Bucket, Queue
+from headframe.scheduling.snapshot import Snapshot
 from headframe.scheduling.waiting import Around, tell
+from headframe.scheduling.want import Want
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import TOPOLOGIES, Gpus, Resources, Spec
 

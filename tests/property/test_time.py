@@ -12,7 +12,8 @@ from headframe.fleet.records import Accelerator, Cluster, Node, Region, Reservat
 from headframe.scheduling.backfill import NEVER_US, Ending, Outlook, Promise, shadow
 from headframe.scheduling.calendar import Cell, Claimed, cells, inside, rest, settle, together
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Gpus, Resources
 
 REGIONS = {"north": Region("north", "north")}

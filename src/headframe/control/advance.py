@@ -23,10 +23,11 @@ from headframe.metering.meter import quantities
 from headframe.scheduling.agenda import Agenda
 from headframe.scheduling.backfill import Shadow
 from headframe.scheduling.order import ORDERS
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.records import FairUse
 from headframe.scheduling.shares import Shares
+from headframe.scheduling.snapshot import Snapshot
 from headframe.tenants.records import Organization
 
 

@@ -25,11 +25,11 @@ from headframe.scheduling.borrowing import Borrowing, Tree
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
 from headframe.scheduling.elastic import can_return
-from headframe.scheduling.fit import Want
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
 from headframe.scheduling.speeds import Learned, Speeds
+from headframe.scheduling.want import Want
 from headframe.tenants.records import Quota
 
 LEFTOVERS = 1000  # timers that may be there beyond two for each job

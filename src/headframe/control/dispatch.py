@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from headframe.base.errors import CallerError, EngineError, NotFound, StoreFailed
 from headframe.control.ports import Engine, Reads, Vault
-from headframe.control.queries_runs import token_of
 from headframe.control.world import World
 from headframe.fleet.engine_words import Forget, Launch, Observation, Seen, Signal, Stop
 from headframe.fleet.records import Allocation, Cluster, HoldState
@@ -23,6 +22,7 @@ from headframe.workloads.spec import Spec
 
 _SPEC = TypeAdapter(Spec)
 TRACKING, TRACKING_TOKEN = "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN"
+TOKEN = "hf-job."  # noqa: S105  how a job's token begins
 Order = Launch | Stop | Signal | Forget
 
 
@@ -148,3 +148,8 @@ class Dispatch:
         if not found:
             raise NotFound(f"The dataset {name}@{number} is gone.", next_step="See `headframe datasets`.")
         return str(found[0].manifest)
+
+
+def token_of(seal: Callable[[str], str], job_id: str) -> str:
+    """The token by which a job tells of its own runs."""
+    return TOKEN + seal(f"job {job_id}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headframe.base.errors import Conflict, HeadframeError
 from headframe.base.quantities import MILLI
 from headframe.control.context import Context
+from headframe.control.dispatch import TOKEN
 from headframe.control.world import World
 from headframe.jobs.records import Job
 from headframe.metrics.names import name_in, step_in, value_in
@@ -21,7 +22,6 @@ from headframe.metrics.records import Experiment, Point, Run
 if TYPE_CHECKING:
     from headframe.control.driver import Control
 
-TOKEN = "hf-job."  # noqa: S105  how a job's token begins
 MOST_RUNS, MOST_EXPERIMENTS, MOST_TEXTS = 100, 1000, 500  # of a job; of a project; params or tags of a run
 LONGEST_TEXT = 6000
 MOST_HISTORY = 5000
@@ -35,11 +35,6 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
-
-
-def token_of(seal: Any, job_id: str) -> str:
-    """The token that a job gets."""
-    return TOKEN + str(seal(f"job {job_id}"))
 
 
 def job_of(control: Control, token: str) -> Job:

@@ -12,9 +12,10 @@ from headframe.jobs.life import make_way
 from headframe.jobs.records import Job
 from headframe.scheduling.defrag import tidy
 from headframe.scheduling.elastic import STAY_US, Runner, grow, runner
-from headframe.scheduling.judge import Snapshot, within
+from headframe.scheduling.judge import within
 from headframe.scheduling.limits import needs
 from headframe.scheduling.queue import Bucket
+from headframe.scheduling.snapshot import Snapshot
 
 REVIEW_US = MINUTE_US  # how often elastic jobs are looked at when what is free has changed
 TIDY_US = 5 * MINUTE_US  # how often it is looked at whether a move makes more of it usable

@@ -21,9 +21,9 @@ from headframe.pricing.book import Buyer
 from headframe.pricing.rate import least_nano
 from headframe.scheduling.borrowing import CLOUD, Borrowing
 from headframe.scheduling.explain import refuse_impossible, refuse_unfitting
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings, binding
-from headframe.scheduling.place import least
+from headframe.scheduling.want import Want, least
 from headframe.tenants.records import Organization, Project, Secret
 from headframe.tenants.roles import Caller, Permission
 from headframe.workloads.jobfile import parse

@@ -18,7 +18,8 @@ from headframe.base.quantities import DAY_US
 from headframe.fleet.records import Slice
 from headframe.scheduling.calendar import NODE_CELLS, Cell, cells, slices_of
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
+from headframe.scheduling.want import Want
 
 NEVER_US = 1 << 62
 HEADS = 4  # waiting jobs whose places are promised: each costs one search

@@ -15,12 +15,13 @@ from headframe.fleet.records import Cluster, ClusterState, Share, Slice
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.explain import free, lacks
-from headframe.scheduling.fit import EVERYWHERE, Tiers, Want, concrete, fit, suitable
+from headframe.scheduling.fit import EVERYWHERE, Tiers, concrete, fit, suitable
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Gpus
 
 if TYPE_CHECKING:
-    from headframe.scheduling.judge import Snapshot
     from headframe.scheduling.queue import Bucket
+    from headframe.scheduling.snapshot import Snapshot
 
 LEAVE_US = MINUTE_US  # how long a job is left to a better cluster that other rules schedule
 DEAREST = 1 << 80  # where nothing of what it asks for is

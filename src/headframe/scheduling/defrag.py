@@ -19,10 +19,11 @@ from headframe.jobs.records import Job
 from headframe.scheduling.backfill import Ground
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import MARGIN, Found, Runner
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.packing import usable
 from headframe.scheduling.plan import MakeWay
 from headframe.scheduling.queue import Bucket
+from headframe.scheduling.want import Want
 
 STAY_US = 30 * MINUTE_US  # a job stays where it is for so long: at most two moves an hour
 MOST = 4  # jobs that move for one

@@ -16,9 +16,10 @@ from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.backfill import NEVER_US, Ground
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.durations import Estimate
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.plan import MakeWay
 from headframe.scheduling.queue import CLASS_RANK, Bucket
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Spec
 
 STAY_US = 15 * MINUTE_US  # an attempt runs at least so long before its job changes its size or place

@@ -14,7 +14,8 @@ from headframe.fleet.records import Reservation
 from headframe.jobs.records import Job
 from headframe.scheduling.calendar import inside
 from headframe.scheduling.capacity import WHOLE, Capacity
-from headframe.scheduling.fit import Want, fit, suitable, tasks_per_node
+from headframe.scheduling.fit import fit, suitable, tasks_per_node
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Gpus, Resources
 
 POSSIBLE_LIMIT = 10_000  # wants remembered, so that nobody can fill the memory by asking

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,72 +14,16 @@ from headframe.scheduling.boards import best
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.kinds import by_gain
 from headframe.scheduling.task import Task, suitable
+from headframe.scheduling.want import Want
 from headframe.scheduling.where import Where
-from headframe.workloads.spec import Gpus, Resources, Spec
+from headframe.workloads.spec import Gpus, Resources
 
 Counts = NDArray[np.int64]
 Tiers = tuple[tuple[str, ...], ...]  # ids of clusters, the best first; an empty tuple means all of them
 EVERYWHERE: Tiers = ((),)
 _FREE_UNIT = 1 << 40  # above any sum of free thousandths of GPUs in a domain
 
-__all__ = ["Counts", "Want", "concrete", "fit", "fit_on", "suitable", "tasks_of", "tasks_per_node"]
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What decides where a job may go. Two jobs with equal wants fit in the same places.
-
-    `labels`: node labels that must all be there, as `label=value`; `nodes`: names or ids of nodes, one of which each
-    task must be on (empty: any); `tolerations`: taints that it bears; `exclusive`: each task holds a whole node;
-    `within`, `home`, `only`: see `Where`. `least` is where `judge.least` remembers its answer.
-    """
-
-    resources: Resources
-    nodes_min: int
-    nodes_max: int
-    topology: str
-    clusters: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
-    tolerations: tuple[str, ...] = ()
-    exclusive: bool = False
-    within: tuple[tuple[str, ...], ...] = ()
-    home: str = ""
-    only: tuple[str, ...] = ()
-    least: Mapping[str, int] | None = field(init=False, repr=False, compare=False, default=None)
-    _hash: int = field(init=False, repr=False, compare=False, default=0)
-
-    def __post_init__(self) -> None:
-        """Remember the hash: wants are looked up far more often than made."""
-        key = (self.resources, self.nodes_min, self.nodes_max, self.topology, self.clusters, self.labels, self.nodes,
-               self.tolerations, self.exclusive, self.within, self.home, self.only)  # fmt: skip
-        object.__setattr__(self, "_hash", hash(key))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    @classmethod
-    def of(cls, spec: Spec, home: str = "") -> Want:
-        """What a request wants; `home` is the cluster whose checkpoints it must see."""
-        return cls(
-            spec.resources, spec.nodes_min, spec.nodes_max, spec.topology, spec.clusters,
-            tuple(sorted(f"{name}={value}" for name, value in spec.node_labels.items())),
-            spec.node_names, spec.tolerations, spec.exclusive, spec.within, home,
-        )  # fmt: skip
-
-    @property
-    def alternatives(self) -> tuple[Gpus | None, ...]:
-        return self.resources.gpus or (None,)
-
-    @property
-    def where(self) -> Where:
-        return Where(self.clusters, self.labels, self.nodes, self.tolerations, self.within, self.home, self.only)
-
-    def task(self, gpus: Gpus | None) -> Task:
-        """One of its tasks, with one of its alternatives."""
-        wanted = self.resources
-        linked = self.topology == "nvlink" and gpus is not None
-        return Task(wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, gpus, self.where, self.exclusive, linked)
+__all__ = ["Counts", "concrete", "fit", "fit_on", "suitable", "tasks_of", "tasks_per_node"]
 
 
 def fit(capacity: Capacity, want: Want, tiers: Tiers = EVERYWHERE) -> tuple[Slice, ...] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from headframe.fleet.records import Slice
 from headframe.scheduling.backfill import NEVER_US, Ending
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.fit import Want
+from headframe.scheduling.want import Want
 
 AHEAD_LIMIT = 2000  # waiting jobs that are gone through
 

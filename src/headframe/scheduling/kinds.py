@@ -16,7 +16,7 @@ from headframe.scheduling.task import WHOLE, Task
 
 if TYPE_CHECKING:
     from headframe.scheduling.capacity import Capacity
-    from headframe.scheduling.fit import Want
+    from headframe.scheduling.want import Want
 
 BIDDERS = 512  # so many waiting jobs bid at most, so that a long queue does not make a pass long
 ALIKE = 64  # of one want

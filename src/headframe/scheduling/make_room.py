@@ -13,7 +13,7 @@ from headframe.scheduling.borrowing import Borrowing, Owners
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.defrag import make_one_place
 from headframe.scheduling.elastic import Found, Runner, shrink
-from headframe.scheduling.judge import Snapshot, least, seek, within
+from headframe.scheduling.judge import seek, within
 from headframe.scheduling.limits import needs
 from headframe.scheduling.plan import MakeWay
 from headframe.scheduling.preempt import (
@@ -27,6 +27,8 @@ from headframe.scheduling.preempt import (
     cheapest,
 )
 from headframe.scheduling.queue import CLASS_RANK, CLASSES, Bucket
+from headframe.scheduling.snapshot import Snapshot
+from headframe.scheduling.want import least
 
 REARRANGEMENTS = 4  # waiting jobs of one pass for which it is tried
 

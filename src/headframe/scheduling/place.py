@@ -8,13 +8,15 @@ from headframe.jobs.records import Job
 from headframe.scheduling import choose
 from headframe.scheduling.backfill import HEADS
 from headframe.scheduling.borrowing import Shortage
-from headframe.scheduling.fit import Want, may_fit
-from headframe.scheduling.judge import Snapshot, Verdict, barred, judge, least, within
+from headframe.scheduling.fit import may_fit
+from headframe.scheduling.judge import Verdict, barred, judge, within
 from headframe.scheduling.kinds import asked
 from headframe.scheduling.limits import needs
 from headframe.scheduling.make_room import Room, stands, takes
 from headframe.scheduling.plan import Claim, MakeWay, Plan, Start
 from headframe.scheduling.queue import Bucket
+from headframe.scheduling.snapshot import Snapshot
+from headframe.scheduling.want import Want, least
 
 PASS_LIMIT = 1000  # placements in one pass; the next pass goes on, so that a tick stays short
 FEW = 200  # so many waiting jobs are all looked at in every pass

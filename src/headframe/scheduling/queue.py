@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from headframe.jobs.records import Job
-from headframe.scheduling.fit import Want
 from headframe.scheduling.notice import notice_us
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Spec
 
 CLASS_RANK = {"reserved": 0, "on-demand": 1, "spot": 2, "filler": 3}

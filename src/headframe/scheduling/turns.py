@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 
 from headframe.fleet.records import Slice
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.order import Facts, Key
+from headframe.scheduling.want import Want
 
 Slices = tuple[Slice, ...]
 

@@ -18,13 +18,15 @@ from headframe.scheduling.agenda import SLACK_US
 from headframe.scheduling.backfill import Ending, Promise
 from headframe.scheduling.calendar import inside
 from headframe.scheduling.explain import BLOCKS, free, lacks, shape, words
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.forecast import AHEAD_LIMIT, Expected, through_the_queue
-from headframe.scheduling.judge import Snapshot, Verdict, judge
+from headframe.scheduling.judge import Verdict, judge
 from headframe.scheduling.limits import needs
 from headframe.scheduling.make_room import Room
 from headframe.scheduling.notice import AFRESH_US, STOPPABLE, USEFUL_US
 from headframe.scheduling.queue import CLASS_RANK, Bucket
+from headframe.scheduling.snapshot import Snapshot
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Gpus
 
 RESERVED, AHEAD = "reserved", "kept_ahead"  # reasons: something is free and would do, but kept

@@ -11,7 +11,8 @@ from headframe.jobs.records import Job
 from headframe.metering.meter import quantities
 from headframe.pricing.book import Buyer
 from headframe.pricing.rate import slope
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
+from headframe.scheduling.want import Want
 from headframe.scheduling.where import marks
 from headframe.sim.checkers import Checker, Scene, Violation
 from headframe.tenants.records import Organization

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from headframe.base.errors import Invalid
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.fit import Want
 from headframe.scheduling.packing_simple import Packing
+from headframe.scheduling.want import Want
 from headframe.workloads.spec import Gpus, Resources
 
 MILLION = 1_000_000

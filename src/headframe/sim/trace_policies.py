@@ -15,13 +15,15 @@ from headframe.base.errors import Invalid
 from headframe.base.quantities import HOUR_US, MINUTE_US
 from headframe.jobs.records import Job
 from headframe.scheduling import throughput
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.likely import Likely
 from headframe.scheduling.limits import Holdings
 from headframe.scheduling.order import ORDERS, Facts, Key, Order
-from headframe.scheduling.place import PASS_LIMIT, Snapshot, place
+from headframe.scheduling.place import PASS_LIMIT, place
 from headframe.scheduling.queue import Queue
+from headframe.scheduling.snapshot import Snapshot
 from headframe.scheduling.turns import Turns, drained_us, no_straggler
+from headframe.scheduling.want import Want
 from headframe.sim.trace_jobs import MILLION, Fleet
 from headframe.sim.trace_replay import Active, Floor, Policy, Slices
 from headframe.workloads.spec import Spec

@@ -18,9 +18,10 @@ from headframe.base.errors import Invalid
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.packing import DEFAULT, PACKINGS, packing_named
 from headframe.scheduling.packing_simple import Chance, Packing
+from headframe.scheduling.want import Want
 from headframe.sim.clock import SeededRng
 from headframe.workloads.spec import Gpus, Resources
 from headframe.yardsticks.fgd_moves import Mover

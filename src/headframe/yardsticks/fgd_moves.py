@@ -14,8 +14,9 @@ import numpy as np
 
 from headframe.fleet.records import Slice
 from headframe.scheduling.capacity import WHOLE, Capacity
-from headframe.scheduling.fit import Want, fit, fit_on, tasks_of
+from headframe.scheduling.fit import fit, fit_on, tasks_of
 from headframe.scheduling.task import Task, suitable
+from headframe.scheduling.want import Want
 
 Held = tuple[int, Want, tuple[Slice, ...]]  # number of the arrival, what it asked for, what it holds
 TRIES = 12  # nodes that are looked at for one task

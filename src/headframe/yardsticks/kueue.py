@@ -25,11 +25,12 @@ from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.order import RULES
 from headframe.scheduling.packing import packing_named
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
 from headframe.scheduling.shares import Shares
+from headframe.scheduling.snapshot import Snapshot
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import Resources, Spec
 from headframe.yardsticks.records import MUST, SHOWN, Options, Row

@@ -6,8 +6,9 @@ from headframe.base.quantities import SECOND_US
 from headframe.jobs.records import Job
 from headframe.scheduling.kinds import asked, gain
 from headframe.scheduling.limits import Holdings
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import place
 from headframe.scheduling.queue import Queue
+from headframe.scheduling.snapshot import Snapshot
 from headframe.sim.trace_jobs import Fleet, parse_fleet
 from headframe.workloads import jobfile
 

@@ -11,10 +11,11 @@ from headframe.base.errors import Invalid
 from headframe.fleet.records import Accelerator, Cluster, Node, NodeState, Region
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.demand import LIMIT, Demand
-from headframe.scheduling.fit import Want, fit, fit_on
+from headframe.scheduling.fit import fit, fit_on
 from headframe.scheduling.packing import DEFAULT, PACKINGS, packing_named
 from headframe.scheduling.packing_simple import Chance, Packing
 from headframe.scheduling.task import Task
+from headframe.scheduling.want import Want
 from headframe.sim.clock import SeededRng
 from headframe.workloads.spec import Gpus, Resources
 

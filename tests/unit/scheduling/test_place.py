@@ -12,11 +12,13 @@ from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Regi
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.explain import refuse_impossible, words
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings
-from headframe.scheduling.place import PASS_LIMIT, Snapshot, judge, place
+from headframe.scheduling.place import PASS_LIMIT, judge, place
 from headframe.scheduling.queue import Bucket, Queue
+from headframe.scheduling.snapshot import Snapshot
 from headframe.scheduling.waiting import Around, tell
+from headframe.scheduling.want import Want
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import Gpus, Resources, Spec
 

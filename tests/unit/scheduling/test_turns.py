@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from headframe.scheduling.fit import Want
 from headframe.scheduling.order import Facts
 from headframe.scheduling.packing import packing_named
 from headframe.scheduling.turns import Turns, drained_us, no_straggler
+from headframe.scheduling.want import Want
 from headframe.sim.trace_jobs import parse_fleet
 
 FLEET = parse_fleet("2xH100:4")

@@ -10,13 +10,15 @@ from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState,
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.borrowing import Borrowing, Tree
 from headframe.scheduling.capacity import Capacity
-from headframe.scheduling.fit import Want, fit
+from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.order import ORDERS, Rules
-from headframe.scheduling.place import Snapshot, place
+from headframe.scheduling.place import place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
+from headframe.scheduling.snapshot import Snapshot
+from headframe.scheduling.want import Want
 from headframe.tenants.records import Quota, Scope
 from headframe.workloads.spec import Checkpoints, Gpus, Resources, Retry, Spec
 
