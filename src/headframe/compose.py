@@ -339,18 +339,16 @@ def _announce(running: Cloud, port: int, known: bool) -> None:
     url = _address(settings, port)
     card = settings.data / "server.json"
     card.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    print(f"Headframe serves at {url} (data in {settings.data}).")
-    print(f"Its console, for browsers: {url}/")
+    lines = [f"Headframe serves at {url} (data in {settings.data}).", f"Its console, for browsers: {url}/"]
     if not known:
-        print(
-            f"This machine is not known yet: {running.engine.trouble or 'its agent has not answered'}", file=sys.stderr
-        )
+        trouble = running.engine.trouble or "its agent has not answered"
+        print(f"This machine is not known yet: {trouble}", file=sys.stderr)
     if settings.fake_gpus:
-        print(f"Pretended GPUs: {settings.fake_gpus}. Nothing runs on them; they are for trying things out.")
+        lines.append(f"Pretended GPUs: {settings.fake_gpus}. Nothing runs on them; they are for trying things out.")
     if running.first_key is not None:
-        print(f"The operator's key, shown this once:\n\n  {running.first_key}\n")
-        print(f"Sign in with: headframe login --url {url} --key {running.first_key}")
-    sys.stdout.flush()
+        lines.append(f"The operator's key, shown this once:\n\n  {running.first_key}\n")
+        lines.append(f"Sign in with: headframe login --url {url} --key {running.first_key}")
+    print("\n".join(lines), flush=True)  # all at once: whoever waits for the first line finds the others there
 
 
 def audit(options: Mapping[str, Any], month: str | None) -> dict[str, Any]:

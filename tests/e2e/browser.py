@@ -39,6 +39,7 @@ def open_browser() -> Iterator[Browser]:
     if not place:
         pytest.skip("chromium is not on this machine: `make setup` installs it as root")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright.expect.set_options(timeout=30_000)  # a deadline, not a measure: others use this machine, too
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=place, headless=True, args=FLAGS)
         try:
