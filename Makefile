@@ -23,14 +23,14 @@ test: setup ## all tests
 
 check: setup lint types layers scripts test fuzz ## what must hold before a change lands
 
-lint:
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types:
+types: setup
 	$(BIN)/mypy
 
-layers:
+layers: setup
 	$(BIN)/lint-imports
 
 scripts: ## the types of the console's scripts, where npm is at hand
@@ -45,7 +45,7 @@ fuzz: setup ## five minutes of hostile requests against the API
 explore: setup ## the property tests with new examples, other ones each time
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest tests/property $(ARGS)
 
-lock: ## renew requirements.lock from pyproject.toml
+lock: setup ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --generate-hashes \
 	  --no-annotate --no-header --no-emit-index-url -o requirements.lock
 
