@@ -11,8 +11,10 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,7 +64,14 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "a throwaway Slurm needs root"
     lacking = [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
-    return f"Slurm is not installed: {', '.join(lacking)} missing (scripts/setup.sh installs it)" if lacking else ""
+    if lacking:
+        return f"Slurm is not installed: {', '.join(lacking)} missing (scripts/setup.sh installs it)"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            os.mknod(Path(folder) / "nvidia0", 0o600 | stat.S_IFCHR, os.makedev(195, 0))
+        except OSError as error:
+            return f"a throwaway Slurm needs device files, which cannot be made here: {error.strerror}"
+    return ""
 
 
 def free_ports(count: int) -> list[int]:
