@@ -237,8 +237,11 @@ class Task:
         return [pid for pid in sorted(pids) if pid != self.who.pid and _session_of(pid) == self.who.pid]
 
     def signal(self, number: int) -> bool:
-        """Send a signal to all of the task's processes; False when there was none to send it to."""
-        pids = self._inside()
+        """Send a signal to all of the task's processes; False when there was none to send it to.
+
+        Those with a handler are first: a shell is to have heard before what it waits for ends by the same signal.
+        """
+        pids = sorted(self._inside(), key=lambda pid: not _catches(pid, number))
         for pid in pids:
             self._signalled.add(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):

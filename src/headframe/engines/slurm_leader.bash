@@ -111,10 +111,21 @@ hf_inside() {  # the processes of a rank, into hf_pids
   fi
 }
 
+hf_catches() {  # whether a process has a handler of its own for a signal, told by number
+  local key value=0
+  while read -r key value; do [[ $key = SigCgt: ]] && break; done 2>/dev/null <"/proc/$1/status" || return 1
+  (((16#${value:-0} >> ($2 - 1)) & 1))
+}
+
 hf_signal() {  # all processes of a rank, each once; one that is just being started has none yet that could take it
-  local pid
+  # Those with a handler first: a shell is to have heard before what it waits for ends by the same signal.
+  local pid number heed=() others=()
+  number=$(kill -l "$2") || return 0
   hf_inside "$1"
   for pid in "${hf_pids[@]}"; do
+    if hf_catches "$pid" "$number"; then heed+=("$pid"); else others+=("$pid"); fi
+  done
+  for pid in "${heed[@]}" "${others[@]}"; do
     hf_sent[$1]=1
     if [[ -z ${hf_signalled[$pid]:-} ]]; then
       hf_signalled[$pid]=1
@@ -124,17 +135,14 @@ hf_signal() {  # all processes of a rank, each once; one that is just being star
 }
 
 hf_warn() {  # only processes that listen: a warning must not end a shell that does not know it
-  local pid key value number parent copy
+  local pid key value number parent
   number=$(kill -l "$2") || return 0
   hf_inside "$1"
   for pid in "${hf_pids[@]}"; do
-    value=0
-    while read -r key copy; do
-      [[ $key = PPid: ]] && parent=$copy
-      [[ $key = SigCgt: ]] && value=$copy && break
-    done 2>/dev/null <"/proc/$pid/status" || continue
-    (((16#$value >> (number - 1)) & 1)) || continue
+    hf_catches "$pid" "$number" || continue
     # A fork that is not yet a program of its own has its parent's handlers, and the parent hears already.
+    parent=0
+    while read -r key value; do [[ $key = PPid: ]] && parent=$value && break; done 2>/dev/null <"/proc/$pid/status"
     cmp -s "/proc/$pid/cmdline" "/proc/$parent/cmdline" && continue
     kill -s "$2" "$pid" 2>/dev/null
   done
