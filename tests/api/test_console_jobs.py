@@ -13,6 +13,7 @@ from house import House, wait_for
 from headframe.console.job_document import document_of, yaml_of
 from headframe.console.job_form import document_of as document_of_form
 from headframe.console.job_form import form_of
+from headframe.control.queries_jobs import counts
 from headframe.workloads import jobfile
 
 HOSTILE = "<script>alert(1)</script>"
@@ -38,6 +39,21 @@ def test_the_list_says_what_runs_and_where_all_of_it_is(browser: Browser, job: d
     assert row.xpath(f".//a[@href='/jobs/{job['id']}']")
     (table,) = tree.xpath("//table[@aria-rowcount]")
     assert int(table.get("aria-rowcount")) == len(tree.xpath("//tr[@data-id]")) + 1
+
+
+def test_a_page_is_followed_from_before_it_was_looked_up(
+    browser: Browser, house: House, monkeypatch: pytest.MonkeyPatch
+):
+    """What happens while a page is made may not be on it: the script must hear of it."""
+    before = house.control.recorded_seq
+
+    def counts_late(reads: Any, where: dict[str, Any]) -> dict[str, int]:
+        house.submit(spec={"name": "meanwhile"})
+        return counts(reads, where)
+
+    monkeypatch.setattr("headframe.console.jobs.counts", counts_late)
+    (body,) = browser.page("/jobs").xpath("//body")
+    assert before <= int(body.get("data-sequence")) < house.control.recorded_seq
 
 
 def test_filters_are_addresses(browser: Browser, house: House, job: dict[str, Any]):

@@ -177,7 +177,7 @@ class Hub:
 
         unsubscribe = self.serving.control.subscribe(on_events)
         control = self.serving.control
-        last = control.world.last_event_seq
+        last = control.recorded_seq
         past = await run_in_threadpool(control.reads.events, after=max(0, last - RING), limit=RING)
         self._heard = deque(event for event in self._heard if not past or event.seq > past[-1].seq)
         self._ring.clear()

@@ -44,7 +44,7 @@ async def live(
     for name, _ in gauges:
         caller.need(GAUGES[name].right, caller.organization_id, caller.project_id)
     house = await run_in_threadpool(house_of, call, organization) if feeds else caller.organization_id
-    begin = call.control.world.last_event_seq if after is None else after
+    begin = call.control.recorded_seq if after is None else after
     reader = Reader(caller, house, feeds, Bell())
     hub = hub_of(call)
     await hub.join(reader, gauges, resumed(call, begin))

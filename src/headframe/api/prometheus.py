@@ -165,7 +165,7 @@ def _tell_devices(text: Text, serving: Serving, found: dict[str, Any]) -> None:
 def _tell_server(text: Text, serving: Serving) -> None:
     """How the server itself is."""
     control = serving.control
-    text.tell("events_total", "counter", "Events on record.", ({}, control.world.last_event_seq))
+    text.tell("events_total", "counter", "Events on record.", ({}, control.recorded_seq))
     text.tell("ticks_total", "counter", "Turns of the loop.", ({}, control.ticks))
     text.tell("beat_seconds", "gauge", "When the last turn of the loop ended.", ({}, control.beat_us / SECOND_US))
     text.tell("points_total", "counter", "Points measured or reported.", ({}, control.metrics.told))

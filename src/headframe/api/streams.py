@@ -104,7 +104,7 @@ async def follow_events(
 ) -> Response:
     """Events as they happen, from now on or from behind `after`. The id of each is its `seq`."""
     check_room(call)
-    begin = call.control.world.last_event_seq if after is None else after
+    begin = call.control.recorded_seq if after is None else after
     place = resumed(call, begin)
     house = await run_in_threadpool(house_of, call, organization)
 

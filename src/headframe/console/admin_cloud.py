@@ -129,7 +129,7 @@ def _health(control: Control, now_us: int) -> dict[str, Any]:
     """How the server itself is."""
     return {
         "alive": control.alive(), "ticks": control.ticks, "beat_us": control.beat_us or now_us,
-        "events": control.world.last_event_seq,
+        "events": control.recorded_seq,
     }  # fmt: skip
 
 

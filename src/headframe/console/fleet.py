@@ -13,7 +13,7 @@ from headframe.base.quantities import DAY_US, HOUR_US
 from headframe.console.forms import EMPTY, Form, Sent
 from headframe.console.page import Page, Signed, page_router
 from headframe.control.commands_fleet import drain_node, resume_node
-from headframe.control.queries_map import BY, Frame, fleet_frame, sees_all
+from headframe.control.queries_map import BY, Frame, fleet_frame
 from headframe.control.queries_nodes import NodeInFull, NodePast, NodeTable, Stay, node_in_full, node_past, node_table
 
 router = page_router()
@@ -97,7 +97,7 @@ def _node(page: Page, node_id: str, span: str, form: Form = EMPTY, error: Caller
     return page.show(
         "node.html", section="fleet", title=full.node.name, form=form, error=error, full=full, past=past, range=span,
         ranges=list(RANGES), timeline=timeline(full, past), address=_address(full.node.id),
-        from_us=page.now_us - RANGES[span], measured=sees_all(page.caller),
+        from_us=page.now_us - RANGES[span], measured=page.house is None,
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from headframe.base.quantities import DAY_US
 from headframe.console.page import Page, Signed, page_router
 from headframe.console.words import about
 from headframe.control.queries_home import Attention, Spend, overview, spend_to_date
-from headframe.control.queries_map import sees_all
 from headframe.ledger.close import month_span_us
 from headframe.tenants.roles import Permission
 
@@ -33,13 +32,12 @@ LISTS = {
 @router.get("/home")
 def home(page: Signed) -> Response:
     """The page that one lands on."""
-    caller = page.caller
     found = page.ask(overview)(page.control.reads)
     sees_money = page.may(Permission.USAGE_READ)
     spend = page.ask(spend_to_date)(page.control.reads) if sees_money else None
     return page.show(
         "home.html", section="home", title="Home", found=found, spend=spend, places=PLACES, lists=LISTS,
-        attention=[_linked(one) for one in found.attention], everything=sees_all(caller),
+        attention=[_linked(one) for one in found.attention], everything=page.house is None,
         chart=None if spend is None else spend_chart(spend, page), sees_fleet=page.may(Permission.FLEET_READ),
         fleet_cells=sum(found.accelerators.values()), colour="use" if len(page.control.gauges) else "held",
     )  # fmt: skip

@@ -40,6 +40,7 @@ from headframe.console import words
 from headframe.console.assets import address
 from headframe.console.forms import EMPTY, Form
 from headframe.control.commands_sessions import note_seen
+from headframe.control.queries_map import sees_all
 from headframe.control.queries_tenancy import authenticate_session
 from headframe.tenants.records import Member, Organization, Session
 from headframe.tenants.roles import Caller, Permission
@@ -98,6 +99,7 @@ class Page:
     call: Call
     session: Session
     secret: str  # of the session
+    sequence: int  # the last event before anything was looked up: what comes behind it may not be on the page
 
     @property
     def request(self) -> Request:
@@ -139,8 +141,7 @@ class Page:
     @property
     def house(self) -> str | None:
         """Whose things are shown when the page names no organization: None is everybody's, for the operator."""
-        caller = self.caller
-        return None if caller.may(Permission.ORGANIZATIONS_WRITE, caller.organization_id) else caller.organization_id
+        return None if sees_all(self.caller) else self.caller.organization_id
 
     def show(
         self, template: str, *, section: str, title: str, form: Form = EMPTY, error: CallerError | None = None,
@@ -153,7 +154,7 @@ class Page:
         known = {
             "page": self, "caller": self.caller, "member": member, "organization": organization, "now_us": self.now_us,
             "form_token": form_token(self.secret), "form": form, "error": error, "section": section, "title": title,
-            "sequence": self.world.last_event_seq,
+            "sequence": self.sequence,
         }  # fmt: skip
         return render(self.request, template, status, known | values)
 
@@ -175,7 +176,7 @@ async def _signed(request: Request) -> Page:
     caller, session, secret = authenticate_session(serving.control.world, now_us, cookie)
     if now_us - session.seen_us >= SEEN_EVERY_US:
         serving.control.note(note_seen, [session.id])
-    return Page(Call(request, serving, caller), session, secret)
+    return Page(Call(request, serving, caller), session, secret, serving.control.recorded_seq)
 
 
 Signed = Annotated[Page, Depends(_signed)]

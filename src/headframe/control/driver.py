@@ -66,6 +66,11 @@ class Control:
         return self._loop.world
 
     @property
+    def recorded_seq(self) -> int:
+        """The last event that is on record: the warm world may be ahead of what the store can be asked for."""
+        return self._loop.recorded_seq
+
+    @property
     def ticks(self) -> int:
         return self._loop.ticks
 

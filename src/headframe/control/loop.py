@@ -332,7 +332,7 @@ class Loop:
         changes = gather(self._pending)
         self._store.apply(changes)
         self._pending.clear()
-        self._written = changes
+        self._written, self.recorded_seq = changes, self.world.last_event_seq
         if changes.events:
             self.announce(changes.events)
 
@@ -429,7 +429,7 @@ class Loop:
         self.world = World.of(
             store.load(), store.balances(), store.last_event_seq(), store.last_invoice(), store.last_transfer()
         )
-        self.world.rules = self._rules
+        self.world.rules, self.recorded_seq = self._rules, self.world.last_event_seq
         self.spending = Spending.of(self.world, store, now_us)
         recall(self.world, store)
         self._written = Changes()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from headframe.base.quantities import DAY_US
 from headframe.control.context import Context
 from headframe.control.ports import Reads
+from headframe.control.queries_spend import ALL
 from headframe.control.queries_tenancy import find_organization, nothing_here
 from headframe.control.stage_money import every
 from headframe.control.world import World
@@ -36,7 +37,7 @@ def invoice(world: World, context: Context, caller: Caller, invoice_id: str) -> 
 
 def invoices_filter(world: World, context: Context, caller: Caller, organization: str | None) -> dict[str, object]:
     """The filter for an organization's invoices; of all of them for the operator who asks for "all"."""
-    if organization == "all":
+    if organization == ALL:
         caller.need(Permission.LEDGER_READ, caller.organization_id)
         return {}
     house = find_organization(world, context, caller, organization)
@@ -91,7 +92,7 @@ def open_invoices(
     world: World, context: Context, caller: Caller, *, organization: str | None = None
 ) -> Callable[[Reads], tuple[OpenInvoice, ...]]:
     """The documents of which anything is open, the longest due first; of "all" organizations for the operator."""
-    if organization == "all":
+    if organization == ALL:
         caller.need(Permission.LEDGER_READ, caller.organization_id)
         owners = sorted(world.all(Organization))
     else:
@@ -143,7 +144,7 @@ def export_scope(
 ) -> str | None:
     """The id of the organization whose month is exported; None: all of them, for the operator. Raises like others."""
     month_span_us(month)
-    if organization == "all":
+    if organization == ALL:
         caller.need(Permission.LEDGER_READ, caller.organization_id)
         return None
     house = find_organization(world, context, caller, organization)

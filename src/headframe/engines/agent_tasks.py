@@ -102,6 +102,14 @@ def _is_copy_of_parent(pid: int) -> bool:
         return True
 
 
+def _started(pid: int) -> int:
+    """When a process began, in ticks since the machine did; numbers of processes begin anew and say nothing."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
 def _session_of(pid: int) -> int:
     try:
         return os.getsid(pid)
@@ -239,9 +247,9 @@ class Task:
     def signal(self, number: int) -> bool:
         """Send a signal to all of the task's processes; False when there was none to send it to.
 
-        Those with a handler are first: a shell is to have heard before what it waits for ends by the same signal.
+        The oldest is first: a shell is to have heard before what it waits for ends by the same signal.
         """
-        pids = sorted(self._inside(), key=lambda pid: not _catches(pid, number))
+        pids = sorted(self._inside(), key=_started)
         for pid in pids:
             self._signalled.add(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -251,7 +259,7 @@ class Task:
     def warn(self, number: int) -> None:
         """Send a signal to those who listen: it must not end a shell that does not know it."""
         for pid in self._inside():
-            if _catches(pid, number) and not _is_copy_of_parent(pid):
+            if not _is_copy_of_parent(pid) and _catches(pid, number):  # in this order: a copy may become a program now
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
 

@@ -118,14 +118,16 @@ hf_catches() {  # whether a process has a handler of its own for a signal, told 
 }
 
 hf_signal() {  # all processes of a rank, each once; one that is just being started has none yet that could take it
-  # Those with a handler first: a shell is to have heard before what it waits for ends by the same signal.
-  local pid number heed=() others=()
-  number=$(kill -l "$2") || return 0
+  # The oldest first: a shell is to have heard before what it waits for ends by the same signal.
+  local pid line
   hf_inside "$1"
-  for pid in "${hf_pids[@]}"; do
-    if hf_catches "$pid" "$number"; then heed+=("$pid"); else others+=("$pid"); fi
-  done
-  for pid in "${heed[@]}" "${others[@]}"; do
+  for pid in $(
+    for pid in "${hf_pids[@]}"; do
+      read -r line 2>/dev/null <"/proc/$pid/stat" || continue
+      line=(${line##*) })
+      printf '%s %s\n' "${line[19]}" "$pid"
+    done | sort -n | while read -r _ pid; do printf '%s ' "$pid"; done
+  ); do
     hf_sent[$1]=1
     if [[ -z ${hf_signalled[$pid]:-} ]]; then
       hf_signalled[$pid]=1
@@ -144,6 +146,7 @@ hf_warn() {  # only processes that listen: a warning must not end a shell that d
     parent=0
     while read -r key value; do [[ $key = PPid: ]] && parent=$value && break; done 2>/dev/null <"/proc/$pid/status"
     cmp -s "/proc/$pid/cmdline" "/proc/$parent/cmdline" && continue
+    hf_catches "$pid" "$number" || continue  # it has become a program of its own meanwhile, with no handler
     kill -s "$2" "$pid" 2>/dev/null
   done
 }

@@ -133,6 +133,22 @@ def test_a_commit_that_was_made_although_the_store_says_that_it_failed(cloud: Sm
     same_when_reloaded(cloud)
 
 
+def test_nobody_is_told_of_a_place_behind_what_is_on_record(cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warm world runs ahead of a commit: who follows from its last event would miss what cannot be read yet."""
+    apply, seen = cloud.inner.apply, []
+
+    def watched(changes: Changes) -> None:
+        if changes.events:
+            seen.append((cloud.loop.recorded_seq, changes.events[0].seq, cloud.loop.world.last_event_seq))
+        apply(changes)
+
+    monkeypatch.setattr(cloud.inner, "apply", watched)
+    cloud.submit()
+    assert seen
+    assert all(recorded == first - 1 and warm >= first for recorded, first, warm in seen)
+    assert cloud.loop.recorded_seq == cloud.loop.world.last_event_seq == cloud.inner.last_event_seq()
+
+
 def test_a_store_that_cannot_even_be_read_is_waited_for(cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*args: Any) -> Any:
         raise StoreFailed("The database is gone.")

@@ -1,30 +1,12 @@
 // What the pages of a job share: parts of the page are fetched anew when the job changes; its cost goes on; keys.
+import { freshen } from "./fresh.js";
 import { follow } from "./live.js";
 import { span } from "./times.js";
 
 const place = /** @type {HTMLElement | null} */ (document.getElementById("job"));
 const id = place?.dataset.id ?? "";
 
-/** Fetch this page once more and take over the parts that differ. */
-async function refresh() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (!answer?.ok || answer.redirected) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of document.querySelectorAll("[data-part]")) {
-    const name = part.getAttribute("data-part") ?? "";
-    const other = fresh.querySelector(`[data-part="${CSS.escape(name)}"]`);
-    // What somebody is typing into stays.
-    if (!other || part.contains(document.activeElement) || part.querySelector("details[open]")) continue;
-    if (part.outerHTML !== other.outerHTML) part.replaceWith(document.importNode(other, true));
-  }
-}
-
-/** @type {number | undefined} */
-let timer;
-const soon = () => {
-  clearTimeout(timer);
-  timer = setTimeout(() => void refresh(), 250);
-};
+const soon = () => freshen(400);
 if (id) {
   follow(`job:${id}`, soon, soon);
   follow(`events:${id}`, soon, soon);
