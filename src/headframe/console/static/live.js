@@ -30,9 +30,6 @@ export function follow(topic, hear, reset) {
   };
 }
 
-/** The place behind the last event that this tab has seen. */
-export const sequence = () => place;
-
 /** Connect in a moment, when all modules have said what they want. @param {number} [wait] milliseconds */
 function plan(wait = 0) {
   clearTimeout(timer);
