@@ -63,25 +63,39 @@ def test_a_controller_killed_before_it_answers_gets_the_job_again(place: SlurmPl
     assert any("did not answer" in line for line in end.story)
 
 
-def test_a_controller_that_forgets_what_it_took_gets_it_again(place: SlurmPlace) -> None:
+def test_a_controller_that_forgets_jobs_and_hands_their_numbers_to_others(place: SlurmPlace) -> None:
     slurm, node = place.slurm, place.slurm.nodes[0]
-    slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=busy")  # so that it waits
+    part = launch("lives", f"{STARTS}echo ready; sleep 1000")
+    object.__setattr__(part.slices[0], "node_id", place.node(1))
+    place.act([part])
+    wait_until(lambda: "ready" in place.text("lives"), "it runs")
+    first = place.engine.held["alc_lives"].number
+    slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=busy")  # so that the other one waits
+    conf = slurm.conf.read_text()
     try:
         place.act([launch("lags", STARTS + "exit 4")])
-        number = submitted(place, "lags")
+        second = submitted(place, "lags")
         slurm.kill("slurmctld")
         for path in (slurm.root / "state").glob("job_state*"):
             path.unlink()  # as if it had died before it could write that down
         for path in (slurm.root / "state").glob("hash.*/job.*"):
             shutil.rmtree(path)
+        slurm.conf.write_text(f"{conf}FirstJobId={first}\n")
         slurm.start_controller()
+        wrap = ["sbatch", "--parsable", "-o", "/dev/null", "-w", slurm.nodes[2], "--wrap", "sleep 100"]
+        theirs = [slurm.call(*wrap).strip() for _one in range(int(second) - int(first) + 1)]
     finally:
+        slurm.conf.write_text(conf)
         slurm.resume(node)
-    theirs = slurm.call("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 100").strip()
-    end = place.wait_seen("alc_lags", *OVER)
-    assert (end.seen, end.exit_code, starts(place, "lags")) == (Seen.EXITED, 4, 1)
-    assert place.slurm.call("squeue", "-h", "-j", theirs), f"{theirs} (ours was {number}) is left alone"
-    slurm.call("scancel", theirs)
+    try:
+        assert (theirs[0], theirs[-1]) == (first, second)
+        end = place.wait_seen("alc_lags", *OVER)
+        assert (end.seen, end.exit_code, starts(place, "lags")) == (Seen.EXITED, 4, 1)
+        lost = place.wait_seen("alc_lives", *OVER)
+        assert (lost.seen, lost.fault, starts(place, "lives")) == (Seen.LOST, "node", 1)
+        assert slurm.call("squeue", "-h", "-j", ",".join(theirs), "-o", "%T").split() == ["RUNNING"] * len(theirs)
+    finally:
+        slurm.call("scancel", *theirs)
 
 
 def test_a_controller_restarted_under_a_running_job_changes_nothing(place: SlurmPlace) -> None:

@@ -19,8 +19,20 @@ from headframe.base.errors import ClusterDown, EngineError, HeadframeError
 from headframe.engines import checkpoints, sandbox
 from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended
-from headframe.engines.slurm_held import KILLED, Held, Notes, bar, claimed, conclusion, last_life_us, order, read_notes
-from headframe.engines.slurm_words import LIVE, NODE_FAULTS, PENDING, JobRow
+from headframe.engines.slurm_ends import BY_HAND, NEVER, SIGNALLED, TERMED, WHY, lost, tail, where
+from headframe.engines.slurm_held import (
+    KILLED,
+    Held,
+    Notes,
+    bar,
+    claimant,
+    claimed,
+    conclusion,
+    last_life_us,
+    order,
+    read_notes,
+)
+from headframe.engines.slurm_words import LIVE, NODE_FAULTS, PENDING, JobRow, NodeRow, hosts
 from headframe.fleet.engine_words import Launch, Seen, Stop
 
 if TYPE_CHECKING:
@@ -33,18 +45,6 @@ STUCK_S = 10.0  # how long a job waits for a node that takes no work
 WAITING_S = 5.0  # after which a job's story says what it waits for
 WHY_TRIES = 5
 PRUNE_S = 30.0
-BY_HAND = "It was cancelled in Slurm, not by Headframe."
-TERMED = 128 + signal.SIGTERM
-_SIGNALLED = (TERMED, KILLED)
-# What Slurm says of a job's end -> exit code and what to say of it.
-_WHY = (
-    ("CANCELLED", (TERMED, BY_HAND)),
-    ("TIMEOUT", (TERMED, "Slurm ended it: a time limit of its partition was reached.")),
-    ("DEADLINE", (TERMED, "Slurm ended it: its deadline was reached.")),
-    ("OUT_OF_ME", (KILLED, "out of memory: Slurm ended it at its limit")),
-)
-_NEVER = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
-          "launch failed requeued held")  # fmt: skip
 
 
 class Care:
@@ -101,7 +101,7 @@ class Care:
         held.submitting, held.unclear_since = False, time.monotonic()
         if why and held.active:
             self.engine.trouble = why
-            self.engine.tell(held, f"Slurm did not answer clearly: {why} It is asked again until it does.")
+            self.engine.tell(held, f"Slurm did not answer clearly: {why.rstrip('.')}. It is asked again until it does.")
         self.engine.poll()
 
     def fail(self, held: Held, why: str, fault: str) -> None:
@@ -133,7 +133,7 @@ class Care:
             end = conclusion(held, notes, engine.skew_us)
             if held.lost and end["exit_code"] != 0:  # it did not end by itself: we had it ended with its node
                 end |= {"seen": Seen.LOST.value, "exit_code": None, "detail": held.lost, "fault": "node"}
-            if held.stop is None and not held.lost and end["exit_code"] in _SIGNALLED:
+            if held.stop is None and not held.lost and end["exit_code"] in SIGNALLED:
                 self._ask_why(held, end)
             else:
                 self._finish_as(held, end)
@@ -159,9 +159,9 @@ class Care:
         if state in LIVE and held.why_tries < WHY_TRIES:  # it is about to end there, too
             self.engine.loop.later(1.0, lambda: self._look_again(held))
         elif state in NODE_FAULTS:
-            self._finish(held, Seen.LOST, None, _lost(told), "node", end["at_us"])
+            self._finish(held, Seen.LOST, None, lost(told), "node", end["at_us"])
         else:
-            code, detail = next((why for name, why in _WHY if state.startswith(name)), (end["exit_code"], ""))
+            code, detail = next((why for name, why in WHY if state.startswith(name)), (end["exit_code"], ""))
             self._finish_as(held, end | {"exit_code": code, "detail": detail or end["detail"]})
 
     def _look_again(self, held: Held) -> None:
@@ -193,14 +193,17 @@ class Care:
         before = held.stop
         if before is None or deadline_us < before["deadline_us"]:
             held.stop = {"signal": action.signal, "deadline_us": deadline_us, "why": action.reason}
-            engine.save(held)
+            self._keep(held)
             self._order_stop(held)
 
     def _order_stop(self, held: Held) -> None:
         assert held.stop is not None
         left_us = max(0, int(held.stop["deadline_us"]) - now_us())
         name = str(held.stop["signal"]).removeprefix("SIG")
-        order(self.engine.folders.attempt(held.job_id, held.generation), f"stop {name} {left_us}")
+        try:
+            order(self.engine.folders.attempt(held.job_id, held.generation), f"stop {name} {left_us}")
+        except OSError:  # no room for an order: Slurm asks its leader to end, and kills what stays
+            self._cancel(held)
         self._ring(held)
         self.arm(held)
 
@@ -208,7 +211,10 @@ class Care:
         """Warn all tasks that listen."""
         self.look(held)
         if held.active and held.running_us and not held.ending:
-            order(self.engine.folders.attempt(held.job_id, held.generation), f"warn {name.removeprefix('SIG')}")
+            try:
+                order(self.engine.folders.attempt(held.job_id, held.generation), f"warn {name.removeprefix('SIG')}")
+            except OSError as problem:
+                self.engine.tell(held, f"It could not be warned: {problem.strerror} in the shared folder.")
             self._ring(held)
 
     def arm(self, held: Held) -> None:
@@ -309,7 +315,7 @@ class Care:
 
     def _stuck(self, held: Held, row: JobRow) -> bool:
         """Whether it would wait for ever, or for a node that takes no work: another place may be free."""
-        if any(word in row.reason for word in _NEVER):
+        if any(word in row.reason for word in NEVER):
             return True
         nodes = [self.engine.fleet.rows.get(node_id) for node_id in held.asked]
         return self.engine.settings.pinned and any(node is None or node.shut for node in nodes)
@@ -355,10 +361,11 @@ class Care:
         if held.fenced_since is None:
             held.fenced_since = now
             engine.look_at_nodes()  # before anything is placed there again
-            order(folder, "stop KILL 0")  # what may live on there ends as soon as it reads this
+            with contextlib.suppress(OSError):
+                order(folder, "stop KILL 0")  # what may live on there ends as soon as it reads this
             if state in NODE_FAULTS or not state:
-                held.lost = f"{_where(told)} failed ({state})." if state else "Slurm has lost the job."
-                engine.tell(held, f"{_where(told)} is lost: what may still run there is told to end.")
+                held.lost = f"{where(told)} failed ({state})." if state else "Slurm has lost the job."
+                engine.tell(held, f"{where(told)} is lost: what may still run there is told to end.")
         killed = state.startswith(("CANCELLED", "TIMEOUT", "OUT_OF_ME", "COMPLETED", "FAILED", "DEADLINE"))
         if killed or now - held.fenced_since >= engine.settings.watch_s + 2:
             self._ended_as(held, told, folder)
@@ -369,22 +376,35 @@ class Care:
             engine.tell(held, "Slurm has forgotten the job before it began: it is submitted again.")
             held.number, held.gone_since, held.submitting = "", None, True
             engine.senders.do(lambda: engine.send(held))
-        elif bar(engine.folders.attempt(held.job_id, held.generation)):
+            return
+        folder = engine.folders.attempt(held.job_id, held.generation)
+        over = told is not None and told.state not in LIVE | PENDING
+        if bar(folder) or (over and claimant(folder) in ("", held.number)):  # it ended right behind its claim
             self._never_began(held, told)
 
     def _never_began(self, held: Held, told: Ended | None) -> None:
         state = told.state if told is not None else ""
-        if state.startswith("CANCELLED"):
-            self._finish(held, Seen.EXITED, 128 + signal.SIGTERM, BY_HAND, "job")
+        if state.startswith("CANCELLED") and (shut := self._shut(told)) is not None:
+            why = f"Node {shut.name} could not start it, and takes no more work: {shut.reason or shut.state}."
+            self._finish(held, Seen.FAILED, None, why, "node")
+        elif state.startswith("CANCELLED"):
+            self._finish(held, Seen.EXITED, TERMED, BY_HAND, "job")
         elif state in NODE_FAULTS:
-            self._finish(held, Seen.FAILED, None, f"{_where(told)} failed before it began ({state}).", "node")
+            self._finish(held, Seen.FAILED, None, f"{where(told)} failed before it began ({state}).", "node")
         elif not state:
             self._finish(held, Seen.FAILED, None, "Slurm has lost the job before it began.", "engine")
         else:
-            said = _tail(self.engine.folders.attempt(held.job_id, held.generation) / "slurm.out")
+            said = tail(self.engine.folders.attempt(held.job_id, held.generation) / "slurm.out")
             why = f"The batch job ended before it began ({state}){f': {said}' if said else ''}."
-            hint = " Do the nodes see the data folder?" if not said or "No such file" in said else ""
+            hint = " Do the nodes see the data folder, and is there room in it?"
+            hint = hint if not said or "No such file" in said else ""
             self._finish(held, Seen.FAILED, None, why + hint, "engine")
+
+    def _shut(self, told: Ended | None) -> NodeRow | None:
+        """Of the nodes that were to start it, one that takes no work now: what cannot start a job ends it by itself."""
+        fleet = self.engine.fleet
+        rows = [fleet.rows.get(fleet.node_id(name)) for name in hosts(told.nodes if told is not None else "")]
+        return next((row for row in rows if row is not None and row.shut), None)
 
     def _ended_as(self, held: Held, told: Ended | None, folder: Any) -> None:
         """How it ended, by what the controller says: its leader was killed before it could write that down."""
@@ -392,10 +412,13 @@ class Care:
         life_us = min(max(last_life_us(folder, held.ranks) - self.engine.skew_us, held.running_us), now_us())
         if held.stop is not None and not (state in NODE_FAULTS or not state):
             self._finish(held, Seen.EXITED, KILLED, "killed", "job")
-        elif why := next((why for name, why in _WHY if state.startswith(name)), None):
+        elif why := next((why for name, why in WHY if state.startswith(name)), None):
             self._finish(held, Seen.EXITED, *why, "job")
         elif state in NODE_FAULTS:
-            self._finish(held, Seen.LOST, None, _lost(told), "node", life_us)
+            self._finish(held, Seen.LOST, None, lost(told), "node", life_us)
+        elif state == "COMPLETED":
+            why = "It ended, and could not write down how: is there room in the shared folder?"
+            self._finish(held, Seen.LOST, None, why, "node", life_us)
         elif state:
             self._finish(held, Seen.LOST, None, f"Its leader was killed on the node ({state}).", "node", life_us)
         else:
@@ -431,32 +454,26 @@ class Care:
         held.end, held.ending, held.launch, held.prepared = end, False, None, None
         engine.left(held)
         if held.sent:
-            engine.save(held)
+            self._keep(held)
         engine.output.wake_followers(held.job_id)
         engine.push(held)
         if held.keep:
             engine.bringers.do(lambda: self.prune(held, settled=False))
+
+    def _keep(self, held: Held) -> None:
+        """Write down what is held of it, now or, where the disk is full, as soon as there is room."""
+        try:
+            self.engine.save(held)
+        except OSError as problem:
+            self.engine.trouble = f"The state of jobs cannot be written: {problem.strerror}."
+            self.engine.loop.later(AGAIN_S, lambda: self._keep_later(held))
+
+    def _keep_later(self, held: Held) -> None:
+        if self.engine.held.get(held.allocation_id) is held:
+            self._keep(held)
 
     def prune(self, held: Held, settled: bool) -> None:
         """Old checkpoints go, of running jobs only such that are not being written."""
         before_us = now_us() - int(PRUNE_S * 1e6) if settled else None
         with contextlib.suppress(OSError, HeadframeError):
             checkpoints.prune(self.engine.folders.job(held.job_id) / "checkpoints", held.keep, before_us)
-
-
-def _lost(told: Ended | None) -> str:
-    if told is not None and told.state == "PREEMPTED":
-        return "Slurm preempted it for others of its users."
-    return f"{_where(told)} failed ({told.state if told is not None else 'unknown'})."
-
-
-def _where(told: Ended | None) -> str:
-    return f"Node {told.nodes}" if told is not None and told.nodes else "Its node"
-
-
-def _tail(path: Any) -> str:
-    """The last line of a batch job's own output, for a story."""
-    with contextlib.suppress(OSError):
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:300] if lines else ""
-    return ""

@@ -187,22 +187,33 @@ def _written_us(path: Path) -> int:
 
 
 def bar(folder: Path) -> bool:
-    """Keep every batch job of an attempt from ever starting it; False when one has begun, or the folder is gone."""
+    """Keep every batch job of an attempt from ever starting it; False when one has begun, or it cannot be done."""
+    path = folder / "claim"
     try:
-        handle = os.open(folder / "claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError:
         return False
-    with os.fdopen(handle, "w") as file:
-        file.write(BARRED)
+    try:
+        os.write(handle, BARRED.encode())
+    except OSError:  # no room: left empty it would say that somebody has begun
+        path.unlink()
+        return False
+    finally:
+        os.close(handle)
     return True
 
 
 def claimed(folder: Path) -> bool:
     """Whether a batch job has begun an attempt."""
+    return claimant(folder) not in (None, BARRED.strip())
+
+
+def claimant(folder: Path) -> str | None:
+    """The number of the batch job that has begun an attempt: "" when it had no room to write it, None for nobody."""
     try:
-        return (folder / "claim").read_text(errors="replace") != BARRED
+        return (folder / "claim").read_text(errors="replace").strip()
     except FileNotFoundError:
-        return False
+        return None
 
 
 def order(folder: Path, line: str) -> None:

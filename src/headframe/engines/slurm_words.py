@@ -21,6 +21,7 @@ MOST_HOSTS = 100_000
 
 _PART = re.compile(r"[^,\[\]]*(?:\[[^\]]*\][^,\[\]]*)*")
 _KEY = re.compile(r"(?:^| )([A-Z][A-Za-z_:]*)=")
+_WHO = re.compile(r" \[[^\[\]@]*@[^\[\]]*\]$")  # who gave a node's reason, and when
 _GRES = re.compile(r"(?:^|,)gpu(?::(?P<kind>[^:,()]+))?:(?P<count>\d+)(?:\([^)]*\))?")
 
 
@@ -177,7 +178,7 @@ def _node(told: dict[str, str]) -> NodeRow | None:
         return None
     state, *flags = told.get("State", "UNKNOWN").split("+")
     signs = {_FLAG_SIGNS[sign] for word in (state, *flags) for sign in word if sign in _FLAG_SIGNS}
-    reason = told.get("Reason", "")
+    reason = _WHO.sub("", told.get("Reason", ""))
     return NodeRow(
         name=name,
         address=told.get("NodeAddr", name),

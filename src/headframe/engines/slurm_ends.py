@@ -1,0 +1,44 @@
+"""How jobs end in Slurm, in words: what its states mean for an exit code, a fault and a story."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+
+from headframe.engines.slurm_calls import Ended
+from headframe.engines.slurm_held import KILLED
+
+BY_HAND = "It was cancelled in Slurm, not by Headframe."
+TERMED = 128 + signal.SIGTERM
+SIGNALLED = (TERMED, KILLED)
+# What Slurm says of a job's end -> exit code and what to say of it.
+WHY = (
+    ("CANCELLED", (TERMED, BY_HAND)),
+    ("TIMEOUT", (TERMED, "Slurm ended it: a time limit of its partition was reached.")),
+    ("DEADLINE", (TERMED, "Slurm ended it: its deadline was reached.")),
+    ("OUT_OF_ME", (KILLED, "out of memory: Slurm ended it at its limit")),
+)
+# Reasons to wait that do not pass by themselves.
+NEVER = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
+         "launch failed requeued held")  # fmt: skip
+
+
+def lost(told: Ended | None) -> str:
+    """Why an attempt is lost."""
+    if told is not None and told.state == "PREEMPTED":
+        return "Slurm preempted it for others of its users."
+    return f"{where(told)} failed ({told.state if told is not None else 'unknown'})."
+
+
+def where(told: Ended | None) -> str:
+    """The node, by name where it is known."""
+    return f"Node {told.nodes}" if told is not None and told.nodes else "Its node"
+
+
+def tail(path: Path) -> str:
+    """The last line of a batch job's own output, for a story."""
+    with contextlib.suppress(OSError):
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+    return ""
