@@ -32,9 +32,8 @@ LISTS = {
 @router.get("/home")
 def home(page: Signed) -> Response:
     """The page that one lands on."""
-    found = page.ask(overview)(page.control.reads)
-    sees_money = page.may(Permission.USAGE_READ)
-    spend = page.ask(spend_to_date)(page.control.reads) if sees_money else None
+    found, *money = page.together(overview, *([spend_to_date] if page.may(Permission.USAGE_READ) else []))
+    spend = money[0] if money else None
     return page.show(
         "home.html", section="home", title="Home", found=found, spend=spend, places=PLACES, lists=LISTS,
         attention=[_linked(one) for one in found.attention], everything=page.house is None,

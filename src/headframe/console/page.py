@@ -129,6 +129,18 @@ class Page:
         """
         return self.call.ask(question, *args, **kwargs)
 
+    def together(self, *questions: Callable[..., Any]) -> list[Any]:
+        """The results of several questions (`partial` gives them their arguments), asked in one turn of the loop.
+
+        Those that are to read the store do so here. Each turn is a pass of the loop: ask for a page's things at once.
+        """
+
+        def each(world: World, context: Any, caller: Caller) -> list[Any]:
+            return [question(world, context, caller) for question in questions]
+
+        found: list[Any] = self.ask(each)
+        return [one(self.control.reads) if callable(one) else one for one in found]
+
     def run(self, command: Callable[..., tuple[Changes, Any]], *args: Any, **kwargs: Any) -> Any:
         """Carry out `command(world, context, caller, *args, **kwargs)`; on record when this returns."""
         return self.control.run(command, self.caller, *args, **kwargs)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from headframe.api.reservations import whose
 from headframe.base.quantities import DAY_US, HOUR_US
 from headframe.console.page import Page, Signed, page_router
-from headframe.control.queries_queue import WaitingLine, waiting_line, why
+from headframe.control.queries_queue import WaitingLine, first_in_line
 from headframe.fleet.records import Reservation, ReservationState
 from headframe.tenants.records import Organization, Project
 
@@ -32,12 +32,12 @@ SOURCES = {
 @router.get("/queue")
 def queue(page: Signed, organization: Annotated[str | None, Query(max_length=200)] = None) -> Response:
     """All that waits, and what it waits for."""
-    line: WaitingLine = page.ask(waiting_line, organization or None)
-    reasons = [(one, page.ask(why, one.job_id)) for one in line.items[:EXPLAINED]]
+    line: WaitingLine
+    line, reasons = page.ask(first_in_line, organization or None, EXPLAINED)
     held = _reservations(page, organization or None)
     return page.show(
-        "queue.html", section="queue", title="Queue", line=line, reasons=reasons, sources=SOURCES,
-        timeline=_timeline(page, held), reservations=held, chosen=organization or "",
+        "queue.html", section="queue", title="Queue", line=line, sources=SOURCES,
+        reasons=list(zip(line.items, reasons, strict=False)), timeline=_timeline(page, held), reservations=held, chosen=organization or "",
         houses=sorted((one.id, one.name) for one in line.owners if one.scope == "organization"),
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import sqrt
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -16,12 +17,14 @@ from headframe.base.errors import Invalid
 from headframe.base.money import NANO
 from headframe.base.quantities import DAY_US, HOUR_US, parse_moment_us
 from headframe.console.page import Page, Signed, page_router
+from headframe.control.queries_map import sees_all
 from headframe.control.queries_savings import WASTE_BY, WasteReport, waste
 from headframe.control.queries_spend import ALL, Usage, usage
 from headframe.control.queries_usage import MonthAhead, month_ahead
 from headframe.jobs.records import Job
 from headframe.ledger.close import month_of, month_span_us
 from headframe.tenants.records import Member, Organization, Project
+from headframe.tenants.roles import Caller
 
 router = page_router()
 
@@ -97,34 +100,40 @@ Question = Annotated[Asked, Depends(_asked)]
 
 def choices(page: Page) -> list[tuple[str, str]]:
     """The organizations that a page can be about: (id, name)."""
-    if page.house is not None:
+    found: list[tuple[str, str]] = page.ask(_choices)
+    return found
+
+
+def _choices(world: Any, _context: Any, caller: Caller) -> list[tuple[str, str]]:
+    if not sees_all(caller):
         return []
-
-    def question(world: Any, _context: Any, _caller: Any) -> list[tuple[str, str]]:
-        return sorted(((one.id, one.name) for one in world.all(Organization).values()), key=lambda one: one[1])
-
-    found: list[tuple[str, str]] = page.ask(question)
-    return [(ALL, "All organizations"), *found]
+    houses = sorted(((one.id, one.name) for one in world.all(Organization).values()), key=lambda one: one[1])
+    return [(ALL, "All organizations"), *houses]
 
 
 @router.get("/usage")
 def spent(page: Signed, asked: Question) -> Response:
     """What was spent, on what, and what the month will come to."""
     until_us = min(asked.to_us, page.now_us)
-    found = _use(page, asked, (asked.by, "meter"))
-    by_day = _use(page, asked, (asked.by, "day"))
+    length, where = asked.to_us - asked.from_us, _where(asked)
+    found: Usage
+    before: Usage
+    ahead: MonthAhead
+    found, before, ahead, houses = page.together(
+        partial(usage, by=(asked.by, "meter", "day"), from_us=asked.from_us, to_us=asked.to_us, **where),
+        partial(usage, by=(), from_us=asked.from_us - length, to_us=until_us - length, **where),
+        partial(month_ahead, **where),
+        _choices,
+    )
     currency = _main_currency(found)
     rows, others = _rows(page, found, asked.by, currency)
-    length = asked.to_us - asked.from_us
-    before = _use(page, asked, ("project",), asked.from_us - length, asked.from_us - (asked.to_us - until_us))
-    ahead: MonthAhead = page.ask(month_ahead, **_where(asked))(page.control.reads)
     so_far = sum(row["nano"] for row in rows)
     return page.show(
         "usage.html", section="usage", title="Usage and cost", asked=asked, groups=_groups(page), ranges=RANGES,
-        houses=choices(page), rows=rows[:MOST_ROWS], left_out=len(rows) - MOST_ROWS, currency=currency, others=others,
+        houses=houses, rows=rows[:MOST_ROWS], left_out=len(rows) - MOST_ROWS, currency=currency, others=others,
         total_nano=so_far, accrued_nano=sum(one.accrued_nano for one in found.items if one.currency == currency),
         gpu_hours=sum(row["gpu_hours"] for row in rows), before_nano=_sum(before, currency), ahead=ahead,
-        days=_days(by_day, rows, asked, currency), forecast=_forecast(page, asked, ahead), day_of=day_of,
+        days=_days(found, rows, asked, currency), forecast=_forecast(page, ahead), day_of=day_of,
         until_us=until_us, month=month_of(until_us - 1),
     )  # fmt: skip
 
@@ -152,12 +161,6 @@ def _groups(page: Page) -> dict[str, str]:
 
 def _where(asked: Asked) -> dict[str, str | None]:
     return {"organization": asked.organization or None, "project": asked.project or None}
-
-
-def _use(page: Page, asked: Asked, by: tuple[str, ...], from_us: int | None = None, to_us: int | None = None) -> Usage:
-    begin, end = from_us or asked.from_us, to_us or asked.to_us
-    found: Usage = page.ask(usage, by=by, from_us=begin, to_us=end, **_where(asked))(page.control.reads)
-    return found
 
 
 def _main_currency(found: Usage) -> str:
@@ -237,26 +240,21 @@ def _days(found: Usage, rows: list[dict[str, Any]], asked: Asked, currency: str)
         "kind": "bars", "title": f"Cost per day by {GROUPS[asked.by].lower()}", "unit": currency,
         "x": [(first + day) * DAY_US // 1000 for day in range(count)] if any(map(any, sums.values())) else [],
         "series": [
-            {"name": names.get(key, f"{rest} other{'s' if rest > 1 else ''}"), "y": [round(value, 4) for value in line]}
+            {"name": names.get(key, f"{rest} other{'s' if rest > 1 else ''}"), "y": [round(value, 4) for value in line],
+             "rest": key not in names}
             for key, line in sums.items()
         ],
         "empty": "Nothing was spent in this time",
     }  # fmt: skip
 
 
-def _forecast(page: Page, asked: Asked, ahead: MonthAhead) -> dict[str, Any]:
+def _forecast(page: Page, ahead: MonthAhead) -> dict[str, Any]:
     """The month as a line: what was spent up to now, then what is to come with two bands."""
     begin, end = month_span_us(ahead.month)
-    by_day = _use(page, asked, ("day",), begin, end)
     now_us, told = page.now_us, ahead.forecast
-    each: dict[int, int] = {}
-    for one in by_day.items:
-        if one.currency == ahead.currency:
-            day = parse_moment_us(one.by["day"], field="day") // DAY_US
-            each[day] = each.get(day, 0) + one.amount_nano + one.accrued_nano
     x, y, running = [begin], [0.0], 0
     for day in range(begin // DAY_US, now_us // DAY_US):
-        running += each.get(day, 0)
+        running += ahead.days.get(day_of(day * DAY_US), 0)
         x.append((day + 1) * DAY_US)
         y.append(running / NANO)
     x.append(now_us)

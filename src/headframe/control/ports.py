@@ -42,8 +42,10 @@ class Reads(Protocol):
         """How many rows there are in each group of the columns `by`: under `count`."""
         ...
 
-    def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
-        """Sum `column`, grouped by the columns `by`.
+    def total(
+        self, kind: type[Any], column: str | Sequence[str], by: Sequence[str], **where: object
+    ) -> list[dict[str, Any]]:
+        """Sum a column, or several in one look at the rows, grouped by the columns `by`.
 
         `labels` are grouped by their JSON text. `<column>__day` is the day (UTC) that a moment closes or
         lies in, counted from 1970-01-01: midnight belongs to the day before, as the end of what was used in it.

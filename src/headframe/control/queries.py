@@ -30,7 +30,7 @@ from headframe.scheduling.explain import of_job
 from headframe.scheduling.fit import Tiers, fit
 from headframe.scheduling.place import judge
 from headframe.scheduling.queue import Bucket
-from headframe.scheduling.waiting import come_to, kept, tell
+from headframe.scheduling.waiting import Around, come_to, kept, tell
 from headframe.tenants.records import Organization
 from headframe.tenants.roles import Caller, Permission
 
@@ -120,11 +120,14 @@ def waiting_reasons(world: World, context: Context, job_ids: Sequence[str]) -> d
     return found
 
 
-def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | None:
-    """Why a job does not run, with numbers; None when it runs or has ended."""
+def why_waiting(world: World, context: Context, job: Job, near: Around | None = None) -> dict[str, Any] | None:
+    """Why a job does not run, with numbers; None when it runs or has ended.
+
+    `near` is `around` of this moment, for whoever asks for several jobs: it looks at all that runs.
+    """
     if job.parent and not job.spec.cron:
         first = _first_waiting(world, job)
-        return why_waiting(world, context, first) if first is not None else None
+        return why_waiting(world, context, first, near) if first is not None else None
     if job.state not in (JobState.PENDING, JobState.QUEUED):
         return None
     bucket = world.derived.queue.bucket(job.id)
@@ -133,7 +136,7 @@ def why_waiting(world: World, context: Context, job: Job) -> dict[str, Any] | No
     view = snapshot(world, Purse(world, context.spending, context.now_us), context.now_us)
     ahead = world.derived.queue.ahead(job.id, view.key)
     come_to(view, bucket, job)
-    return tell(view, bucket, job, judge(view, bucket, job), ahead, around(world, context.now_us))
+    return tell(view, bucket, job, judge(view, bucket, job), ahead, near or around(world, context.now_us))
 
 
 def _first_waiting(world: World, parent: Job) -> Job | None:

@@ -13,9 +13,10 @@ from typing import Any
 from headframe.control.advance import snapshot
 from headframe.control.context import Context
 from headframe.control.purse import Purse
-from headframe.control.queries import find_job, waiting_reasons, why_waiting
+from headframe.control.queries import waiting_reasons, why_waiting
 from headframe.control.queries_jobs import asks
 from headframe.control.queries_tenancy import find_organization
+from headframe.control.timetable import around
 from headframe.control.world import World
 from headframe.jobs.records import Job
 from headframe.scheduling.limits import METERS
@@ -105,9 +106,14 @@ def waiting_line(world: World, context: Context, caller: Caller, organization: s
     )  # fmt: skip
 
 
-def why(world: World, context: Context, caller: Caller, ref: str) -> dict[str, Any] | None:
-    """Why one job waits, with numbers, and when it is expected to start; None when it does not wait."""
-    return why_waiting(world, context, find_job(world, context, caller, ref))
+def first_in_line(
+    world: World, context: Context, caller: Caller, organization: str | None = None, most: int = 8
+) -> tuple[WaitingLine, list[dict[str, Any] | None]]:
+    """The queue, and of the first of it why each waits, with numbers, and when it is expected to start."""
+    line = waiting_line(world, context, caller, organization)
+    first = [world.all(Job)[one.job_id] for one in line.items[:most]]
+    near = around(world, context.now_us) if first else None
+    return line, [why_waiting(world, context, job, near) for job in first]
 
 
 def _in_line(world: World, place: int, bucket: Bucket, job: Job, reason: str) -> InLine:

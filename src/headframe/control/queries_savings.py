@@ -293,16 +293,14 @@ def _by_allocation(reads: Reads, span: Mapping[str, object]) -> dict[str, _Charg
     """What each allocation was charged in the span, with what was paid in advance spread over its use."""
     found: dict[str, _Charged] = {}
     columns = ["allocation_id", "job_id", "project_id", "member_id", "meter", "kind"]
-    for column in ("effective_nano", "quantity"):
-        for row in reads.total(Charge, column, columns, allocation_id__prefix="alc_", **span):
-            one = found.setdefault(
-                row["allocation_id"], _Charged({name: row[name] for name in ("job_id", "project_id", "member_id")})
-            )
-            base = row["meter"].partition(":")[0]
-            if column == "effective_nano":
-                one.nano[base] = one.nano.get(base, 0) + row[column]
-            elif base == "gpu" and row["kind"] in ("usage", "covered"):
-                one.gpu_milli_us += row[column]
+    for row in reads.total(Charge, ("effective_nano", "quantity"), columns, allocation_id__prefix="alc_", **span):
+        one = found.setdefault(
+            row["allocation_id"], _Charged({name: row[name] for name in ("job_id", "project_id", "member_id")})
+        )
+        base = row["meter"].partition(":")[0]
+        one.nano[base] = one.nano.get(base, 0) + row["effective_nano"]
+        if base == "gpu" and row["kind"] in ("usage", "covered"):
+            one.gpu_milli_us += row["quantity"]
     return found
 
 

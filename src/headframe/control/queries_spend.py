@@ -206,13 +206,11 @@ def _charged(
 ) -> dict[tuple[tuple[str, ...], str], _Sum]:
     """What was charged, by (values of the dimensions, currency)."""
     sums: dict[tuple[tuple[str, ...], str], _Sum] = {}
-    for column in ("amount_nano", "quantity") if quantities else ("amount_nano",):
-        for row in reads.total(Charge, column, dimensions.columns, **where):
-            found = sums.setdefault((dimensions.of(row), row["currency"]), _Sum())
-            if column == "quantity":
-                found.quantity += row[column]
-            else:
-                found.amount_nano += row[column]
+    columns = ("amount_nano", "quantity") if quantities else ("amount_nano",)
+    for row in reads.total(Charge, columns, dimensions.columns, **where):
+        found = sums.setdefault((dimensions.of(row), row["currency"]), _Sum())
+        found.amount_nano += row["amount_nano"]
+        found.quantity += row.get("quantity", 0)
     return sums
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headframe.base.quantities import DAY_US
+from headframe.base.quantities import DAY_US, format_moment
 from headframe.control.context import Context
 from headframe.control.ports import Reads
-from headframe.control.queries_money import accrued
+from headframe.control.queries_money import accruing
 from headframe.control.queries_spend import whose
 from headframe.control.world import World
 from headframe.ledger.close import month_of, month_span_us
@@ -49,13 +49,17 @@ def _may_fall(meter: Meter) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MonthAhead:
-    """What this month has cost so far, what runs besides, and what it will probably come to."""
+    """What this month has cost so far, what runs besides, and what it will probably come to.
+
+    `days` are what each of its days has cost (UTC, "2026-11-22"), what runs included; days without cost are left out.
+    """
 
     organization_id: str
     month: str
     currency: str
     accrued_nano: int
     forecast: Forecast
+    days: dict[str, int]
 
 
 def month_ahead(
@@ -70,11 +74,7 @@ def month_ahead(
     holders = {name: value for name, value in where.items() if name != "currency"}
     now_us, month = context.now_us, month_of(context.now_us)
     begin, end = month_span_us(month)
-    running = sum(
-        charge.amount_nano
-        for charge in accrued(world, context.spending, now_us, holders, begin)
-        if charge.currency == asked.currency
-    )
+    accrue = accruing(world, context.spending, now_us, holders, begin)
     whole = set(where) == {"organization_id"}
     fixed = 0
     for contract in context.spending.contracts.get(asked.organization_id, {}).values() if whole else ():
@@ -86,17 +86,26 @@ def month_ahead(
         today, first = now_us // DAY_US, begin // DAY_US
         span = {"at_us__ge": min(begin, (today - 14) * DAY_US) + 1, "at_us__lt": now_us + 1}
         spent: Counter[int] = Counter()  # by day, without fees
+        each: Counter[int] = Counter()  # of this month, with all
         fees = 0
         for row in reads.total(Charge, "amount_nano", ("kind", "at_us__day"), **span, **where):
             if row["kind"] != "fee":
                 spent[row["at_us__day"]] += row["amount_nano"]
             elif row["at_us__day"] >= first:
                 fees += row["amount_nano"]
+            if row["at_us__day"] >= first:
+                each[row["at_us__day"]] += row["amount_nano"]
+        running = 0
+        for charge in accrue():
+            if charge.currency == asked.currency:
+                running += charge.amount_nano
+                each[(charge.at_us - 1) // DAY_US] += charge.amount_nano
         days = [spent[day] for day in range(today - 14, today)]
         while days and not days[0]:
             days.pop(0)  # before anything was used
         used = sum(amount for day, amount in spent.items() if day >= first)
         told = forecast(days, used + fees + running, end - now_us, DAY_US, max(0, fixed - fees))
-        return MonthAhead(asked.organization_id, month, asked.currency, running, told)
+        by_date = {format_moment(day * DAY_US)[:10]: nano for day, nano in sorted(each.items()) if nano}
+        return MonthAhead(asked.organization_id, month, asked.currency, running, told, by_date)
 
     return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, Select, and_, false, func, literal_column, select
@@ -124,15 +125,26 @@ class SqlReads:
             rows = connection.execute(question).all()
         return [{**dict(zip(by, row, strict=False)), "count": int(row[-1])} for row in rows]
 
-    def total(self, kind: type[Any], column: str, by: Sequence[str], **where: object) -> list[dict[str, Any]]:
-        """Exact sums, ordered by the groups; the sum stands under the column's own name. No group: one row."""
+    def total(
+        self, kind: type[Any], column: str | Sequence[str], by: Sequence[str], **where: object
+    ) -> list[dict[str, Any]]:
+        """Exact sums, ordered by the groups; each sum stands under its column's own name. No group: one row."""
         mapping = mapping_of(kind)
         groups = [group_of(mapping, name) for name in by]
-        question: Select[Any] = select(*groups, *exact_sum(column_of(mapping, column)))
+        columns = [column] if isinstance(column, str) else list(column)
+        sums = [part for name in columns for part in exact_sum(column_of(mapping, name))]
+        question: Select[Any] = select(*groups, *sums)
         question = self._filtered(mapping, question, where).group_by(*groups).order_by(*groups)
         with self._database.read() as connection:
             rows = connection.execute(question).all()
-        return [{**dict(zip(by, row, strict=False)), column: joined(row[-2], row[-1])} for row in rows]
+        first = len(groups)
+        return [
+            {
+                **dict(zip(by, row, strict=False)),
+                **{name: joined(row[at], row[at + 1]) for name, at in zip(columns, count(first, 2), strict=False)},
+            }
+            for row in rows
+        ]
 
     def events(
         self,

@@ -132,7 +132,7 @@ INDICES: dict[type[Any], tuple[Indexed, ...]] = {
     Grant: (_by("organization_id", "id"), _by("id", where="open")),
     Burn: (_by("grant_id"), _by("charge_id")),
     Hold: (_by("organization_id", "id"), _by("id", where="stage = 'pending'")),
-    Charge: (_by("organization_id", "at_us"), _by("job_id", "id"), _by("usage_id")),
+    Charge: (_by("organization_id", "at_us"), _by("at_us"), _by("job_id", "id"), _by("usage_id")),
     Transfer: (
         _by("debit", "currency", "amount_nano"),  # with the amount, so that balances are summed from the index alone
         _by("credit", "currency", "amount_nano"),

@@ -8,7 +8,8 @@ import pytest
 from small_cloud import SmallCloud
 
 from headframe.control.commands_access import put_quota
-from headframe.control.queries_queue import WaitingLine, waiting_line, why
+from headframe.control.queries import story
+from headframe.control.queries_queue import WaitingLine, first_in_line, waiting_line
 from headframe.jobs.records import JobState
 from headframe.tenants.records import Scope
 from headframe.tenants.roles import Caller
@@ -43,10 +44,12 @@ def test_those_who_wait_stand_in_the_order_of_their_turns(cloud: SmallCloud) -> 
     assert mine.total == 3
     assert [one.job_id for one in mine.items] == [one.job_id for one in seen.items if one.job_id != other.id]
     assert [one.job_id for one in line(cloud, cloud.owner, "lab").items] == [one.job_id for one in mine.items]
-    told = cloud.ask(why, cloud.anna, first.id)
+    shown, [told] = cloud.ask(first_in_line, cloud.anna, None, 1)
+    assert shown == line(cloud, cloud.anna)
     assert told["starts_us"] > cloud.now_us
     assert "0 of 2 such GPUs are free" in told["text"]
-    assert cloud.ask(why, cloud.anna, running.id) is None
+    assert told == cloud.ask(story, cloud.anna, first.id)(cloud.inner)["waiting"], "as its own page tells it"
+    assert cloud.ask(story, cloud.anna, running.id)(cloud.inner)["waiting"] is None
 
 
 def test_owners_tell_what_they_hold_of_what_they_may(cloud: SmallCloud) -> None:

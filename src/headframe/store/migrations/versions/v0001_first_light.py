@@ -217,6 +217,7 @@ _INDICES = (
     ("holds", "organization_id id", False, ""),
     ("holds", "id", False, "stage = 'pending'"),
     ("charges", "organization_id at_us", False, ""),
+    ("charges", "at_us", False, ""),
     ("charges", "job_id id", False, ""),
     ("charges", "usage_id", False, ""),
     ("transfers", "debit currency amount_nano", False, ""),
