@@ -37,7 +37,7 @@ EDGES = {
     "cli/throwaway_slurm.py": {"os.urandom"},  # the keys of a Slurm that is thrown away
 }
 # Who may speak on standard output or error, besides cli/ and sim/.
-SPEAKERS = {"compose.py", "engines/agent.py", "engines/agent_spawn.py", "report.py"}
+SPEAKERS = {"compose.py", "serving.py", "engines/agent.py", "engines/agent_spawn.py", "report.py"}
 MONEY = ("base/money.py", "pricing/", "ledger/", "metering/")
 AVOID = re.compile(r"manager|handler|helper|util|common|service|(^|_)data($|_)|(^|_)info($|_)", re.IGNORECASE)
 # Words of others that cannot be called otherwise: (file, name).

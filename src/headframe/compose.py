@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gc
-import json
 import logging
 import os
-import resource
 import secrets
-import signal
-import socket
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,14 +36,14 @@ from headframe.engines.outputs import Outputs
 from headframe.engines.vault import Vault
 from headframe.fleet.records import Cluster, Node, Region
 from headframe.settings import Settings, from_options
-from headframe.store.migrations import migrate as migrate_store
+from headframe.store.claim import Claim
 from headframe.store.sql_store import SqlStore
+from headframe.store.migrations import migrate as migrate_store
 from headframe.store.usage_columns import UsageColumns
 from headframe.tenants.records import Organization
 
 LOG = logging.getLogger("headframe")
 FIRST_REPORT_S = 10.0  # how long `serve` waits for the machine to be known before it says that it is up
-MOST_FILES = 1 << 16  # open at once
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
 
@@ -86,8 +79,9 @@ class Cloud:
     ids: MachineIds
     engine: LocalEngine
     first_key: str | None
-
+    secret: str  # by which it knows the other servers of its store
     def wait_for_machine(self, timeout_s: float = FIRST_REPORT_S) -> bool:
+
         """Wait until the engine's first report is on record; False when it does not come in time."""
         known = threading.Event()
         end = self.control.subscribe(lambda _: known.set())
@@ -104,16 +98,21 @@ def _machine_known(world: World, _: Context) -> bool:
 
 
 @contextlib.contextmanager
-def cloud(settings: Settings) -> Iterator[Cloud]:
-    """Open the data folder and run its cloud until the block ends; the jobs go on."""
-    with _only_one(settings.data):
+def cloud(settings: Settings, claim: Claim, url: str) -> Iterator[Cloud]:
+    """Open the data folder and run its cloud until the block ends; the jobs go on. Other servers reach it at `url`.
+
+    Raises `AlreadyRunning` while another server decides.
+    """
+    with _only_one(settings.data), _claimed(claim):
         _keep_private(settings)
         migrate_store(settings.url)
+        ids = MachineIds()
+        secret = ids.secret()
+        term = claim.begin(url, secret, machine_us())
         store = SqlStore(settings.url)
-        try:
-            store.claim()
+        store.decide_in(term)
             clock = Steady(machine_us, on_record_us(store))
-            ids = MachineIds()
+        try:
             engine = LocalEngine(
                 settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20,
                 disk_bound=settings.job_disk_mib << 20,
@@ -136,15 +135,24 @@ def cloud(settings: Settings) -> Iterator[Cloud]:
             try:
                 for one in opened:
                     one.result(timeout=ANSWER_TIMEOUT_S)
-                yield Cloud(settings, control, clock, ids, engine, control.run(_first_light))
+                yield Cloud(settings, control, clock, ids, engine, control.run(_first_light), secret)
             finally:
                 control.close()
         finally:
             store.close()
 
 
-def _homes(settings: Settings) -> tuple[Home, ...]:
+@contextlib.contextmanager
+def _claimed(claim: Claim) -> Iterator[None]:
+    claim.take()
+    try:
+        yield
+    finally:
+        claim.release()
+
+
     """The clusters besides this machine."""
+def _homes(settings: Settings) -> tuple[Home, ...]:
     file = Path(settings.clusters).expanduser() if settings.clusters else settings.data / homes.FILE
     if not settings.clusters and not file.exists():
         return ()
@@ -184,7 +192,7 @@ def _only_one(data: Path) -> Iterator[None]:
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
         raise AlreadyRunning(
             f"Another Headframe (process {holder or 'unknown'}) runs on the data folder {data}.",
-            next_step="Use that one, stop it, or choose another folder with --data.",
+            next_step="Use that one, stop it, wait for its end with --standby, or choose another folder with --data.",
         ) from None
     try:
         os.ftruncate(handle, 0)
@@ -209,146 +217,6 @@ def _keep_private(settings: Settings) -> None:
             f"The database {place} cannot be used: {error.strerror}.",
             next_step="Check who owns the data folder and may write there.",
         ) from error
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """The listening socket, taken before anything else is opened, so that a port in use changes nothing."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise AlreadyRunning(
-            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}.",
-            next_step="Stop what uses the port, or choose another with --port (0 takes a free one).",
-        ) from None
-    listener.listen(2048)
-    return listener
-
-
-def _allow_many_files() -> None:
-    """Each connection, log and output takes a descriptor, and the usual limit of 1024 is soon reached."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def serve(options: Mapping[str, Any]) -> int:
-    """Run a server until SIGTERM or SIGINT. Prints its address and, the very first time, the operator's key."""
-    from headframe.api import mlflow
-    from headframe.api.app import create_app
-    from headframe.api.wire import Limits
-    from headframe.console.pages import add_console
-
-    settings = from_options(options)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    listener = _listen(settings)
-    _allow_many_files()
-    with listener, cloud(settings) as running:
-        known = running.wait_for_machine()
-        limits = Limits(figures=settings.metrics)
-        app = add_console(create_app(running.control, clock=running.clock, ids=running.ids, limits=limits))
-        running.control.track(f"{_address(settings, listener.getsockname()[1])}{mlflow.MOUNT}")
-        _announce(running, listener.getsockname()[1], known)
-        _run_app(app, listener, _say_why)
-    return 0
-
-
-def _run_app(app: Any, listener: socket.socket, stopping: Callable[[str], None]) -> None:
-    """Answer requests until a signal asks for the end."""
-    import uvicorn
-
-    from headframe.api.app import Server
-    from headframe.api.connections import Connection
-
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
-        date_header=False, backlog=2048, http=Connection,
-    )  # fmt: skip
-    gc.collect()
-    gc.freeze()  # what start-up made stays: collecting it again and again costs
-    Server(config, stopping).run(sockets=[listener])
-
-
-def serve_example(options: Mapping[str, Any], *, seed: int, scale: int) -> int:
-    """Serve the lively example until a signal; it lies in a throwaway folder, and nothing of it is left."""
-    from headframe.api.app import create_app
-    from headframe.console.pages import add_console
-    from headframe.sim.example_cloud import ExampleCloud
-    from headframe.sim.example_life import Life
-    from headframe.sim.example_signs import SpokenLogs
-    from headframe.sim.run import NoBlobs
-
-    settings = from_options(options)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # by way of every `finally`, the folder's included
-    listener = _listen(settings)
-    with listener, tempfile.TemporaryDirectory(prefix="headframe-example-", dir=_quick_folder()) as name:
-        folder = Path(name)
-        url = f"sqlite:///{folder / 'headframe.db'}"
-        migrate_store(url)
-        store = SqlStore(url)
-        print("Living through two months of an example: half a minute.", flush=True)
-        example = ExampleCloud(store, Steady(machine_us, 0), seed=seed, scale=scale)
-        example.live_through()
-        clock, control_of = example.timeline, example.job
-        control = Control(
-            example.loop, clock, dict(example.engines), store, SpokenLogs(control_of, clock.now_us), NoBlobs(),
-            Outputs(folder), Documents(), UsageColumns(store, folder / "columns"),
-        )  # fmt: skip
-        example.loop.complain = lambda error: LOG.error("The loop of the example failed.", exc_info=error)
-        control.start()
-        life = Life(example, control)
-        life.start()
-        try:
-            where = _address(settings, listener.getsockname()[1])
-            print(f"The example is at {where}. Nothing in it is real: its machines run nothing, its money is none.")
-            print(f"Sign in as the operator with\n\n  {example.key}\n\nor as a customer with\n")
-            print(f"  {example.customer_key}\n", flush=True)
-            _run_app(add_console(create_app(control, clock=clock, ids=MachineIds())), listener, lambda why: None)
-        finally:
-            life.stop()
-            control.close()
-            store.close()
-    return 0
-
-
-def _quick_folder() -> str | None:
-    """Memory, where the system offers some as a folder: what is thrown away need not reach a disk."""
-    memory = Path("/dev/shm")  # noqa: S108
-    return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
-
-
-def _say_why(why: str) -> None:
-    """The last line of a server that stops in good order."""
-    reason = f": {why}" if why else ""
-    print(f"Headframe stops{reason}. Running jobs go on; `headframe serve` takes them up again.", flush=True)
-
-
-def _address(settings: Settings, port: int) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{port}"
-
-
-def _announce(running: Cloud, port: int, known: bool) -> None:
-    """Say where the server is; scripts read the same from server.json in the data folder."""
-    settings = running.settings
-    url = _address(settings, port)
-    card = settings.data / "server.json"
-    card.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    lines = [f"Headframe serves at {url} (data in {settings.data}).", f"Its console, for browsers: {url}/"]
-    if not known:
-        trouble = running.engine.trouble or "its agent has not answered"
-        print(f"This machine is not known yet: {trouble}", file=sys.stderr)
-    if settings.fake_gpus:
-        lines.append(f"Pretended GPUs: {settings.fake_gpus}. Nothing runs on them; they are for trying things out.")
-    if running.first_key is not None:
-        lines.append(f"The operator's key, shown this once:\n\n  {running.first_key}\n")
-        lines.append(f"Sign in with: headframe login --url {url} --key {running.first_key}")
-    print("\n".join(lines), flush=True)  # all at once: whoever waits for the first line finds the others there
 
 
 def audit(options: Mapping[str, Any], month: str | None) -> dict[str, Any]:

@@ -29,6 +29,13 @@ class Settings:
     fake_gpus: Annotated[
         str, "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere."
     ] = ""
+    standby: Annotated[
+        bool, "While another server decides on the same store, wait for its end, and pass requests on to it meanwhile."
+    ] = False
+    advertise: Annotated[
+        str, "The URL at which other servers reach this one; empty: the address it listens on, or this machine's name "
+        "where that is all addresses."
+    ] = ""  # fmt: skip
     log_limit_mib: Annotated[int, "The most that one job's log may hold, in MiB; the middle is cut beyond that."] = 64
     job_disk_mib: Annotated[
         int,
@@ -112,3 +119,7 @@ def from_options(options: Mapping[str, Any]) -> Settings:
             f"isolation is {given['isolation']!r}.", field="isolation", allowed="preferred or required"
         )  # fmt: skip
     return Settings(**given)
+    if not given.get("advertise", "http://").startswith(("http://", "https://")) and given["advertise"]:
+        raise Invalid(
+            f"advertise is {given['advertise']!r}.", field="advertise", allowed="http://host:port or https://host"
+        )

@@ -52,5 +52,5 @@ def test_figures(house: House):
 
 
 def test_ready_and_alive(house: House):
-    assert house.ok("GET", "/healthz", "") == {"status": "ok"}
+    assert house.ok("GET", "/healthz", "") == {"status": "ok", "role": "decides"}
     assert house.ok("GET", "/readyz", "") == {"status": "ok"}

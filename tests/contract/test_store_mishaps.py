@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from headframe.base.changes import Changes
-from headframe.base.errors import AlreadyRunning, StoreFailed
+from headframe.base.errors import StoreFailed
 from headframe.control.world import World
 from headframe.jobs.records import Job
 from headframe.store.migrations import migrate
@@ -269,16 +269,3 @@ def test_a_defect_in_the_middle_of_a_change_undoes_it(url: str) -> None:
     store.apply(Changes((organization(1, "one"),)))
     assert store.count(Organization) == 1
     store.close()
-
-
-def test_a_database_server_takes_one_headframe_at_a_time(postgres_url):
-    migrate(postgres_url)
-    first, second = SqlStore(postgres_url), SqlStore(postgres_url)
-    first.claim()
-    with pytest.raises(AlreadyRunning):
-        second.claim()
-    first.close()
-    second.close()
-    third = SqlStore(postgres_url)
-    third.claim()
-    third.close()

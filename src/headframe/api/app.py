@@ -41,6 +41,7 @@ from headframe.api import (
     tenancy,
 )
 from headframe.api.gate import Gate
+from headframe.api.front import Front
 from headframe.api.wire import Limits, Serving
 from headframe.base.ports import Clock, Ids
 
@@ -73,9 +74,11 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         app = self.config.app
-        assert isinstance(app, FastAPI)
         self._stopping(self._why)
-        streams.close_streams(app)
+        if isinstance(app, Front):
+            app.close()
+        elif isinstance(app, FastAPI):
+            streams.close_streams(app)
         await super().shutdown(sockets)
 
 

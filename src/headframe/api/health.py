@@ -22,15 +22,16 @@ READY_TIMEOUT_S = 5.0
 
 @dataclass
 class Health:
-    """`ok`, or an error instead."""
+    """`ok`, or an error instead; and whether this server decides or is a standby."""
 
     status: str
+    role: str
 
 
 @router.get("/healthz", response_model=Health)
 async def healthz() -> Response:
     """The server answers."""
-    return answer({"status": "ok"})
+    return answer({"status": "ok", "role": "decides"})
 
 
 @router.get("/readyz", response_model=Health)
@@ -42,7 +43,7 @@ async def readyz(request: Request) -> Response:
     done, _ = await asyncio.wait({serving.look}, timeout=READY_TIMEOUT_S)
     if not done or serving.look.exception() is not None or serving.closing:
         raise TooBusy("The server is not ready.", next_step="Try again; if it stays, see the server's log.")
-    return answer({"status": "ok"})
+    return answer({"status": "ok", "role": "decides"})
 
 
 def _look(serving: Serving) -> None:

@@ -256,6 +256,12 @@ class StoreFailed(OurError):
     status = 503
 
 
+class ChangingOver(StoreFailed):
+    """Another server decides, or is about to: this one may not, and cannot reach it."""
+
+    code = "changing_over"
+
+
 class AlreadyRunning(OurError):
     """Another Headframe holds the data folder or the port."""
 

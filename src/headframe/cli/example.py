@@ -43,7 +43,7 @@ def cloud(port: int, seed: int, scale: int) -> int:
 
     Nothing in it is real, and nothing of it is left when it ends.
     """
-    served: int = import_module("headframe.compose").serve_example({"port": port}, seed=seed, scale=scale)
+    served: int = import_module("headframe.serving").serve_example({"port": port}, seed=seed, scale=scale)
     return served
 
 

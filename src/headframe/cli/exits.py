@@ -17,7 +17,7 @@ TABLE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (
         6,
         "the server cannot be reached or is too busy",
-        ("unreachable", "too_busy", "store_failed", "too_many_failures"),
+        ("unreachable", "too_busy", "store_failed", "changing_over", "too_many_failures"),
     ),
     (TIMED_OUT, "wait --timeout: the time was up first", ()),
     (1, "any other error; a job that failed without an exit code of its own", ()),

@@ -29,6 +29,10 @@ _STORE = click.option(
 )
 @click.option("--port", default=8470, show_default=True, type=click.IntRange(0, 65535), envvar="HEADFRAME_PORT",
               help="The port; 0 takes a free one.")  # fmt: skip
+@click.option("--standby", is_flag=True, envvar="HEADFRAME_STANDBY",
+              help="Where another server decides: wait to take over, and pass requests on to it.")  # fmt: skip
+@click.option("--advertise", metavar="URL", envvar="HEADFRAME_ADVERTISE",
+              help="Where other servers reach this one [default: the address it listens on].")  # fmt: skip
 @click.option(
     "--fake-gpus",
     metavar="KIND:COUNT",
@@ -74,7 +78,7 @@ _STORE = click.option(
               envvar="HEADFRAME_ISOLATION", help="Whether jobs may run where there is no sandbox.")  # fmt: skip
 def serve(**options: Any) -> int:
     """Run a Headframe server on this machine."""
-    return _code(import_module("headframe.compose").serve(options))
+    return _code(import_module("headframe.serving").serve(options))
 
 
 @command("headframe demo", "headframe demo --once", "headframe demo --slurm")

@@ -12,14 +12,22 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from headframe.base.errors import HeadframeError, Invalid, StoreFailed
+from headframe.base.errors import ChangingOver, HeadframeError, Invalid, StoreFailed
 
 LOCK_WAIT_MS = 5_000  # how long to wait for a lock that somebody else holds before giving up
 _CONNECT_SECONDS = 10
 _READERS = 8  # connections that stay open
-_CLAIM = 0x68656164  # the number of the advisory lock that a server holds: "head"
 _MORE_READERS = 32  # and that are opened besides when many ask at once
+# Either side notices within seconds that the other's machine has gone, and a program that is halted in the middle of a
+# transaction does not hold its locks for ever: without this a claim would outlive its holder by hours.
+_NOTICE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+_OPTIONS = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
+    "-c idle_in_transaction_session_timeout=30000"
+)
 
+_IN_OFFICE_SQLITE = "SELECT 1 FROM deciders WHERE term = ?"  # SQLite has one writer at a time
+_IN_OFFICE = "SELECT 1 FROM deciders WHERE term = %s FOR SHARE"
 _LOCK_PAUSE_SECONDS = 0.01  # between two tries where SQLite itself does not wait
 
 _PRAGMAS = (
@@ -99,7 +107,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.in_memory = self.is_sqlite and self.url.database in (None, "", ":memory:")
         self._lock = threading.RLock() if self.in_memory else None
-        self._claim: Connection | None = None
+        self.term = 0  # for which this server decides; 0: not guarded
         if self.in_memory:
             shared = _engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
             _prepare_sqlite(shared, lock_wait_ms, writes=True)
@@ -110,7 +118,8 @@ class Database:
             _prepare_sqlite(self._writer, lock_wait_ms, writes=True)
             _prepare_sqlite(self._reader, lock_wait_ms, writes=False)
         else:
-            arguments = {"options": f"-c lock_timeout={lock_wait_ms}", "connect_timeout": _CONNECT_SECONDS}
+            options = f"-c lock_timeout={lock_wait_ms} {_OPTIONS}"
+            arguments = {"options": options, "connect_timeout": _CONNECT_SECONDS, **_NOTICE}
             self._writer = _engine(
                 self.url, pool_size=_READERS, max_overflow=_MORE_READERS, pool_pre_ping=True, connect_args=arguments
             )
@@ -126,8 +135,16 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, undone when anything is raised. Drivers' errors come as they are."""
+        """A transaction: committed at the end, undone when anything is raised. Drivers' errors come as they are.
+
+        Of a server that decides it is written only while its term lasts, whatever it believes itself: whoever begins
+        the next term waits until this transaction has ended, and every later one finds that its term is over.
+        """
         with self._held(), self._writer.begin() as connection:
+            if self.term:
+                question = _IN_OFFICE_SQLITE if self.is_sqlite else _IN_OFFICE
+                if connection.exec_driver_sql(question, (self.term,)).first() is None:
+                    raise superseded()
             yield connection
 
     @contextmanager
@@ -136,22 +153,19 @@ class Database:
         with explained(), self._held(), self._reader.connect() as connection:
             yield connection
 
-    def claim(self) -> bool:
-        """Keep other servers off a database on a server, until `close`; False when another one holds it.
-
-        A session's advisory lock, so that it ends with its holder however that ends. Files are guarded by their folder.
-        """
-        if self.is_sqlite:
-            return True
+    def session(self) -> Connection:
+        """A connection to hold on to, where each statement stands for itself."""
         with explained():
-            self._claim = self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
-            return bool(self._claim.exec_driver_sql(f"SELECT pg_try_advisory_lock({_CLAIM})").scalar())
+            return self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
-        if self._claim is not None:
-            self._claim.close()
         self._reader.dispose()
         self._writer.dispose()
+
+
+def superseded() -> ChangingOver:
+    """Why this server may not write any more."""
+    return ChangingOver("Another server decides now; nothing of this change was written.", next_step="Send it again.")
 
 
 def _engine(url: URL, **more: Any) -> Engine:

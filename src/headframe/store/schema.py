@@ -14,7 +14,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.types import TypeEngine
 
 from headframe.base.changes import Event
-from headframe.control.records import Reply
+from headframe.control.records import Decider, Reply
 from headframe.fleet.records import Accelerator, Allocation, Cluster, Node, Region, Reservation
 from headframe.jobs.records import Attempt, Job
 from headframe.ledger.records import Closing, Invoice, Party, TaxRate, Transfer
@@ -65,6 +65,7 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (TaxRate, "tax_rates"),
     (Dataset, "datasets"),
     (Reply, "replies"),
+    (Decider, "deciders"),
     (Series, "series"),
     (Chunk, "series_chunks"),
     (Experiment, "experiments"),

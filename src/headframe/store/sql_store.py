@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from sqlalchemy import Connection, exc, func, literal, select, text, union_all
 
 from headframe.base.changes import Changes, Event
-from headframe.base.errors import AlreadyRunning, Conflict, Invalid, StoreFailed, VersionConflict
+from headframe.base.errors import Conflict, Invalid, StoreFailed, VersionConflict
 from headframe.control.world import WARM
 from headframe.ledger.chain import Head
 from headframe.ledger.records import Invoice, Transfer
@@ -139,20 +139,18 @@ class SqlStore(SqlReads):
             self.close()
             raise
 
-    def claim(self) -> None:
-        """Be the one server on this store; raises `AlreadyRunning` when another one is."""
-        if not self._database.claim():
-            raise AlreadyRunning(
-                "Another Headframe runs on this database.", next_step="Use that one, or stop it first."
-            )
+    def decide_in(self, term: int) -> None:
+        """Write only while this term lasts; from then on whatever would write raises `ChangingOver`."""
+        self._database.term = term
 
     def close(self) -> None:
         """Let go of all connections."""
         self._database.close()
 
     def apply(self, changes: Changes) -> None:
-        """Write all rows and events in one transaction, durably, or nothing."""
-        if not changes.rows and not changes.events:
+        """Write all rows and events in one transaction, durably, or nothing. What holds only orders to engines
+        writes nothing, and yet only the server that decides may give them."""
+        if not changes.rows and not changes.events and not (changes.actions and self._database.term):
             return
         batches = batches_of(changes.rows)
         kind, batch = Event, Batch([], [])

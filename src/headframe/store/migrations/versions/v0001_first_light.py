@@ -151,6 +151,7 @@ _TABLES = {
         "files:number created_us:number lives_in:text stays:truth"
     ),
     "replies": ("id:text fingerprint:text status:number body:text created_us:number"),
+    "deciders": ("id:text term:number url:text secret:text since_us:number"),
     "series": ("id:text subject:text name:text part:text reported:truth from_us:number"),
     "series_chunks": (
         "id:text series_id:text subject:text level:number number:number at_us:text means:text lows:text highs:text "
