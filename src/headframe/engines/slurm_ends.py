@@ -6,8 +6,10 @@ import contextlib
 import signal
 from pathlib import Path
 
+from headframe.base.quantities import format_span
 from headframe.engines.slurm_calls import Ended
 from headframe.engines.slurm_held import KILLED
+from headframe.fleet.engine_words import Launch
 
 BY_HAND = "It was cancelled in Slurm, not by Headframe."
 TERMED = 128 + signal.SIGTERM
@@ -22,6 +24,15 @@ WHY = (
 # Reasons to wait that do not pass by themselves.
 NEVER = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
          "launch failed requeued held")  # fmt: skip
+
+
+def cannot_start(launch: Launch | None, reason: str) -> tuple[str, str]:
+    """Why it waits in vain, and whose fault that is."""
+    longest_us = launch.work.get("max_duration_us") if launch is not None else None
+    if "PartitionTimeLimit" in reason and longest_us:
+        why = f"It may run for {format_span(longest_us)}, and Slurm's partition ends jobs sooner ({reason})."
+        return f"{why} Give it a shorter max_duration, or another cluster.", "job"
+    return f"Slurm cannot start it there: {reason}.", "node"
 
 
 def lost(told: Ended | None) -> str:

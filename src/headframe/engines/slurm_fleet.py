@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from headframe.engines.machine import DATA_SHEET_MIB, kind_of
 from headframe.engines.slurm_held import Held
 from headframe.engines.slurm_settings import SlurmSettings
-from headframe.engines.slurm_words import Devices, NodeRow, Switches
+from headframe.engines.slurm_words import Devices, NodeRow, Switches, hosts
 from headframe.fleet.engine_words import CLUSTER_DRAINS
 from headframe.fleet.records import Accelerator, Node, NodeState
 
@@ -66,10 +66,11 @@ class SlurmFleet:
         ours: dict[str, list[int]] = {}
         leased: dict[str, set[int]] = {}
         for one in held:
-            for node_id, asked in one.asked.items():
+            for node_id, asked in self._parts(one):
                 known = ours.setdefault(node_id, [0, 0, 0])
                 for place in range(3):
                     known[place] += asked[place]
+            for node_id, asked in one.asked.items():
                 leased.setdefault(node_id, set()).update(asked[3:])
         nodes: list[Node] = []
         cards: list[Accelerator] = []
@@ -78,6 +79,12 @@ class SlurmFleet:
             nodes.append(self._node(node_id, row, cpus, memory))
             cards += self._cards(node_id, row, gpus, leased.get(node_id, set()))
         return tuple(nodes), tuple(cards)
+
+    def _parts(self, one: Held) -> Iterable[tuple[str, list[int]]]:
+        """What it holds of each node in Slurm, which may have chosen others than it was meant for."""
+        if self.settings.pinned:
+            return one.asked.items()
+        return zip((self.node_id(name) for name in hosts(one.places)), one.asked.values(), strict=False)
 
     def _others(self, node_id: str, row: NodeRow, ours: list[int]) -> tuple[int, int, int]:
         """What others hold: all that is held but ours. The controller's words on nodes and our knowledge of jobs are

@@ -185,7 +185,7 @@ def _job(one: Mapping[str, Any]) -> JobRow:
     return JobRow(
         str(one.get("job_id", "")), _first(one.get("job_state")), str(one.get("name", "")),
         str(one.get("user_name") or _user(one.get("user_id"))), str(one.get("nodes") or ""),
-        str(one.get("state_reason") or ""),
+        str(_number(one.get("time_limit")) or "UNLIMITED"), str(one.get("state_reason") or ""),
     )  # fmt: skip
 
 

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from headframe.workloads.sbatch_values import seconds
+
 # One line a job; `|` cannot stand in any of these fields but the reason, which is last.
-JOB_FIELDS = ("%i", "%T", "%j", "%u", "%N", "%r")
+JOB_FIELDS = ("%i", "%T", "%j", "%u", "%N", "%l", "%r")
 JOB_FORMAT = "|".join(JOB_FIELDS)
 PENDING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 LIVE = frozenset({
@@ -18,6 +20,7 @@ LIVE = frozenset({
 })  # fmt: skip
 NODE_FAULTS = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"})
 MOST_HOSTS = 100_000
+YEAR_S = 365 * 86_400
 
 _PART = re.compile(r"[^,\[\]]*(?:\[[^\]]*\][^,\[\]]*)*")
 _KEY = re.compile(r"(?:^| )([A-Z][A-Za-z_:]*)=")
@@ -85,14 +88,25 @@ def _numbers(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the controller sees it. `id` is its number; arrays are never ours."""
+    """A job as the controller sees it. `id` is its number; arrays are never ours. `limit` is how long Slurm lets it
+    run, as Slurm writes times."""
 
     id: str
     state: str
     name: str
     user: str
     nodes: str
+    limit: str
     reason: str
+
+    @property
+    def limit_s(self) -> int | None:
+        """The seconds that it may run; None: as long as it likes (which Slurm tells as a year, too)."""
+        try:
+            found = seconds(self.limit)
+        except ValueError:
+            return None
+        return found if found and found < YEAR_S else None
 
 
 def job_rows(text: str) -> list[JobRow]:
