@@ -21,11 +21,9 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
-from headframe.base.errors import ClusterDown, ClusterRefused, HeadframeError
-from headframe.base.progress import Progress
+from headframe.base.errors import HeadframeError
 from headframe.engines import sandbox, slurm_held
 from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_prepare import Machine
@@ -34,15 +32,18 @@ from headframe.engines.homes import Home
 from headframe.engines.job_library import lay_out
 from headframe.engines.joblog import DEFAULT_BOUND
 from headframe.engines.sandbox_etc import Etc
-from headframe.engines.slurm_calls import Calls, Submission
+from headframe.engines.slurm_calls import Calls
 from headframe.engines.slurm_care import Care
 from headframe.engines.slurm_fleet import SlurmFleet
-from headframe.engines.slurm_held import Held, hold, slice_sums
+from headframe.engines.slurm_held import Held, hold
 from headframe.engines.slurm_open import open_calls
 from headframe.engines.slurm_output import BRING_S, Output
-from headframe.engines.slurm_prepare import LEADER, Prepared, Site, batch_script, explain, prepare
+from headframe.engines.slurm_prepare import LEADER
+from headframe.engines.slurm_relay import REST_S, Relay
+from headframe.engines.slurm_sender import Sender
 from headframe.engines.slurm_settings import SlurmSettings, ear_address, settings_of
-from headframe.engines.slurm_words import JobRow, NodeRow, Switches, Version, gres_option
+from headframe.engines.slurm_users import Users
+from headframe.engines.slurm_words import JobRow, NodeRow, Switches, Version
 from headframe.engines.workers import Workers
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop, Unreachable
 from headframe.fleet.records import Accelerator, Cluster, Node
@@ -54,8 +55,6 @@ NODES_S, IDLE_S = 10.0, 30.0  # how often nodes are looked at, and everything wh
 LEAVE_S = 3.0  # what Slurm may take to free the nodes of a job that has ended
 SILENT_S = 10.0  # after which a cluster that does not answer is said to be unreachable
 STOPPED_LIMIT = 10_000
-MINUTE_US = 60_000_000
-SPARE_US = 5 * MINUTE_US  # more time in Slurm than max_duration: it is ours to end the job
 
 
 class SlurmEngine:
@@ -75,7 +74,8 @@ class SlurmEngine:
         self.trouble = ""
         self.version: Version | None = None  # of Slurm, once it has answered
         self.fleet = SlurmFleet(cluster.id, cluster.name, settings)
-        self.care = Care(self)
+        self.care, self.sender, self.relay = Care(self), Sender(self), Relay()
+        self.users = Users(settings)
         self.skew_us = 0
         self.senders = Workers(f"slurm-{cluster.name}-send", SENDERS)
         self.bringers = Workers(f"slurm-{cluster.name}-bring", BRINGERS)
@@ -164,7 +164,7 @@ class SlurmEngine:
             sandbox.probe(self._as_root()) if self.settings.sandbox else sandbox.without("the cluster's entry says so")
         )
         self.machine = Machine(
-            self.folders, box, None, Etc(self.home / "etc"), tasks_as=self.care.user_number,
+            self.folders, box, None, Etc(self.home / "etc"), tasks_as=self.users.number,
             library=lay_out(self.home / "library"),
         )  # fmt: skip
         self._listen()
@@ -188,7 +188,8 @@ class SlurmEngine:
             self._ear.bind(("127.0.0.1" if self.settings.ear == "localhost" else "", 0))
             self.loop.watch(self._ear.fileno(), self._heard)
 
-    def _ear_words(self, held: Held) -> str:
+    def ear_words(self, held: Held) -> str:
+        """Where its leader says that there is news; "" where nobody listens."""
         if self._ear is None:
             return ""
         return f"{ear_address(self.settings)} {self._ear.getsockname()[1]} {self._word} {held.allocation_id}"
@@ -204,6 +205,7 @@ class SlurmEngine:
             word, _, allocation_id = text.partition(" ")
             held = self.held.get(allocation_id)
             if held is not None and hmac.compare_digest(word.encode(), self._word.encode()):
+                self.relay.heard()
                 self.care.look(held)
 
     def _run(self) -> None:
@@ -296,92 +298,22 @@ class SlurmEngine:
         self.push(held)
         work = launch.work
         slow = work.get("python") or work.get("packages") or work.get("files") or launch.datasets
-        (self._builders if slow else self.senders).do(lambda: self._begin(held, launch))
+        (self._builders if slow else self.senders).do(lambda: self.sender.begin(held, launch))
 
     def _forget(self, held: Held) -> None:
         if held.active:
             return  # its end is not on record, whatever the server says
         del self.held[held.allocation_id]
         held.drop(self.state)
-        self._forgotten[held.name] = None  # Slurm may still be at its end
+        self._forgotten[held.slurm_name] = None  # Slurm may still be at its end
         while len(self._forgotten) > STOPPED_LIMIT:
             del self._forgotten[next(iter(self._forgotten))]
         folder = self.folders.attempt(held.job_id, held.generation)
-        self.bringers.do(lambda: shutil.rmtree(folder, ignore_errors=True))
+        self.loop.later(  # not from under a leader that may take another attempt
+            2 * REST_S if held.rests else 0, lambda: self.bringers.do(lambda: shutil.rmtree(folder, ignore_errors=True))
+        )
         if not any(one.job_id == held.job_id for one in self.held.values()):
             self.output.let_go(held.job_id)
-
-    # Launching
-
-    def _begin(self, held: Held, launch: Launch) -> None:
-        """Make it ready and submit it, on a thread of ours."""
-
-        def say(text: str | Progress) -> None:
-            stream = "progress" if isinstance(text, Progress) else "system"
-            with contextlib.suppress(OSError):
-                self.output.log_of(held.job_id).say(str(text), held.generation, stream)
-                self.output.wake_followers(held.job_id)
-
-        try:
-            ready = prepare(self.machine, launch, self._site(launch), say)
-        except Exception as problem:
-            why, fault = explain(problem)
-            with contextlib.suppress(OSError):
-                say(why)
-            self.loop.post(lambda: self.care.fail(held, why, fault))
-            return
-        held.prepared = ready
-        held.story += ready.story
-        held.resumed_from = ready.resumed_from
-        if ready.claimed:  # by a batch job that an earlier server submitted
-            held.sent = True
-            self.loop.post(lambda: self.care.unclear(held, ""))
-            return
-        self.send(held)
-
-    def _site(self, launch: Launch) -> Site:
-        owner = self.care.owner_of(launch)
-        if not self.settings.pinned:
-            return Site(fake=self.settings.pretended, owner=owner)
-        return Site(self.fleet.names, self.fleet.addresses, self.settings.pretended, owner)
-
-    def send(self, held: Held) -> None:
-        """Submit it, on a thread of ours. Once `sent` is on disk it may have been submitted."""
-        if held.cancelled or not held.active or held.launch is None:
-            return
-        try:
-            wanted = self._submission(held, held.launch, held.prepared)
-            held.sent = held.submitting = True
-            self.save(held)
-            number = self.calls.submit(wanted)
-        except ClusterDown as problem:
-            self.loop.post(partial(self.care.unclear, held, problem.message))
-        except ClusterRefused as problem:
-            self.loop.post(partial(self.care.fail, held, str(problem), "engine"))
-        except Exception as problem:
-            why, fault = explain(problem)
-            self.loop.post(lambda: self.care.fail(held, why, fault))
-        else:
-            self.loop.post(lambda: self.care.sent(held, number))
-
-    def _submission(self, held: Held, launch: Launch, ready: Prepared) -> Submission:
-        settings, sums = self.settings, slice_sums(launch)
-        unknown = [node for node in sums if node not in self.fleet.rows]
-        if settings.pinned and unknown:
-            raise ClusterRefused(f"Slurm knows no node {unknown[0]}.", next_step="See `headframe nodes`.")
-        gres = {gres_option(self.fleet.gres(node, (share.kind for share in one.shares))) for node, one in sums.items()}
-        longest = launch.work.get("max_duration_us")
-        spare_us = int(launch.work.get("warn_before_stop_us") or 0) + SPARE_US
-        return Submission(
-            held.name, f"headframe allocation={held.allocation_id} generation={held.generation} job={held.job_id}",
-            batch_script(self.leader, ready, self._ear_words(held), settings.watch_s), len(sums),
-            max(one[0] for one in held.asked.values()), max(one[1] for one in held.asked.values()),
-            gres=max(sorted(gres), key=len), minutes=-(-(longest + spare_us) // MINUTE_US) if longest else 0,
-            nodes=tuple(self.fleet.rows[node].name for node in sums) if settings.pinned else (),
-            together=not settings.pinned and launch.work.get("topology") in ("rack", "block") and len(sums) > 1,
-            output=str(ready.folder / "slurm.out"), user=self.care.user_of(held.organization_id) or "",
-            partition=settings.partition, account=settings.account, qos=settings.qos, more=settings.sbatch,
-        )  # fmt: skip
 
     # Looking
 
@@ -473,15 +405,21 @@ class SlurmEngine:
     def left(self, held: Held) -> None:
         """It has ended: Slurm takes a moment to let its nodes go."""
         if held.number:
-            self._leaving[held.name] = held, time.monotonic()
+            self._leaving[held.slurm_name] = held, time.monotonic()
+
+    def stays(self, name: str) -> None:
+        """A batch job whose attempt had ended runs another: Slurm does not let its nodes go."""
+        self._leaving.pop(name, None)
 
     def _find_ghosts(self, rows: Sequence[JobRow]) -> None:
         self._ghosts.clear()
+        carriers = {held.batch for held in self.held.values()}
         for row in rows:
             words = row.name.split("-")
             if len(words) != 3 or words[0] != f"hf{self.tag}" or not words[2].isdigit():
                 continue
-            if words[1] not in self.held and row.name not in self._forgotten and row.state in ("PENDING", "RUNNING"):
+            known = words[1] in self.held or row.name in self._forgotten or row.name in carriers
+            if not known and row.state in ("PENDING", "RUNNING"):
                 self._ghosts[words[1]] = (int(words[2]), row)
 
     def _report(self, at_us: int, full: bool) -> Report:

@@ -7,19 +7,17 @@ whose leader was killed with its node, one that somebody cancelled by hand.
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import signal
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from headframe.base.errors import ClusterDown, EngineError, HeadframeError
-from headframe.engines import checkpoints, sandbox
+from headframe.base.errors import ClusterDown, HeadframeError
+from headframe.engines import checkpoints
 from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended
-from headframe.engines.slurm_ends import BY_HAND, NEVER, SIGNALLED, TERMED, WHY, lost, tail, where
+from headframe.engines.slurm_ends import BY_HAND, NEVER, SIGNALLED, TERMED, WHY, cannot_start, lost, tail, where
 from headframe.engines.slurm_held import (
     KILLED,
     Held,
@@ -31,9 +29,11 @@ from headframe.engines.slurm_held import (
     last_life_us,
     order,
     read_notes,
-)
+)  # fmt: skip
+from headframe.engines.slurm_relay import Seat
 from headframe.engines.slurm_words import LIVE, NODE_FAULTS, PENDING, JobRow, NodeRow, hosts
-from headframe.fleet.engine_words import Launch, Seen, Stop
+from headframe.fleet.engine_words import Seen, Stop
+from headframe.workloads.sbatch_values import span
 
 if TYPE_CHECKING:
     from headframe.engines.slurm import SlurmEngine
@@ -54,38 +54,6 @@ class Care:
         self.engine = engine
         self._asking = False
 
-    # Users
-
-    def user_of(self, organization_id: str) -> str:
-        """The Unix user for an organization's jobs; "" when they run as ourselves."""
-        users = self.engine.settings.users
-        return users.get(organization_id) or users.get("*") or ""
-
-    def user_number(self, launch: Launch) -> int | None:
-        """Whose files a job's are; None: ours."""
-        if not self.engine.settings.users:
-            return sandbox.task_uid(launch.organization_number) if os.geteuid() == 0 else None
-        owner = self.owner_of(launch)
-        return owner[0] if owner is not None else None
-
-    def owner_of(self, launch: Launch) -> tuple[int, int] | None:
-        """(uid, gid) of the Unix user that an organization's jobs are submitted as; None: as ourselves."""
-        if not self.engine.settings.users:
-            return None
-        name = self.user_of(launch.organization_id)
-        if not name:
-            raise EngineError(
-                f"No Unix user of this cluster is meant for the organization {launch.organization_id}.",
-                next_step="Name one in the cluster's `users`, or one for all others by *.",
-            )
-        try:
-            found = pwd.getpwnam(name)
-            return found.pw_uid, found.pw_gid
-        except KeyError:
-            raise EngineError(
-                f"This machine knows no Unix user {name}.", next_step="Correct the cluster's `users`."
-            ) from None
-
     # Submission
 
     def sent(self, held: Held, number: str) -> None:
@@ -95,6 +63,19 @@ class Care:
             self._cancel(held)  # it was stopped meanwhile, and its leader will find that out anyway
         self.look(held)
         self.engine.poll_when_due()  # it may have rested
+
+    def handed(self, held: Held, seat: Seat) -> None:
+        """It is with the leader of an attempt that has ended, unless that has just died."""
+        held.submitting, held.unclear_since, held.number, held.batch = False, None, seat.number, seat.name
+        held.handed_since = time.monotonic()
+        if held.active:
+            self.engine.stays(seat.name)
+            self.look(held)
+
+    def _send_again(self, held: Held) -> None:
+        """It was never begun, by whatever Slurm or another's leader had taken it."""
+        held.number, held.batch, held.gone_since, held.submitting = "", "", None, True
+        self.engine.senders.do(lambda: self.engine.sender.send(held))
 
     def unclear(self, held: Held, why: str) -> None:
         """Slurm may have taken it or not: the next answer of the controller tells."""
@@ -118,8 +99,9 @@ class Care:
             return None
         engine = self.engine
         notes = read_notes(engine.folders.attempt(held.job_id, held.generation), held.ranks)
-        if notes.number and notes.number != held.number:
+        if notes.number and (notes.number, notes.batch or held.name) != (held.number, held.slurm_name):
             held.number, held.unclear_since = notes.number, None
+            held.batch = notes.batch if notes.batch != held.name else ""
         if notes.begun_us and not held.running_us:
             held.running_us = min(max(notes.begun_us - engine.skew_us, held.at_us), now_us())
             held.places = notes.nodes
@@ -148,7 +130,7 @@ class Care:
         def ask() -> None:
             told: Ended | None = None
             with contextlib.suppress(HeadframeError):
-                told = self.engine.calls.ended([(held.number, held.name)]).get(held.name)
+                told = self.engine.calls.ended([(held.number, held.slurm_name)]).get(held.slurm_name)
             self.engine.loop.post(lambda: self._why(held, end, told))
 
         self.engine.senders.do(ask)
@@ -184,7 +166,7 @@ class Care:
         folder = engine.folders.attempt(held.job_id, held.generation)
         if not held.sent or (not held.running_us and not claimed(folder) and (bar(folder) or not folder.exists())):
             held.cancelled = True
-            if held.number:
+            if held.number and not held.batch:
                 self._cancel(held)
             code = 128 + signal.Signals[action.signal]
             self._finish(held, Seen.EXITED, code, "stopped before it started", "job")
@@ -236,7 +218,7 @@ class Care:
 
     def _cancel(self, held: Held) -> None:
         if held.number:
-            self._quietly(lambda: self.engine.calls.cancel(held.number, held.name))
+            self._quietly(lambda: self.engine.calls.cancel(held.number, held.slurm_name))
 
     def _quietly(self, call: Any) -> None:
         """Where the controller is away, the leader reads its orders all the same, only later."""
@@ -254,10 +236,12 @@ class Care:
         by_name: dict[str, list[JobRow]] = {}
         for row in rows:
             by_name.setdefault(row.name, []).append(row)
-        gone = [held for held in list(self.engine.held.values()) if self._compare(held, by_name.get(held.name), asked)]
+        gone = [
+            held for held in list(self.engine.held.values()) if self._compare(held, by_name.get(held.slurm_name), asked)
+        ]
         if gone and not self._asking:
             self._asking = True
-            numbers = [(held.number, held.name) for held in gone if held.number]
+            numbers = [(held.number, held.slurm_name) for held in gone if held.number]
             self.engine.senders.do(lambda: self._ask_for(gone, numbers))
 
     def _compare(self, held: Held, rows: list[JobRow] | None, asked: float) -> bool:
@@ -281,8 +265,15 @@ class Care:
             held.number = row.id
         if row.state in PENDING:
             self._waits(held, row)
-        elif row.state != "RUNNING" or not held.running_us:
-            self.look(held)
+            return False
+        launch, limit_s = held.launch, row.limit_s
+        if limit_s and launch is not None and not launch.work.get("max_duration_us"):
+            self.engine.tell(held, f"Slurm ends it after {span(limit_s)}: nothing may run longer in its partition.")
+        if row.state != "RUNNING" or not held.running_us:
+            notes = self.look(held)
+            late = held.handed_since is not None and time.monotonic() - held.handed_since > NOTES_S
+            if late and held.batch and notes is not None and not notes.number and held.prepared is not None:
+                self._send_again(held)  # that leader does not see it
         return False
 
     def _resubmit(self, held: Held, asked: float) -> None:
@@ -292,7 +283,7 @@ class Care:
             return
         if held.prepared is not None and held.launch is not None:
             held.submitting = True
-            engine.senders.do(lambda: engine.send(held))
+            engine.senders.do(lambda: engine.sender.send(held))
             return
         # Of an earlier server, which had the other half of its secrets. Barred, it can be launched anew.
         folder = engine.folders.attempt(held.job_id, held.generation)
@@ -309,7 +300,7 @@ class Care:
         if waited >= STUCK_S and self._stuck(held, row):
             if bar(self.engine.folders.attempt(held.job_id, held.generation)):
                 self._cancel(held)
-                self._finish(held, Seen.FAILED, None, f"Slurm cannot start it there: {row.reason}.", "node")
+                self._finish(held, Seen.FAILED, None, *cannot_start(held.launch, row.reason))
         elif waited >= WAITING_S and row.reason not in ("None", ""):
             self.engine.tell(held, f"It waits in Slurm's queue: {row.reason}.")
 
@@ -333,7 +324,7 @@ class Care:
             return
         for held in gone:
             if held.active and not held.ending:
-                self._is_gone(held, found.get(held.name))
+                self._is_gone(held, found.get(held.slurm_name))
 
     def _is_gone(self, held: Held, told: Ended | None) -> None:
         """Slurm runs it no more, or has forgotten it, and its notes do not say how it ended."""
@@ -372,10 +363,10 @@ class Care:
 
     def _gone_before_it_began(self, held: Held, told: Ended | None) -> None:
         engine = self.engine
-        if told is None and held.prepared is not None and held.launch is not None:
-            engine.tell(held, "Slurm has forgotten the job before it began: it is submitted again.")
-            held.number, held.gone_since, held.submitting = "", None, True
-            engine.senders.do(lambda: engine.send(held))
+        if (told is None or held.handed_since) and held.prepared is not None and held.launch is not None:
+            if not held.handed_since:
+                engine.tell(held, "Slurm has forgotten the job before it began: it is submitted again.")
+            self._send_again(held)
             return
         folder = engine.folders.attempt(held.job_id, held.generation)
         over = told is not None and told.state not in LIVE | PENDING
@@ -412,8 +403,8 @@ class Care:
         life_us = min(max(last_life_us(folder, held.ranks) - self.engine.skew_us, held.running_us), now_us())
         if held.stop is not None and not (state in NODE_FAULTS or not state):
             self._finish(held, Seen.EXITED, KILLED, "killed", "job")
-        elif why := next((why for name, why in WHY if state.startswith(name)), None):
-            self._finish(held, Seen.EXITED, *why, "job")
+        elif known := next((why for name, why in WHY if state.startswith(name)), None):
+            self._finish(held, Seen.EXITED, *known, "job")
         elif state in NODE_FAULTS:
             self._finish(held, Seen.LOST, None, lost(told), "node", life_us)
         elif state == "COMPLETED":
@@ -456,6 +447,9 @@ class Care:
         if held.sent:
             self._keep(held)
         engine.output.wake_followers(held.job_id)
+        if held.rests and end["seen"] == Seen.EXITED.value and held.stop is None:
+            folder = engine.folders.attempt(held.job_id, held.generation)
+            engine.relay.offer(held.shape, folder, held.number, held.slurm_name)
         engine.push(held)
         if held.keep:
             engine.bringers.do(lambda: self.prune(held, settled=False))

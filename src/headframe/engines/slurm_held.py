@@ -20,10 +20,11 @@ from headframe.fleet.engine_words import Launch, Observation, Seen
 from headframe.fleet.records import Slice
 
 BARRED = "barred\n"
+Shape = tuple[object, ...]  # what batch jobs have in common of which one can take over the next one's work
 KILLED = 128 + signal.SIGKILL
 _KEPT = (
     "allocation_id", "generation", "job_id", "organization_id", "name", "ranks", "sandboxed", "keep", "asked", "sent",
-    "number", "at_us", "running_us", "story", "resumed_from", "stop", "end", "places",
+    "number", "batch", "at_us", "running_us", "story", "resumed_from", "stop", "end", "places",
 )  # fmt: skip
 
 
@@ -32,8 +33,9 @@ class Held:
     """An allocation, from its launch until it is forgotten.
 
     `asked` is what Slurm was asked for on each node, by node id: [CPUs, MiB, GPUs]. `sent` says that it has been
-    submitted, or may have been; `number` is Slurm's, "" while that is not known. `stop`: {"signal", "deadline_us",
-    "why"}. `places` are the nodes where Slurm put it.
+    submitted, or may have been; `number` is Slurm's, "" while that is not known; `batch` is the name of the batch job
+    that runs it where that is another's (see `slurm_relay`). `stop`: {"signal", "deadline_us", "why"}. `places` are the
+    nodes where Slurm put it.
     """
 
     allocation_id: str
@@ -47,6 +49,7 @@ class Held:
     asked: dict[str, list[int]]
     sent: bool = False
     number: str = ""
+    batch: str = ""
     at_us: int = 0
     running_us: int = 0
     story: list[str] = field(default_factory=list)
@@ -67,10 +70,18 @@ class Held:
     fenced_since: float | None = None
     gone_since: float | None = None
     lost: str = ""  # with which node
+    shape: Shape = ()
+    rests: bool = False  # its leader stays for a moment when it has ended
+    handed_since: float | None = None  # to the leader of another, which has yet to take it
 
     @property
     def active(self) -> bool:
         return self.end is None
+
+    @property
+    def slurm_name(self) -> str:
+        """The name of the batch job that runs it."""
+        return self.batch or self.name
 
     def save(self, folder: Path) -> None:
         path = folder / f"{safe(self.allocation_id)}.json"
@@ -135,11 +146,12 @@ def load(folder: Path) -> tuple[list[Held], list[str]]:
 
 @dataclass(slots=True)
 class Notes:
-    """What an attempt's leader wrote: the batch job that runs it, its nodes, when all tasks had begun (0: they have
-    not), how each ended that has (`over`), which failed first, and its last sign of life."""
+    """What an attempt's leader wrote: the batch job that runs it (`batch`: its name), its nodes, when all tasks had
+    begun (0: they have not), how each ended that has (`over`), which failed first, and its last sign of life."""
 
     number: str = ""
     nodes: str = ""
+    batch: str = ""
     begun_us: int = 0
     over: dict[int, Status] = field(default_factory=dict)
     failed: int | None = None
@@ -154,6 +166,7 @@ def read_notes(folder: Path, ranks: list[int]) -> Notes:
             words = line.split()
             if words[:1] == ["job"] and len(words) >= 2:
                 notes.number, notes.nodes = words[1], words[2] if len(words) > 2 else ""
+                notes.batch = words[3] if len(words) > 3 else ""
             elif words[:1] == ["failed"] and len(words) >= 2 and words[1].isdigit() and notes.failed is None:
                 notes.failed = int(words[1])
     if not notes.number:

@@ -1,7 +1,8 @@
 # The leader of an attempt on a Slurm cluster: runs in the batch step, and once more on each node of a gang.
 # It needs bash and the shared file system alone. Sourced by the batch script that the engine submits, which sets
 #   HF_FOLDER  the attempt's folder          HF_SEAL  one half of the job's secrets (hex), or nothing
-#   HF_EAR     "host port word": where to say that there is news, or nothing       HF_WATCH  seconds between looks
+#   HF_EAR     "host port word allocation": where to say that there is news        HF_WATCH  seconds between looks
+#   HF_LOOKS   how often to look for another attempt when this one has ended
 # In HF_FOLDER: plan (a line for each node: its name or *, then its ranks), orders (lines for us), taken (ours: whose
 # it is), and for each rank task/ (what to run) and run/ (begun, status, stdout, stderr: made beforehand, as a shared
 # file system may deny for a while that a new file is there).
@@ -15,10 +16,13 @@ trap '' USR1 USR2 HUP INT
 hf_rung=0 hf_termed=0 hf_orders=0 hf_failed=0 hf_grace=0 hf_stop='' hf_deadline=0 hf_gang=0
 declare -A hf_live=() hf_leader=() hf_over=() hf_sent=() hf_signalled=()
 
+hf_open_ear() {  # HOST PORT WORD ALLOCATION; once, as a name may take a while to be found
+  hf_word=${3:-} hf_allocation=${4:-}
+  if [[ -n ${2:-} && -z $hf_self ]]; then { exec 6>"/dev/udp/$1/$2"; } 2>/dev/null || hf_word=''; fi
+}
+
 hf_hint() {  # news for the server: it looks by itself, too, only later
-  local host port word
-  read -r host port word <<<"${HF_EAR:-}" || return 0
-  if [[ -n $port ]]; then { printf '%s' "$word" >"/dev/udp/$host/$port"; } 2>/dev/null; fi
+  if [[ -n $hf_word ]]; then { printf '%s %s' "$hf_word" "$hf_allocation" >&6; } 2>/dev/null; fi
   return 0
 }
 
@@ -72,7 +76,7 @@ hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
       ((sound)) || exit 125
       exec 4>>"$run/status" 9< <(printf '%s' "$hf_values") </dev/null >>"$run/stdout" 2>>"$run/stderr"
       [[ -e $task/arguments ]] && exec 3<"$task/arguments"
-      exec 7>&-
+      exec 6>&- 7>&-
       unset hf_values HF_SEAL HF_EAR
       . "$task/command"
     )
@@ -292,7 +296,32 @@ hf_claim() {  # of several batch jobs for this attempt, one only runs it
   set -C
   { printf '%s\n' "$SLURM_JOB_ID" >"$HF_FOLDER/claim"; } 2>/dev/null || exit 124
   set +C
-  printf 'job %s %s\n' "$SLURM_JOB_ID" "${SLURM_JOB_NODELIST:-}" >>"$HF_FOLDER/taken"
+  printf 'job %s %s %s\n' "$SLURM_JOB_ID" "${SLURM_JOB_NODELIST:--}" "${SLURM_JOB_NAME:-}" >>"$HF_FOLDER/taken"
+}
+
+hf_follow() {  # another attempt of the same shape, which the server hands over by the file `next`; or leave by making it
+  local next=$HF_FOLDER/next looks=$HF_LOOKS allocation='' more='' folder=''
+  if ((HF_LOOKS == 0)) || [[ -n $hf_stop ]]; then return 1; fi
+  while ((looks-- > 0 && SECONDS < 10 && hf_termed == 0)); do
+    { read -r allocation more folder <"$next"; } 2>/dev/null && break
+    folder=''
+    read -r -t 0.025 -u 7
+  done
+  if [[ -z $folder ]]; then
+    set -C
+    { printf 'left\n' >"$next"; } 2>/dev/null && exit 0
+    set +C
+    for looks in 1 2 3 4 5 6 7 8; do  # it was made at this moment, or long ago and not shown to us
+      { read -r allocation more folder <"$next"; } 2>/dev/null && break
+      folder=''
+      read -r -t 0.025 -u 7
+    done
+    if [[ -z $folder ]]; then return 1; fi
+  fi
+  HF_FOLDER=$folder HF_LOOKS=$more HF_SEAL='' hf_allocation=$allocation
+  hf_orders=0 hf_failed=0 hf_stop='' hf_deadline=0 hf_rung=0
+  hf_live=() hf_leader=() hf_over=() hf_sent=() hf_signalled=()
+  hf_claim
 }
 
 hf_find_hosts() {  # where Slurm chose the nodes: whom the tasks will speak to
@@ -307,6 +336,7 @@ hf_find_hosts() {  # where Slurm chose the nodes: whom the tasks will speak to
   printf "export MASTER_ADDR='%s'\nexport HEADFRAME_HOSTS='%s'\n" "${all[0]}" "${all[*]}" >"$HF_FOLDER/found"
 }
 
+hf_open_ear ${HF_EAR:-}
 if [[ -n $hf_self ]]; then  # one node of a gang: orders come on standard input, ends go to standard output
   (while read -r line; do printf '%s\n' "$line" >&7; done; printf 'stop KILL 0\n' >&7) <&0 >/dev/null &
   hf_forward=$!
@@ -321,13 +351,14 @@ if [[ $hf_first_node = '*' ]]; then hf_find_hosts; fi
 mapfile -t hf_plan <"$HF_FOLDER/plan"
 if ((${#hf_plan[@]} == 1)); then
   hf_node
+  while hf_follow; do hf_node; done
 else
   hf_gang=1
   while read -r hf_first_node ranks; do
     for rank in $ranks; do hf_live[$rank]=1; done
   done <"$HF_FOLDER/plan"
   exec 8> >(
-    exec 7>&7
+    exec 6>&- 7>&7
     srun --ntasks-per-node=1 --whole --cpu-bind=none --mem=0 --mpi=none --kill-on-bad-exit=0 --input=all --unbuffered \
       bash -c 'export HF_SELF=1; . "$0"' "$HF_LEADER" 2>>"$HF_FOLDER/srun" >&7
     printf 'closed\n' >&7
@@ -336,6 +367,6 @@ else
   hf_hint
   exec 8>&-
   while read -r -t 10 -u 7 line && [[ $line != closed ]]; do :; done
+  hf_hint
 fi
-hf_hint
 exit 0

@@ -185,11 +185,11 @@ def _seal(folder: Path, launch: Launch) -> str:
     return name + half.hex()
 
 
-def batch_script(leader: Path, ready: Prepared, ear: str, watch_seconds: int) -> str:
-    """What is submitted: the leader's settings and where it lies."""
+def batch_script(leader: Path, ready: Prepared, ear: str, watch_seconds: int, looks: int = 0) -> str:
+    """What is submitted: the leader's settings and where it lies. `looks`: how often it looks for another attempt."""
     settings = {
         "HF_FOLDER": str(ready.folder), "HF_LEADER": str(leader), "HF_EAR": ear, "HF_WATCH": str(watch_seconds),
-        "HF_SEAL": ready.seal,
+        "HF_SEAL": ready.seal, "HF_LOOKS": str(looks),
     }  # fmt: skip
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     return "\n".join(["#!/bin/bash", *lines, f". {shlex.quote(str(leader))}", ""])

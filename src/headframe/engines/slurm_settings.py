@@ -43,6 +43,7 @@ class SlurmSettings:
     ear: str = ""  # the name by which nodes reach this machine; "off": nobody listens
     poll_s: float = 2.0
     watch_s: int = 10
+    relay: bool = True  # short jobs that come in numbers may follow one another in a batch job
     pretended: bool = False
 
     @property
@@ -52,7 +53,7 @@ class SlurmSettings:
 
 NAMES = (
     "ssh", "key", "port", "ssh_options", "rest", "token_file", "jwt_key", "bin", "conf", "partition", "account", "qos",
-    "sbatch", "placement", "gpu_kind", "gpu_memory", "users", "sandbox", "ear", "poll", "watch", "pretended",
+    "sbatch", "placement", "gpu_kind", "gpu_memory", "users", "sandbox", "ear", "poll", "watch", "relay", "pretended",
 )  # fmt: skip
 _word = readers.matching(_WORD, "letters, digits and . _ @ : + -")
 _path = readers.matching(_PATH, "an absolute path")
@@ -65,7 +66,7 @@ _READERS: dict[str, readers.Reader] = {
     "jwt_key": _path, "bin": _path, "conf": _path, "partition": _word, "account": _word, "qos": _word,
     "ssh_options": readers.listed(_ssh_option, most=50), "sbatch": readers.listed(_option, most=50),
     "placement": readers.one_of(("headframe", "engine")), "gpu_kind": _word, "sandbox": readers.truth,
-    "ear": _word, "pretended": readers.truth,
+    "ear": _word, "pretended": readers.truth, "relay": readers.truth,
 }  # fmt: skip
 
 
