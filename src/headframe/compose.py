@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headframe.base.changes import Changes
-from headframe.base.errors import AlreadyRunning, Invalid, StoreFailed
+from headframe.base.errors import AlreadyRunning, ChangingOver, Invalid, StoreFailed
 from headframe.control.commands_fleet import open_cluster
 from headframe.control.commands_prices import default_price_changes
 from headframe.control.commands_tenancy import open_cloud
@@ -33,12 +33,13 @@ from headframe.engines.homes import Home
 from headframe.engines.local import LocalEngine, LocalLogs
 from headframe.engines.machine import CLUSTER, REGION
 from headframe.engines.outputs import Outputs
+from headframe.engines.storage import Storage
 from headframe.engines.vault import Vault
 from headframe.fleet.records import Cluster, Node, Region
 from headframe.settings import Settings, from_options
 from headframe.store.claim import Claim
-from headframe.store.sql_store import SqlStore
 from headframe.store.migrations import migrate as migrate_store
+from headframe.store.sql_store import SqlStore
 from headframe.store.usage_columns import UsageColumns
 from headframe.tenants.records import Organization
 
@@ -80,8 +81,8 @@ class Cloud:
     engine: LocalEngine
     first_key: str | None
     secret: str  # by which it knows the other servers of its store
-    def wait_for_machine(self, timeout_s: float = FIRST_REPORT_S) -> bool:
 
+    def wait_for_machine(self, timeout_s: float = FIRST_REPORT_S) -> bool:
         """Wait until the engine's first report is on record; False when it does not come in time."""
         known = threading.Event()
         end = self.control.subscribe(lambda _: known.set())
@@ -111,8 +112,8 @@ def cloud(settings: Settings, claim: Claim, url: str) -> Iterator[Cloud]:
         term = claim.begin(url, secret, machine_us())
         store = SqlStore(settings.url)
         store.decide_in(term)
-            clock = Steady(machine_us, on_record_us(store))
         try:
+            clock = Steady(machine_us, on_record_us(store))
             engine = LocalEngine(
                 settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20,
                 disk_bound=settings.job_disk_mib << 20,
@@ -125,10 +126,10 @@ def cloud(settings: Settings, claim: Claim, url: str) -> Iterator[Cloud]:
                 store, engines, ids, vault, blobs, clock.now_us(), isolation=settings.isolation,
                 grace_us=settings.invoice_grace_us, rules=settings.rules,
             )  # fmt: skip
-            loop.complain = lambda error: LOG.error("The loop failed and goes on from the store.", exc_info=error)
+            loop.complain = _complain
             control = Control(
                 loop, clock, engines, store, LocalLogs(settings.data, *engines.values()), blobs, Outputs(settings.data),
-                Documents(), UsageColumns(store, settings.data / "columns"),
+                Documents(), UsageColumns(store, settings.data / "columns"), Storage(settings.data), settings.keep,
             )  # fmt: skip
             opened = _open(loop, others)
             control.start()
@@ -142,6 +143,11 @@ def cloud(settings: Settings, claim: Claim, url: str) -> Iterator[Cloud]:
             store.close()
 
 
+def _complain(error: BaseException) -> None:
+    over = isinstance(error, ChangingOver)  # not a defect: it says all that there is to know
+    LOG.error("The loop failed and goes on from the store: %s", error, exc_info=None if over else error)
+
+
 @contextlib.contextmanager
 def _claimed(claim: Claim) -> Iterator[None]:
     claim.take()
@@ -151,8 +157,8 @@ def _claimed(claim: Claim) -> Iterator[None]:
         claim.release()
 
 
-    """The clusters besides this machine."""
 def _homes(settings: Settings) -> tuple[Home, ...]:
+    """The clusters besides this machine."""
     file = Path(settings.clusters).expanduser() if settings.clusters else settings.data / homes.FILE
     if not settings.clusters and not file.exists():
         return ()

@@ -9,10 +9,13 @@ from typing import Annotated, Any, get_type_hints
 
 from headframe.base.errors import Invalid
 from headframe.base.quantities import DAY_US, HOUR_US, SECOND_US, parse_mib, parse_span_us
+from headframe.control.retention import FOREVER, KEEP, Keep
 from headframe.scheduling.order import DEFAULT, Rules, order_named
 from headframe.workloads.spec import PREFERENCES
 
 DEFAULT_PORT = 8470
+KEPT = ("keep_logs", "keep_files", "keep_environments", "keep_replies", "keep_series", "keep_outlines")  # or "forever"
+LEAST_KEPT_US = HOUR_US
 SPANS = ("half_life", "patience", "quantum", "reclaim_after")  # settings that are given as lengths of time
 
 
@@ -26,9 +29,6 @@ class Settings:
     ] = ""
     host: Annotated[str, "The address to listen on. Put a proxy with TLS before any other than loopback."] = "127.0.0.1"
     port: Annotated[int, "The port to listen on; 0 takes a free one."] = DEFAULT_PORT
-    fake_gpus: Annotated[
-        str, "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere."
-    ] = ""
     standby: Annotated[
         bool, "While another server decides on the same store, wait for its end, and pass requests on to it meanwhile."
     ] = False
@@ -36,6 +36,9 @@ class Settings:
         str, "The URL at which other servers reach this one; empty: the address it listens on, or this machine's name "
         "where that is all addresses."
     ] = ""  # fmt: skip
+    fake_gpus: Annotated[
+        str, "Pretended GPUs for trying things out, such as H100:8,A100:2; marked fake everywhere."
+    ] = ""
     log_limit_mib: Annotated[int, "The most that one job's log may hold, in MiB; the middle is cut beyond that."] = 64
     job_disk_mib: Annotated[
         int,
@@ -43,6 +46,23 @@ class Settings:
         "disk may hold that. Beyond it the job is ended.",
     ] = 100 << 10
     uploads_mib: Annotated[int, "The most that one organization's uploaded files may hold, in MiB."] = 200 << 10
+    keep_logs_us: Annotated[
+        int, "How long the log of a job is kept after its end, in microseconds; as an option also `forever`."
+    ] = KEEP.logs_us
+    keep_files_us: Annotated[
+        int, "How long outputs and checkpoints of a job are kept after its end, in microseconds."
+    ] = KEEP.files_us
+    keep_environments_us: Annotated[
+        int, "How long an environment of packages is kept that no job uses, in microseconds."
+    ] = KEEP.environments_us
+    keep_replies_us: Annotated[
+        int, "How long the answer to a request with an Idempotency-Key is remembered, in microseconds."
+    ] = KEEP.replies_us
+    keep_series_us: Annotated[
+        int, "How long what was measured of a job is kept as it came after its end, in microseconds; then thinned."
+    ] = KEEP.series_us
+    keep_outlines_us: Annotated[int, "How long the thinned rest of it is kept, in microseconds."] = KEEP.outlines_us
+    prune_unpaid: Annotated[bool, "Remove logs and files also of jobs for which a bill is open."] = False
     invoice_grace_us: Annotated[
         int, "How long after its end a month stays open for late use before its invoices are final, in microseconds."
     ] = DAY_US
@@ -81,6 +101,14 @@ class Settings:
         )  # fmt: skip
 
     @property
+    def keep(self) -> Keep:
+        """How long things are kept."""
+        return Keep(
+            self.keep_logs_us, self.keep_files_us, self.keep_environments_us, self.keep_replies_us,
+            self.keep_series_us, self.keep_outlines_us, unpaid=not self.prune_unpaid,
+        )  # fmt: skip
+
+    @property
     def url(self) -> str:
         """The URL of the store."""
         return self.store_url or f"sqlite:///{self.data / 'headframe.db'}"
@@ -106,6 +134,13 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     for name in SPANS:
         if options.get(name) is not None:
             given[f"{name}_us"] = max(parse_span_us(options[name], field=f"--{name.replace('_', '-')}"), 1)
+    for name in KEPT:
+        if (text := options.get(name)) is not None:
+            field = f"--{name.replace('_', '-')}"
+            span_us = FOREVER if text == "forever" else parse_span_us(text, field=field)
+            if span_us < LEAST_KEPT_US:
+                raise Invalid(f"{field} is {text!r}.", field=field, value=text, allowed="from 1h on, or forever")
+            given[f"{name}_us"] = span_us
     order_named(given.get("order", DEFAULT), field="--order")
     if given.get("preempt", "class") not in ("class", "priority"):
         raise Invalid(f"preempt is {given['preempt']!r}.", field="preempt", allowed="class or priority")
@@ -113,13 +148,13 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         raise Invalid(f"prefer is {given['prefer']!r}.", field="prefer", allowed=", ".join(PREFERENCES))
     if given.get("metrics", "local") not in ("local", "open", "key"):
         raise Invalid(f"metrics is {given['metrics']!r}.", field="metrics", allowed="local, open or key")
+    if not given.get("advertise", "http://").startswith(("http://", "https://")) and given["advertise"]:
+        raise Invalid(
+            f"advertise is {given['advertise']!r}.", field="advertise", allowed="http://host:port or https://host"
+        )
     given["data"] = Path(given.get("data", "~/.headframe")).expanduser().absolute()
     if given.get("isolation", "preferred") not in ("preferred", "required"):
         raise Invalid(
             f"isolation is {given['isolation']!r}.", field="isolation", allowed="preferred or required"
         )  # fmt: skip
     return Settings(**given)
-    if not given.get("advertise", "http://").startswith(("http://", "https://")) and given["advertise"]:
-        raise Invalid(
-            f"advertise is {given['advertise']!r}.", field="advertise", allowed="http://host:port or https://host"
-        )

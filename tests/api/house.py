@@ -28,6 +28,7 @@ from headframe.documents.papers import Documents
 from headframe.engines.blobs import Blobs
 from headframe.engines.outputs import Outputs
 from headframe.engines.scripted import ScriptedEngine
+from headframe.engines.storage import Storage
 from headframe.engines.vault import Vault
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.sim.clock import SeededRng
@@ -78,7 +79,7 @@ class WrittenLogs:
     def read(self, job_id: str, offset: int, limit: int) -> tuple[list[LogPiece], int]:
         text = self.texts.get(job_id, "")[offset : offset + limit]
         if not text:
-            return [], min(offset, self.end(job_id))
+            return [], offset
         return [LogPiece(offset, offset + len(text), 1, 1, 0, "stdout", text)], offset + len(text)
 
     def end(self, job_id: str) -> int:
@@ -170,7 +171,7 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
     migrate(url)
     store, clock, ids = SqlStore(url), WallClock(), CountedNames()
     vault, blobs, logs, outputs = Vault(folder), Blobs(folder), WrittenLogs(), FilledOutputs(folder)
-    node = Node("nod_1", "cls_1", "node-1", 64_000, 512 * 1024, 1 << 20, fake=True)
+    node = Node("nod_1", "cls_1", "node-1", 64_000, 512 * 1024, 1 << 20, topology=("hall 2", "rack-1"), fake=True)
     devices = [Accelerator(f"acc_{n}", "nod_1", n, "H100", "nvidia", 81_559, fake=True) for n in range(GPUS)]
     engine = ScriptedEngine(
         [node], devices, true_us=clock.now_us, stamp_us=clock.now_us, rng=SeededRng(1)
@@ -180,7 +181,18 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
     complaints: list[BaseException] = []
     loop.complain = complaints.append
     columns = UsageColumns(store, folder / "columns")
-    control = Control(loop, clock, engines, store, logs, blobs, outputs, Documents(), columns)  # type: ignore[arg-type]
+    control = Control(
+        loop,
+        clock,
+        engines,
+        store,
+        logs,
+        blobs,
+        outputs,
+        Documents(),
+        columns,
+        Storage(folder),  # type: ignore[arg-type]
+    )
     control.start()
     stop = threading.Event()
     driver = threading.Thread(target=_drive, args=(engine, stop), daemon=True)

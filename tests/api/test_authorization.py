@@ -82,6 +82,8 @@ TABLE = {
     "GET /v1/fleet/nodes": "++++++-+",
     "GET /v1/nodes/{node_id}": "++++++-+",
     "GET /v1/nodes/{node_id}/past": "++++++-+",
+    "GET /v1/storage": "-----+--",
+    "POST /v1/storage/prune": "-----+--",
     "GET /v1/prices": "++++++-+",
     "POST /v1/prices": "-----+--",
     "POST /v1/prices/preview": "-----+--",

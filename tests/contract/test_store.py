@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, exc, text
 
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import Conflict, Invalid, StoreFailed, VersionConflict
+from headframe.control.records import Reply
 from headframe.control.world import WARM, World, is_warm
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.ledger.chain import Head, broken, link
@@ -167,6 +168,17 @@ def test_facts_cannot_be_altered_even_by_hand(empty_url: str) -> None:
 
 
 # What does not fit
+
+
+def test_rows_that_may_be_forgotten_are_deleted_some_at_a_time_and_facts_are_not(store: SqlStore) -> None:
+    store.apply(Changes(tuple(Reply(f"key:{number}", "", 200, "", number) for number in range(10)), (event(1),)))
+    assert store.prune(Reply, 4, created_us__lt=6) == 4
+    assert store.prune(Reply, 4, created_us__lt=6) == 2
+    assert store.prune(Reply, 4, created_us__lt=6) == 0
+    assert [one.created_us for one in store.find(Reply)] == [6, 7, 8, 9]
+    with pytest.raises(StoreFailed):
+        store.prune(Event, 10)
+    assert store.count(Event) == 1
 
 
 def test_the_largest_integers_are_kept_exactly(store: SqlStore) -> None:

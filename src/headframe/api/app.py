@@ -37,11 +37,12 @@ from headframe.api import (
     reservations,
     search,
     spend,
+    storage,
     streams,
     tenancy,
 )
-from headframe.api.gate import Gate
 from headframe.api.front import Front
+from headframe.api.gate import Gate
 from headframe.api.wire import Limits, Serving
 from headframe.base.ports import Clock, Ids
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 SUBJECTS = (
     health, prometheus, tenancy, files, jobs, imports, metrics, outputs, streams, live, fleet, fleet_map, money,
-    money_contracts, money_events, invoices, queue, reservations, search, spend,
+    money_contracts, money_events, invoices, queue, reservations, search, spend, storage,
 )  # fmt: skip
 _PROBLEM = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -14,9 +14,10 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response, StreamingResponse
 
 from headframe.api.jobs import Ref, find
-from headframe.api.wire import Authenticated, Cursor, answer, read_cursor, write_cursor
+from headframe.api.wire import Authenticated, Call, Cursor, answer, read_cursor, write_cursor
 from headframe.base.errors import Invalid, NotFound
 from headframe.base.quantities import LIMIT
+from headframe.control.retention import removal
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -36,10 +37,11 @@ register_url_convertor("anything", _Anything())
 
 @dataclass
 class OutputsPage:
-    """The files that a job left."""
+    """The files that a job left; `removed` says when they were removed, and is empty while they were not."""
 
     items: list[dict[str, Any]]
     next: str | None
+    removed: str
 
 
 @dataclass
@@ -56,8 +58,10 @@ def outputs(
 ) -> Response:
     """The files in a job's outputs and checkpoints."""
     begin = _number(cursor)
-    found = call.control.outputs.list(find(call, job).id)[begin : begin + limit + 1]
-    return answer({"items": found[:limit], "next": write_cursor(str(begin + limit)) if len(found) > limit else None})
+    job_id = find(call, job).id
+    found = call.control.outputs.list(job_id)[begin : begin + limit + 1]
+    following = write_cursor(str(begin + limit)) if len(found) > limit else None
+    return answer({"items": found[:limit], "next": following, "removed": "" if found else _removed(call, job_id)})
 
 
 @router.get(
@@ -67,7 +71,13 @@ def outputs(
 )
 def output(call: Authenticated, job: Ref, path: Annotated[str, Path(max_length=4096)]) -> Response:
     """One file, as it is. Never shown by a browser: whatever it holds, it is a download."""
-    size, content = call.control.outputs.open(find(call, job).id, path)
+    job_id = find(call, job).id
+    try:
+        size, content = call.control.outputs.open(job_id, path)
+    except NotFound as error:
+        if told := _removed(call, job_id):
+            raise NotFound(told, next_step="Download what you need in time.") from error
+        raise
     name = quote(path.rsplit("/", 1)[-1], safe="")
     headers = {"Content-Length": str(size), "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
     return StreamingResponse(content, 200, headers, "application/octet-stream")
@@ -90,6 +100,12 @@ def metric_lines(
     lines = list(islice(_lines(content), begin, begin + limit + 1))
     items = [item for item in map(_read, lines[:limit]) if item is not None]
     return answer({"items": items, "next": write_cursor(str(begin + limit)) if len(lines) > limit else None})
+
+
+def _removed(call: Call, job_id: str) -> str:
+    """The sentence that tells that a job's files were removed."""
+    told = removal(call.control.reads, job_id, "files")
+    return told.reason if told is not None else ""
 
 
 def _lines(content: Iterable[bytes]) -> Iterator[bytes]:

@@ -34,7 +34,7 @@ def outputs(session: Session, job: str, path: tuple[str, ...], download: str | N
     found = session.client.job(job)["id"]
     if download is None:
         rows = [row for row in session.client.outputs(found) if not path or row["path"] in path]
-        session.rows(rows, OUTPUTS, "The job left no files.", key="path")
+        session.rows(rows, OUTPUTS, "" if rows else _none(session, found), key="path")
         return
     with printing.progress() as tell:
         places = session.client.download(found, download, list(path) or None, tell)
@@ -44,7 +44,12 @@ def outputs(session: Session, job: str, path: tuple[str, ...], download: str | N
     for place in places:
         printing.say(printing.safe(place))
     if not places:
-        printing.note("The job left no files.")
+        printing.note(_none(session, found))
+
+
+def _none(session: Session, job_id: str) -> str:
+    """Why there is nothing."""
+    return session.client.removal_of(job_id) or "The job left no files."
 
 
 @group("headframe datasets", "headframe datasets push wiki-en ./wiki")

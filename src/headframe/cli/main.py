@@ -25,7 +25,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Fleet": {"clusters": "fleet", "nodes": "fleet", "node": "fleet", "gpus": "fleet", "drain": "fleet",
               "resume": "fleet", "label": "fleet", "taint": "fleet",
-              "reservations": "reservations"},
+              "reservations": "reservations", "storage": "storage"},
     "Slurm": {"import": "migration", "shim": "migration"},
     "Money": {"prices": "money", "usage": "spend", "cheaper": "spend", "meters": "metering", "contracts": "contracts",
               "rates": "contracts", "charges": "money", "budget": "money", "credits": "money",

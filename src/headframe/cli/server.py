@@ -49,6 +49,20 @@ _STORE = click.option(
               help="The most that one job may write to the disk [default: 100GB].")  # fmt: skip
 @click.option("--uploads", metavar="SIZE", envvar="HEADFRAME_UPLOADS",
               help="The most that an organization may upload [default: 200GB].")  # fmt: skip
+@click.option("--keep-logs", metavar="SPAN", envvar="HEADFRAME_KEEP_LOGS",
+              help="How long logs of ended jobs are kept, or forever [default: 30d].")  # fmt: skip
+@click.option("--keep-files", metavar="SPAN", envvar="HEADFRAME_KEEP_FILES",
+              help="How long outputs and checkpoints of ended jobs are kept, or forever [default: 30d].")  # fmt: skip
+@click.option("--keep-environments", metavar="SPAN", envvar="HEADFRAME_KEEP_ENVIRONMENTS",
+              help="How long environments are kept that no job uses [default: 14d].")  # fmt: skip
+@click.option("--keep-replies", metavar="SPAN", envvar="HEADFRAME_KEEP_REPLIES",
+              help="How long a repeated request gets its first answer [default: 1d].")  # fmt: skip
+@click.option("--keep-series", metavar="SPAN", envvar="HEADFRAME_KEEP_SERIES",
+              help="How long what was measured of ended jobs is kept in full [default: 30d].")  # fmt: skip
+@click.option("--keep-outlines", metavar="SPAN", envvar="HEADFRAME_KEEP_OUTLINES",
+              help="How long the thinned rest of it is kept [default: 365d].")  # fmt: skip
+@click.option("--prune-unpaid", is_flag=True, envvar="HEADFRAME_PRUNE_UNPAID",
+              help="Remove logs and files also of jobs for which a bill is open.")  # fmt: skip
 @click.option(
     "--invoice-grace",
     metavar="SPAN",

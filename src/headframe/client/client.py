@@ -122,6 +122,14 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     def set_quota(self, **fields: Any) -> Row:
         return _row(self.wire.call("PUT", "/v1/quotas", body=_present(fields)))
 
+    def storage(self) -> Row:
+        """What lies on the server's disk, and what of it is due to be removed."""
+        return _row(self.get("/v1/storage"))
+
+    def prune(self) -> None:
+        """Have what is due removed now."""
+        self._post("/v1/storage/prune", {})
+
     def budgets(self, **query: Any) -> list[Row]:
         return self.all("/v1/budgets", **query)
 
@@ -293,6 +301,10 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     def outputs(self, job: str) -> list[Row]:
         return self.all(f"/v1/jobs/{_part(job)}/outputs")
 
+    def removal_of(self, job: str) -> str:
+        """When and why a job's files were removed; empty while they were not."""
+        return str(_row(self.get(f"/v1/jobs/{_part(job)}/outputs", limit=1)).get("removed", ""))
+
     def download(
         self, job: str, folder: str | Path, paths: list[str] | None = None, progress: Progress | None = None
     ) -> list[Path]:
@@ -374,6 +386,14 @@ class Client(InvoiceCalls, MoneyCalls, SpendCalls):
     def drain_cluster(self, cluster: str, reason: str = "", move: bool = False) -> Row:
         """Let the cluster run what it has, and take nothing new; `move` those jobs that can go on elsewhere."""
         return self._post(f"/v1/clusters/{_part(cluster)}/drain", {"reason": reason, "move": move})
+
+    def losses(self, cluster: str) -> Row:
+        """What would end if the cluster were declared lost now."""
+        return _row(self.get(f"/v1/clusters/{_part(cluster)}/losses"))
+
+    def lose_cluster(self, cluster: str, confirm: str, reason: str) -> Row:
+        """Give up a cluster that never comes back; `confirm` is its name, as this cannot be undone."""
+        return self._post(f"/v1/clusters/{_part(cluster)}/lost", {"confirm": confirm, "reason": reason})
 
     def resume_cluster(self, cluster: str) -> Row:
         return self._post(f"/v1/clusters/{_part(cluster)}/resume", {})

@@ -56,6 +56,12 @@ def note_seen(world: World, context: Context, session_ids: Sequence[str]) -> tup
     return Changes(tuple(rows)), None
 
 
+def expire_sessions(world: World, context: Context) -> tuple[Changes, None]:
+    """End the sessions that are over by age or idleness, of which nobody has signed in again."""
+    over = (each for _, each in sorted(world.all(Session).items()) if not is_open(each, context.now_us))
+    return Changes(tuple(_ended(each, context.now_us, "expired") for each in over)), None
+
+
 def end_session(world: World, context: Context, caller: Caller, session_id: str) -> tuple[Changes, Session]:
     """Sign a device out at once. One's own need no right; those of others need that over members."""
     found = world.get(Session, session_id)

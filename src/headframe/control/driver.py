@@ -16,7 +16,8 @@ from headframe.base.ports import Clock
 from headframe.control.keeping import Keeping
 from headframe.control.loop import Loop
 from headframe.control.metrics import Metrics
-from headframe.control.ports import Blobs, Columns, Engine, Logs, Outputs, Papers, Reads
+from headframe.control.ports import Blobs, Columns, Engine, Logs, Outputs, Papers, Reads, Storage
+from headframe.control.retention import KEEP, Keep, Retention, ToldLogs
 from headframe.control.world import World
 from headframe.fleet.engine_words import Observation, Report, Unreachable
 from headframe.metering.records import UsageEvent
@@ -27,6 +28,7 @@ GATHER_S = 0.005  # the least time from the beginning of one tick to the next
 METRICS_S = 1.0  # how long what was measured waits to be put on record
 REST_S = 0.02  # the most that the loop rests between two ticks; it rests as long as the last one took
 FIRST_LOOK_S, LOOK_S = 60.0, 3600.0  # when what jobs left behind is looked at, after the start and from then on
+PRUNE_REST_S = 0.1  # between two bits of what is removed, so that the disk is others' most of the time
 Wake = Callable[[Sequence[Event]], None]
 
 
@@ -40,16 +42,19 @@ class Control:
     def __init__(
         self, loop: Loop, clock: Clock, engines: dict[str, Engine], reads: Reads, logs: Logs, blobs: Blobs,
         outputs: Outputs, papers: Papers | None = None, columns: Columns | None = None,
+        storage: Storage | None = None, keep: Keep = KEEP,
     ) -> None:  # fmt: skip
         self._loop, self._clock, self._engines = loop, clock, engines
-        self.reads, self.logs, self.blobs, self.outputs, self.papers = reads, logs, blobs, outputs, papers
-        self.columns = columns
+        self.reads, self.blobs, self.outputs, self.papers, self.columns = reads, blobs, outputs, papers, columns
+        self.logs: Logs = ToldLogs(logs, reads)
         self._wake = threading.Event()
         self._closing = False
         self._listeners: dict[int, Wake] = {}
         self.metrics = Metrics(loop.store)
         self._thread = threading.Thread(target=self._drive, name="headframe-loop", daemon=True)
         self.keeping = Keeping(reads, outputs, self.take_in)
+        self.retention = Retention(loop.store, storage, self.keeping, self.metrics, self.run, keep)
+        self._tidy = threading.Event()
         self._looking = threading.Thread(target=self._look, name="headframe-keeping", daemon=True)
         self._recording = threading.Thread(target=self._record, name="headframe-metrics", daemon=True)
         self._ended = threading.Event()
@@ -92,6 +97,7 @@ class Control:
         for engine in self._engines.values():
             engine.close()
         self._ended.set()
+        self._tidy.set()
         if self._recording.is_alive():
             self._recording.join(timeout=30)
         if self._looking.is_alive():
@@ -170,15 +176,30 @@ class Control:
             except Exception as error:
                 self._loop.complain(error)
 
+    def prune_soon(self) -> None:
+        """Look at what is kept at once, and not only at the next hour."""
+        self._tidy.set()
+
     def _look(self) -> None:
-        """Look each hour at what jobs have left behind."""
+        """Look each hour at what jobs have left behind, and remove what nobody needs any more."""
         wait_s = FIRST_LOOK_S
-        while not self._ended.wait(wait_s):
+        while not self._closing:
+            self._tidy.wait(wait_s)
+            self._tidy.clear()
             wait_s = LOOK_S
             try:
-                self.keeping.look(self._clock.now_us())
+                self._look_once()
             except Exception as error:
-                self._loop.complain(error)
+                if not self._closing:
+                    self._loop.complain(error)
+
+    def _look_once(self) -> None:
+        if self._closing:
+            return
+        self.keeping.look(self._clock.now_us())
+        for _ in self.retention.prune(self._clock.now_us()):
+            if self._ended.wait(PRUNE_REST_S) or self._closing:
+                return
 
     def _gather(self) -> None:
         """Right after a tick let a little more come in, so that a burst is decided in few transactions."""

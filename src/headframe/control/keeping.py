@@ -6,7 +6,8 @@ files of a job that has ended are looked at once more, and then only when the se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from headframe.base.quantities import DAY_US
 from headframe.control.ports import Outputs, Reads
@@ -25,22 +26,34 @@ TakeIn = Callable[[Sequence[UsageEvent]], int]
 
 
 class Keeping:
-    """The looks at what is kept. `look` is called by one thread."""
+    """The looks at what is kept. Calls may come from any thread; one looks at a time."""
 
     def __init__(self, reads: Reads, outputs: Outputs, take_in: TakeIn) -> None:
         self._reads, self._outputs, self._take_in = reads, outputs, take_in
         self._told: dict[tuple[str, str], int] | None = None  # MiB by job and folder
         self._done: set[str] = set()  # ended, and looked at since
+        self._looking = threading.Lock()
 
     def look(self, now_us: int) -> int:
         """Look at all that may have changed, and tell what has; how many events that made."""
-        if self._told is None:
-            self._told = self._recall()
-        there = set(self._outputs.jobs())
-        asked = sorted((there - self._done) | {job_id for (job_id, _), mib in self._told.items() if mib} - there)
+        with self._looking:
+            if self._told is None:
+                self._told = self._recall()
+            there = set(self._outputs.jobs())
+            gone = {job_id for (job_id, _), mib in self._told.items() if mib} - there
+            return self._look_at_all(sorted((there - self._done) | gone), now_us)
+
+    def look_again(self, job_ids: Iterable[str], now_us: int) -> int:
+        """Look at once at jobs whose files have just been removed: what is gone costs nothing any more."""
+        with self._looking:
+            if self._told is None:
+                self._told = self._recall()
+            return self._look_at_all(sorted(set(job_ids)), now_us)
+
+    def _look_at_all(self, job_ids: Sequence[str], now_us: int) -> int:
         count = 0
-        for first in range(0, len(asked), BATCH):
-            events = [event for job_id in asked[first : first + BATCH] for event in self._look_at(job_id, now_us)]
+        for first in range(0, len(job_ids), BATCH):
+            events = [event for job_id in job_ids[first : first + BATCH] for event in self._look_at(job_id, now_us)]
             if events:
                 self._take_in(events)
                 count += len(events)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from headframe.base.errors import StoreFailed
 from headframe.control.ports import Store
+from headframe.jobs.records import Job
 from headframe.metrics.names import MOST_REPORTED
 from headframe.metrics.records import Chunk, Measured, Point, Series
-from headframe.metrics.thin import Row, Track, add, rows_of, sparse
+from headframe.metrics.thin import Row, Track, add, outline, rows_of, sparse
 
 WAITING_LIMIT = 200_000  # points that wait to be written; the oldest go first when the store is away
 BATCH = 5_000  # points that are written at once, so that others have their turn at the store
@@ -23,6 +24,7 @@ SUBJECTS_LIMIT = 5_000  # subjects whose newest chunks stay in memory
 POINTS = 500  # of one series in one answer, unless asked otherwise
 MOST_POINTS = 5_000
 MOST_CHUNKS = 20_000
+SERIES_PAGE = 200  # that are looked through at once for what is old
 _GAUGES = {
     "gpu_busy_milli": ("use_percent", 10), "gpu_memory_mib": ("memory_mib", 1), "power_mw": ("power_w", 1000),
     "temperature_c": ("temperature_c", 1), "memory_errors": ("errors", 1),
@@ -147,6 +149,43 @@ class Metrics:
     def _chunk(self, name: str) -> Chunk | None:
         found: Chunk | None = self._store.get(Chunk, name)
         return found
+
+    def prune(self, now_us: int, full_us: int, outline_us: int) -> Iterator[int]:
+        """Thin what was measured of jobs that ended `full_us` ago, and remove it `outline_us` after their end; after
+        each page of series, how many chunks are gone."""
+        after: str | None = None
+        while page := self._store.find(Series, after=after, limit=SERIES_PAGE, from_us__lt=now_us - full_us):
+            after = page[-1].id
+            gone = 0
+            for subject in dict.fromkeys(one.subject for one in page):
+                job: Job | None = self._store.get(Job, subject)
+                if job is not None and job.ended_us is not None and now_us - job.ended_us >= full_us:
+                    gone += self._outline(subject, now_us - job.ended_us >= outline_us)
+            yield gone
+
+    def _outline(self, subject: str, remove: bool) -> int:
+        """Leave one chunk of each series of a subject that is told of no more, or none."""
+        counts = self._store.tally(Chunk, ("series_id",), subject=subject)
+        many = [one["series_id"] for one in counts if one["count"] > 1]
+        if not many and not remove:
+            return 0
+        chunks: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in self._store.find(Chunk, subject=subject, limit=MOST_CHUNKS):
+            chunks[chunk.series_id].append(chunk)
+        rows = [] if remove else [outline(chunks[series_id]) for series_id in many]
+        stays = {one.id for one in rows}
+        gone: list[tuple[type[Any], str]] = [
+            (Chunk, one.id)
+            for series_id, each in chunks.items()
+            for one in each
+            if (remove or series_id in many) and one.id not in stays
+        ]
+        if remove:
+            gone += [(Series, one.id) for one in self._store.find(Series, subject=subject, limit=MOST_CHUNKS)]
+        with self._writing:
+            self._tracks.pop(subject, None)
+            self._store.put(rows, gone)
+        return len(gone)
 
     def read(
         self, subjects: Iterable[str], *, from_us: int = 0, to_us: int = 1 << 62, points: int = POINTS

@@ -97,6 +97,13 @@ class Store(Reads, Protocol):
         """
         ...
 
+    def prune(self, kind: type[Any], limit: int, **where: object) -> int:
+        """Delete at most `limit` rows of a class, the filters being those of `find`; how many that were.
+
+        For what may be forgotten; the store refuses it for what may only be added to. From any thread, beside the loop.
+        """
+        ...
+
     def last_arrival(self) -> int:
         """The place of the newest event of use that came in; 0 when there is none."""
         ...
@@ -204,6 +211,51 @@ class Outputs(Protocol):
 
     def size_bytes(self, job_id: str, folder: str) -> int:
         """What a job's "outputs" or "checkpoints" take on the disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Something that lies in the data folder. `kind` is a word such as "logs" or "environments"; `subject` is the id of
+    the job, or the name of the environment; `used_us` when it was last of use; `count` how many of the kind it is."""
+
+    kind: str
+    subject: str = ""
+    organization_id: str = ""
+    used_us: int = 0
+    bytes: int = 0
+    count: int = 1
+
+
+class Storage(Protocol):
+    """What lies in the data folder, and its removal. Looking through it takes as long as there are files."""
+
+    def piles(self) -> Sequence[Stored]:
+        """How much there is of each kind."""
+        ...
+
+    def jobs(self) -> Sequence[str]:
+        """The jobs that have a folder, by id."""
+        ...
+
+    def has(self, job_id: str, kind: str) -> bool:
+        """Whether a job has "logs" or "files" (all else that it left)."""
+        ...
+
+    def size_bytes(self, job_id: str, kind: str) -> int:
+        """How much room they take."""
+        ...
+
+    def remove(self, job_id: str, kind: str) -> None:
+        """Remove them, and the job's folder with the last of it; nothing when they are gone already."""
+        ...
+
+    def environments(self) -> Sequence[Stored]:
+        """The environments and package caches that no task uses."""
+        ...
+
+    def remove_environment(self, one: Stored) -> bool:
+        """Remove one of them; False when it was used meanwhile."""
         ...
 
 

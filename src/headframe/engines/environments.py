@@ -2,8 +2,8 @@
 
 An environment lies at `envs/<organization>/<digest>/`; beside it `<digest>.json` says that it is complete. That
 marker is written last, by us, in a folder that builds cannot write: an environment without it is debris of a build
-that was cut off, and is built anew. A lock on `<digest>.lock` makes simultaneous builds of one environment wait for
-the first. It is built where it stays, because scripts in it name their own place.
+that was cut off, and is built anew. Simultaneous builds of one environment wait for the first (`shelf`). It is built
+where it stays, because scripts in it name their own place.
 
 Build code (setup.py) is a tenant's: it runs as the organization's user where we can switch users, and in a sandbox
 that sees the system, the package indexes, its cache and the new environment where bubblewrap works. Where control
@@ -12,7 +12,6 @@ groups work it has one of its own, as no job pays for it: half of the machine's 
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import json
@@ -35,7 +34,7 @@ from pathlib import Path
 from headframe.base.errors import EngineError, Invalid, StoreFailed
 from headframe.base.progress import Progress
 from headframe.base.quantities import counted
-from headframe.engines import cgroups, indexes, interpreters
+from headframe.engines import cgroups, indexes, interpreters, shelf
 from headframe.engines.build_progress import BuildProgress
 
 Owner = tuple[int, int]
@@ -98,22 +97,31 @@ def prepare(
     interpreter = interpreters.find(python, owner)
     organization = _organization_folder(data, organization_id, owner)
     digest = _digest(interpreter, wanted)
-    folder, marker = organization / digest, organization / f"{digest}.json"
-    if _complete(folder, marker):
-        say(f"environment {digest[:8]} reused")
-        return folder
-    build = _Build(folder, organization / ".uv-cache", interpreter, wanted, data, owner, groups)
+    folder, marker = organization / digest, shelf.marker_of(organization, digest)
+    lock = shelf.lock_of(organization, digest)
+    build = _Build(folder, organization / shelf.CACHE, interpreter, wanted, data, owner, groups)
+
+    def waiting() -> None:
+        say(f"environment {digest[:8]}: waiting for its build")
+
     try:
-        with _locked(organization / f"{digest}.lock", lambda: say(f"environment {digest[:8]}: waiting for its build")):
-            if _complete(folder, marker):
+        with shelf.locked(lock, waiting, shared=True):
+            if shelf.take(organization, digest):
+                say(f"environment {digest[:8]} reused")
+                return folder
+        with shelf.locked(lock, waiting):
+            if shelf.take(organization, digest):
                 say(f"environment {digest[:8]} reused")
                 return folder
             if folder.exists():
                 shutil.rmtree(folder)
             marker.unlink(missing_ok=True)
             began = time.monotonic()
+            cache = shelf.lock_of(organization, shelf.CACHE)
             try:
-                count = _build(build, digest, say)
+                with shelf.locked(cache, shared=True):
+                    os.utime(cache)
+                    count = _build(build, digest, say)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -187,7 +195,7 @@ def _organization_folder(data: Path, organization_id: str, owner: Owner | None) 
     try:
         folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.mkdir(mode=0o750, exist_ok=True)
-        cache = folder / ".uv-cache"
+        cache = folder / shelf.CACHE
         cache.mkdir(mode=0o700, exist_ok=True)
         if owner is not None and os.geteuid() == 0:
             os.chown(folder, 0, owner[1])
@@ -200,26 +208,6 @@ def _organization_folder(data: Path, organization_id: str, owner: Owner | None) 
             next_step="Make room on the disk, or check who may write there.",
         ) from error
     return folder
-
-
-def _complete(folder: Path, marker: Path) -> bool:
-    # exists() follows the link to the interpreter, which may have been removed since.
-    return marker.exists() and (folder / "bin/python").exists()
-
-
-@contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of one environment against other threads and other processes."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_marker(marker: Path, build: _Build, count: int) -> None:

@@ -50,6 +50,14 @@ class Track:
         return self.head.at_us[-1] if self.head is not None else 0
 
 
+def outline(chunks: Sequence[Chunk]) -> Chunk:
+    """A series that nobody adds to, in one chunk."""
+    ordered = sorted(chunks, key=lambda one: one.at_us[0])
+    rows = sparse([row for chunk in ordered for row in rows_of(chunk)], CHUNK)
+    like = replace(ordered[0], level=LEVELS - 1, number=max(one.number for one in ordered))
+    return _chunk_of(rows, _name_of(like.series_id, like.level, like.number), like)
+
+
 Lookup = Callable[[str], Chunk | None]
 
 
@@ -82,7 +90,11 @@ def add(track: Track, points: Sequence[Point], find: Lookup) -> tuple[list[Chunk
 
 
 def _name(series: Series, level: int, number: int) -> str:
-    return f"{series.id} {level:02} {number:08}"
+    return _name_of(series.id, level, number)
+
+
+def _name_of(series_id: str, level: int, number: int) -> str:
+    return f"{series_id} {level:02} {number:08}"
 
 
 def _with(chunk: Chunk, point: Point) -> Chunk:
@@ -113,11 +125,16 @@ def merge(chunks: Sequence[Chunk], name: str, level: int, number: int) -> Chunk:
     """One chunk of half as many points."""
     rows = [row for chunk in chunks for row in rows_of(chunk)]
     pairs = [fold(rows[place : place + 2]) for place in range(0, len(rows), 2)]
-    steps = tuple(row.step for row in pairs)
+    return _chunk_of(pairs, name, replace(chunks[0], level=level, number=number))
+
+
+def _chunk_of(rows: Sequence[Row], name: str, like: Chunk) -> Chunk:
+    """Points as a chunk with the level and number of another."""
+    steps = tuple(row.step for row in rows)
     return Chunk(
-        name, chunks[0].series_id, chunks[0].subject, level, number, tuple(row.at_us for row in pairs),
-        tuple(row.mean for row in pairs), tuple(row.low for row in pairs), tuple(row.high for row in pairs),
-        tuple(row.count for row in pairs), steps if any(step is not None for step in steps) else (),
+        name, like.series_id, like.subject, like.level, like.number, tuple(row.at_us for row in rows),
+        tuple(row.mean for row in rows), tuple(row.low for row in rows), tuple(row.high for row in rows),
+        tuple(row.count for row in rows), steps if any(step is not None for step in steps) else (),
     )  # fmt: skip
 
 

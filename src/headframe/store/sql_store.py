@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_type_hints
 
-from sqlalchemy import Connection, exc, func, literal, select, text, union_all
+from sqlalchemy import Connection, delete, exc, func, literal, select, text, union_all
 
 from headframe.base.changes import Changes, Event
 from headframe.base.errors import Conflict, Invalid, StoreFailed, VersionConflict
@@ -311,6 +311,16 @@ class SqlStore(SqlReads):
                     connection.exec_driver_sql(self._statements[kind].remove, (record_id,))
         except exc.IntegrityError as error:
             raise Conflict("There is one of that name already.", next_step="Use that one.") from error
+        except (exc.SQLAlchemyError, OSError) as error:
+            raise explain(error) from error
+
+    def prune(self, kind: type[Any], limit: int, **where: object) -> int:
+        """Delete at most `limit` rows; how many that were."""
+        mapping = mapping_of(kind)
+        some = self._filtered(mapping, select(mapping.key), dict(where)).limit(limit)
+        try:
+            with self._database.write() as connection:
+                return int(connection.execute(delete(mapping.table).where(mapping.key.in_(some))).rowcount)
         except (exc.SQLAlchemyError, OSError) as error:
             raise explain(error) from error
 

@@ -535,3 +535,29 @@ def test_quiet_prints_ids_only_of_credits_and_names_only_of_what_is_not_in_order
     assert capsys.readouterr().out == "org_1\n"
     main(["doctor", "-q"])
     assert all(" " not in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_what_lies_on_the_disk_is_told_by_kind_and_goes_only_when_it_is_said(cloud: Cloud, capsys) -> None:
+    due = {"kind": "files", "subject": "job_1", "organization_id": "org_1", "used_us": US, "bytes": 3 << 20, "count": 1}
+    cloud.answers["GET", "/v1/storage"] = {
+        "piles": [
+            {"kind": "outputs", "count": 7, "bytes": 5 << 30, "keep_us": 30 * 86_400_000_000},
+            {"kind": "store", "count": 1, "bytes": 1 << 20, "keep_us": None},
+        ],
+        "due": [due],
+        "more": False,
+    }
+    cloud.answers["POST", "/v1/storage/prune"] = {"begun": True}
+    assert main(["storage"]) == 0
+    told = capsys.readouterr()
+    assert ["outputs", "7", "5", "GiB", "30", "days", "1"] in [line.split() for line in told.out.splitlines()]
+    assert "for good" in told.out
+    assert "3 MiB" in told.err
+    assert main(["storage", "--prune", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "job_1" in told.out
+    assert "Nothing was removed" in told.err
+    assert main(["storage", "--dry-run"]) == 2
+    assert all(one.method == "GET" for one in cloud.asked)
+    assert main(["storage", "--prune"]) == 0
+    assert cloud.asked[-1].method == "POST"
