@@ -32,7 +32,10 @@ PAGES = {
     "fleet-by-job": "/fleet?by=job",
     "nodes": "/fleet/nodes",
     "node": "/nodes/{node}",
+    "rack": "/fleet/racks/fjord/rack-02",
     "jobs": "/jobs",
+    "jobs-ordered": "/jobs?order=-ran",
+    "jobs-none": "/jobs?name=no-such-name",
     "jobs-grouped": "/jobs?group=project",
     "job-new": "/jobs/new",
     "job": "/jobs/{running}",
@@ -46,6 +49,8 @@ PAGES = {
     "usage-waste": "/usage/waste",
     "usage-budgets": "/usage/budgets",
     "usage-invoices": "/usage/invoices",
+    "usage-draft": "/usage/invoices?organization=kite-robotics",
+    "invoice": "/usage/invoices/{invoice}",
     "admin-organizations": "/admin/organizations",
     "admin-projects": "/admin/projects?organization=atlas-research",
     "admin-members": "/admin/members?organization=atlas-research",
@@ -58,6 +63,9 @@ PAGES = {
     "account": "/account",
     "not-found": "/jobs/job_0000000000000000",
 }
+# What shows a state of its own while nothing has happened yet.
+EMPTY = ("home", "fleet", "nodes", "jobs", "queue", "usage", "usage-waste", "usage-budgets", "usage-invoices",
+         "admin-prices", "admin-quotas", "admin-clusters")  # fmt: skip
 
 
 @contextmanager
@@ -102,7 +110,8 @@ def places(url: str, key: str) -> dict[str, str]:
             found[name] = next((one["id"] for one in jobs if one["state"] == state), found.get(name, ""))
         nodes = http.get("/v1/nodes", params={"limit": 50}).json()["items"]
         busy = max(nodes, key=lambda node: (node["state"] == "ready", node["held"]["gpu_milli"], node["id"]))
-        return {**found, "node": busy["id"]}
+        invoice = http.get("/v1/invoices", params={"organization": "all", "limit": 1}).json()["items"][0]
+        return {**found, "node": busy["id"], "invoice": invoice["id"]}
 
 
 def picture(tab: Tab, folder: Path, name: str, wait_ms: int = 900) -> None:
@@ -111,7 +120,7 @@ def picture(tab: Tab, folder: Path, name: str, wait_ms: int = 900) -> None:
 
 
 def special(browser: Any, url: str, session: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
-    """What is no page of its own: the way in, a wrong key, the palette, the list of shortcuts."""
+    """What is no page of its own: the way in, a wrong key, the palette, the list of shortcuts, menus, forms."""
     for width in widths:
         for theme in themes:
             end = f"{width}-{theme}"
@@ -131,6 +140,41 @@ def special(browser: Any, url: str, session: Any, folder: Path, widths: list[str
                 tab.page.keyboard.press("Escape")
                 tab.page.keyboard.press("?")
                 picture(tab, folder, f"shortcuts-{end}", 300)
+                tab.go("/jobs")
+                tab.page.get_by_text("Copy as").click()
+                picture(tab, folder, f"copy-as-{end}", 300)
+                tab.go("/admin/prices")
+                tab.page.get_by_text("New price").click()
+                picture(tab, folder, f"new-price-{end}", 300)
+
+
+def refused(browser: Any, url: str, key: str, folder: Path, widths: list[str], themes: list[str]) -> None:
+    """A viewer where only others may look, one whose role was taken while looking, and a session that was ended."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False) as http:
+        house = http.get("/v1/organizations").json()["items"][1]["id"]
+        for width in widths:
+            for theme in themes:
+                end = f"{width}-{theme}"
+                someone = http.post(
+                    "/v1/members",
+                    json={"name": f"mara-{time.time_ns()}", "role": "admin", "organization": house},
+                ).json()
+                made = http.post("/v1/keys", json={"name": "laptop", "member": someone["id"]}).json()
+                with open_tab(browser, url, None, width) as tab:
+                    tab.theme(theme)
+                    tab.sign_in(made["key"])
+                    tab.go("/jobs")
+                    http.patch(f"/v1/members/{someone['id']}", json={"role": "viewer"}).raise_for_status()
+                    tab.page.reload()
+                    picture(tab, folder, f"role-taken-{end}", 600)
+                    tab.go("/admin/quotas")
+                    picture(tab, folder, f"viewer-quotas-{end}", 300)
+                    tab.go("/usage")
+                    picture(tab, folder, f"forbidden-{end}", 300)
+                    tab.go("/jobs")
+                    http.delete(f"/v1/keys/{made['id']}").raise_for_status()
+                    tab.page.wait_for_url(re.compile("/sign-in"), timeout=20_000)
+                    picture(tab, folder, f"session-ended-{end}", 300)
 
 
 def lost(browser: Any, url: str, session: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
@@ -145,6 +189,9 @@ def lost(browser: Any, url: str, session: Any, folder: Path, widths: list[str], 
                 tab.page.evaluate("dispatchEvent(new Event('offline'))")
                 tab.page.route("**/v1/live**", lambda route: route.abort())
                 picture(tab, folder, f"lost-server-{width}-{theme}", 2500)
+                tab.page.context.set_offline(False)
+                tab.page.evaluate("dispatchEvent(new Event('online'))")
+                picture(tab, folder, f"reconnecting-{width}-{theme}", 4000)
 
 
 def empty(browser: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
@@ -160,9 +207,34 @@ def empty(browser: Any, folder: Path, widths: list[str], themes: list[str]) -> N
             with open_tab(browser, url, session, width) as tab:
                 for theme in themes:
                     tab.theme(theme)
-                    for name in ("home", "fleet", "jobs", "queue", "usage", "usage-budgets", "usage-invoices"):
+                    for name in EMPTY:
                         tab.go(PAGES[name])
                         picture(tab, folder, f"empty-{name}-{width}-{theme}", 400)
+        crowded(first.page.context.browser, url, key, session, folder, widths, themes)
+
+
+def crowded(browser: Any, url: str, key: str, session: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
+    """Ten thousand jobs, and a job whose log has a million lines."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False) as http:
+        small = {"cpu": 0.1, "memory": "64MB"}
+        spec = {"name": "a-million-lines", "run": "seq -f 'line %.0f of a million' 1000000", "resources": small}
+        long = http.post("/v1/jobs", json={"spec": spec}).json()["id"]
+        first = http.post("/v1/jobs", json={"spec": {"name": "first", "run": "sleep 600", "resources": small}}).json()
+        waits = {"name": "sweep", "run": "true", "array": {"index": "1..10000"}, "after": [first["id"]]}
+        http.post("/v1/jobs", json={"spec": {**waits, "resources": small}}).raise_for_status()
+        for _ in range(600):
+            if http.get(f"/v1/jobs/{long}").json()["state"] in ("succeeded", "failed"):
+                break
+            time.sleep(0.2)
+    for width in widths:
+        with open_tab(browser, url, session, width) as tab:
+            for theme in themes:
+                tab.theme(theme)
+                tab.go("/jobs")
+                tab.page.wait_for_timeout(800)
+                tab.page.screenshot(path=folder / f"many-jobs-{width}-{theme}.png")
+                tab.go(f"/jobs/{long}/log")
+                picture(tab, folder, f"long-log-{width}-{theme}", 1500)
 
 
 def main() -> int:
@@ -201,6 +273,7 @@ def shoot(url: str, key: str, folder: Path, pages: str, widths: list[str], theme
                 wrong += [one for one in tab.wrong if "404" not in one]
         if not pages:
             special(browser, url, session, folder, widths, themes)
+            refused(browser, url, key, folder, widths, themes)
             lost(browser, url, session, folder, widths, themes)
             empty(browser, folder, widths, themes)
     print(f"{count} pictures of {len(chosen)} pages in {folder}, in {time.monotonic() - began:.0f} s.")

@@ -41,6 +41,27 @@ def test_the_list_follows_what_happens(tab: Tab, cloud: ConsoleCloud):
     expect(page.get_by_role("heading", name="owner")).to_be_visible()
 
 
+def test_the_list_is_ordered_by_its_heads_with_the_keyboard(tab: Tab):
+    page = tab.go("/jobs")
+    names = page.locator("tr[aria-rowindex] .job a")
+    expect(names.first).to_be_visible()
+    newest_first = names.all_inner_texts()
+    head = page.get_by_role("columnheader", name="Job", exact=True)
+    page.get_by_role("button", name="Job", exact=True).press("Enter")
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    upwards = sorted(newest_first, key=str.casefold)
+    assert names.all_inner_texts() == upwards
+    page.get_by_role("button", name="Job", exact=True).press("Enter")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert names.first.inner_text() == upwards[-1]
+    assert page.url.endswith("?order=-job"), "an order is an address"
+    page.reload()
+    expect(names.first).to_have_text(upwards[-1])
+    page.get_by_role("link", name="Failed").click()
+    expect(page).to_have_url(re.compile("order=-job"))
+    tab.check()
+
+
 def test_views_are_saved_and_forgotten(tab: Tab):
     page = tab.go("/jobs?sort=running")
     page.get_by_text("Views").click()

@@ -40,6 +40,7 @@ class Wanted:
     owner: str = ""
     organization: str = ""
     group: str = ""
+    order: str = ""
 
     def address(self, **other: str) -> str:
         """The address of this list with something else in it."""
@@ -63,10 +64,12 @@ class Wanted:
 @router.get("/jobs")
 def jobs(
     page: Signed, sort: Named = None, name: Named = None, project: Named = None, owner: Named = None,
-    organization: Named = None, group: Named = None,
+    organization: Named = None, group: Named = None, order: Named = None,
 ) -> Response:  # fmt: skip
-    """Jobs, the newest first, or by groups."""
-    wanted = Wanted(sort or "", (name or "").strip(), project or "", owner or "", organization or "", group or "")
+    """Jobs, the newest first, or by groups; the page's script puts them in another order."""
+    wanted = Wanted(
+        sort or "", (name or "").strip(), project or "", owner or "", organization or "", group or "", order or ""
+    )
     where, names = _where(page, wanted)
     shown = {state: where[state] for state in where if state != "state"}
     told = counts(page.control.reads, shown)

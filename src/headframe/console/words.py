@@ -25,6 +25,7 @@ STATES: dict[str, tuple[str, str]] = {
     "draining": ("slash", "warn"),
     "down": ("cross", "bad"),
     "unreachable": ("cross", "bad"),
+    "lost": ("cross", "bad"),
     "planned": ("clock", "quiet"),
     "active": ("play", "info"),
     "ended": ("tick", "quiet"),
@@ -39,6 +40,12 @@ STATES: dict[str, tuple[str, str]] = {
     "near": ("warn", "warn"),
     "within": ("tick", "ok"),
 }
+# What browsers and systems say of themselves, and what people call them; those come first that name others, too.
+BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Version/", "Safari"))
+SYSTEMS = (
+    ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"), ("Linux", "Linux"),
+)  # fmt: skip
 SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥", "JPY": "¥", "INR": "₹"}
 
 
@@ -123,7 +130,18 @@ def short(record_id: str) -> str:
     return record_id if len(rest) <= 8 else f"{kind}_…{rest[-6:]}"
 
 
+def browser(agent: str) -> str:
+    """`Chrome 156 on Linux`, of what a browser says of itself; the first word of others."""
+    for mark, name in BROWSERS:
+        _, found, rest = agent.partition(mark)
+        if found:
+            system = next((words for mark, words in SYSTEMS if mark in agent), "")
+            return f"{name} {rest.partition('.')[0][:4]}" + (f" on {system}" if system else "")
+    return agent.partition(" ")[0][:60] or "unknown"
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "money": money, "about": about, "milli": milli, "count": count, "percent": percent, "span": span, "mib": mib,
     "when": when, "ago": ago, "day": day, "words": words, "short": short,
+    "browser": browser,
 }  # fmt: skip

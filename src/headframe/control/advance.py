@@ -198,7 +198,8 @@ def _pass(
             yield stop(job, None, "budget_exhausted", now_us, text, 0)
             continue
         note = f"{plan.why.get(job.id, '')}{makes_way_later(world, job, slices, now_us)}"
-        yield begin(job, cluster.id, cluster.region_id, slices, now_us, note)
+        names = {part.node_id: world.all(Node)[part.node_id].name for part in slices}
+        yield begin(job, cluster.id, cluster.region_id, slices, now_us, note, names)
     yield from grow_elastic(world, view, now_us)
     yield from tidy_up(world, view, now_us)
     yield from _stay(world, now_us)

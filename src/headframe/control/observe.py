@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from headframe.base.changes import NOTHING, Changes, Event, gather, revised
+from headframe.base.quantities import format_mib
 from headframe.control.dispatch import Dispatch
 from headframe.control.world import World
 from headframe.fleet.engine_words import CLUSTER_DRAINS, Observation, Report, Seen
@@ -91,7 +92,7 @@ def _own(world: World, cluster_id: str, node_id: str) -> bool:
 def _node(world: World, told: Node, now_us: int) -> Changes:
     known: Node | None = world.get(Node, told.id)
     if known is None:
-        text = f"Node {told.name} joins with {told.cpu_milli / 1000:g} CPU and {told.memory_mib} MiB."
+        text = f"Node {told.name} joins with {told.cpu_milli / 1000:g} CPU and {format_mib(told.memory_mib)}."
         return _write(replace(told, version=1), "node_joined", text, now_us)
     state, reason = told.state, told.reason
     if known.state == NodeState.DRAINING and not known.reason.startswith(CLUSTER_DRAINS):

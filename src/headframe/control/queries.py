@@ -197,7 +197,8 @@ def plan(
         places = compared(view, bucket, verdict.slices)
         if places:
             answer["clusters"] = places
-        answer["text"] = f"It would start at once on {', '.join(sorted({part.node_id for part in slices}))}."
+        names = sorted({world.all(Node)[part.node_id].name for part in slices})
+        answer["text"] = f"It would start at once on {', '.join(names)}."
         answer["starts_us"] = context.now_us
         return answer
     why = tell(view, bucket, draft, verdict, ahead, around(world, context.now_us))

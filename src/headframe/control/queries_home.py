@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ def overview(world: World, context: Context, caller: Caller, argument: str = "")
     in_all = len(world.all(Accelerator)) if sees_fleet else 0
     nodes = Counter(node.state.value for node in world.all(Node).values()) if sees_fleet else Counter[str]()
     found = [
-        *_jobs_to_see(jobs, now_us),
+        *_jobs_to_see(jobs, {one.job_id: one.held_us for one in world.derived.held.values()}, now_us),
         *(_fleet_to_see(world) if everything else ()),
         *_keys_to_see(world, caller, now_us),
     ]
@@ -129,12 +129,13 @@ def _why_failed(job: Job) -> str:
     return f"exit code {job.exit_code}" if job.exit_code else job.reason.replace("_", " ")
 
 
-def _jobs_to_see(jobs: list[Job], now_us: int) -> Iterator[Attention]:
-    """Jobs that have waited or prepared for long."""
+def _jobs_to_see(jobs: list[Job], placed_us: Mapping[str, int], now_us: int) -> Iterator[Attention]:
+    """Jobs that have waited or prepared for long; `placed_us` is when those that hold something got it."""
     for job in jobs:
-        if job.state == JobState.STARTING and now_us - (job.started_us or job.submitted_us) >= STARTS_US:
+        since_us = placed_us.get(job.id, now_us)
+        if job.state == JobState.STARTING and now_us - since_us >= STARTS_US:
             yield Attention("job_stuck", "warn", f"{job.name} does not begin to run", "it is still being prepared",
-                            job.id, job.started_us or job.submitted_us)  # fmt: skip
+                            job.id, since_us)  # fmt: skip
     late = sorted(
         (job.submitted_us, job.id, job)
         for job in jobs
@@ -148,17 +149,23 @@ def _jobs_to_see(jobs: list[Job], now_us: int) -> Iterator[Attention]:
 
 def _fleet_to_see(world: World) -> Iterator[Attention]:
     """Nodes and accelerators that do not work."""
+    # The few that are in trouble are put in order, never all: there may be a hundred thousand.
     nodes = world.all(Node)
-    for _, node in sorted(nodes.items()):
-        if node.state == NodeState.DOWN:
-            yield Attention("node_down", "bad", f"{node.name} is down", node.reason, node.id)
-    for _, device in sorted(world.all(Accelerator).items()):
-        if not device.healthy and nodes[device.node_id].state != NodeState.DOWN:
+    down = sorted((one for one in nodes.values() if one.state == NodeState.DOWN), key=_by_id)
+    draining = sorted((one for one in nodes.values() if one.state == NodeState.DRAINING), key=_by_id)
+    failed = sorted((one for one in world.all(Accelerator).values() if not one.healthy), key=_by_id)
+    for node in down:
+        yield Attention("node_down", "bad", f"{node.name} is down", node.reason, node.id)
+    for device in failed:
+        if nodes[device.node_id].state != NodeState.DOWN:
             name = f"{nodes[device.node_id].name}, accelerator {device.index}"
             yield Attention("accelerator_failed", "bad", f"{name} has failed", device.reason, device.node_id)
-    for _, node in sorted(nodes.items()):
-        if node.state == NodeState.DRAINING:
-            yield Attention("node_draining", "warn", f"{node.name} is draining", node.reason, node.id)
+    for node in draining:
+        yield Attention("node_draining", "warn", f"{node.name} is draining", node.reason, node.id)
+
+
+def _by_id(one: Any) -> str:
+    return str(one.id)
 
 
 def _keys_to_see(world: World, caller: Caller, now_us: int) -> Iterator[Attention]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from headframe.base.errors import Invalid
 from headframe.base.ports import Rng
-from headframe.base.quantities import MILLI, SECOND_US, parse_span_us
+from headframe.base.quantities import HOUR_US, MILLI, SECOND_US, parse_span_us
 from headframe.fleet.engine_words import Forget, Launch, Observation, Report, Seen, Signal, Stop
 from headframe.fleet.records import Accelerator, Node, NodeState
 
@@ -128,7 +128,8 @@ class _Run:
 
 class ScriptedEngine:
     """An engine whose work is a script. `true_us` tells the time by which things go on, `stamp_us` the machine's time
-    that observations carry. Nothing happens on its own: whoever drives the time calls `advance`.
+    that observations carry. Nothing happens on its own: whoever drives the time calls `advance`. `busy` tells how busy
+    a launch was that has run for so long (words of `Observation.use`); without it next to nothing was used.
     """
 
     name = "scripted"
@@ -142,8 +143,10 @@ class ScriptedEngine:
         stamp_us: Callable[[], int],
         rng: Rng,
         temper: Temper | None = None,
+        busy: Callable[[Launch, int], dict[str, int]] | None = None,
     ) -> None:
         self.temper = temper or Temper()
+        self._busy = busy
         self.violations: list[str] = []
         self.launches = 0
         self.ends: dict[str, int] = {}  # when allocations came to an end of their own, in machine time
@@ -304,8 +307,15 @@ class ScriptedEngine:
             resumed_from=f"{run.resumed_us} us" if run.resumed_us else "",
             checkpoint_us=run.running_us + saved_us if run.running_us is not None and saved_us else None,
             story=run.story,
-            use={"cpu_us": 1000, "memory_peak_mib": 10} if ended else {},
+            use=self._use(run, ended),
         )
+
+    def _use(self, run: _Run, ended: bool) -> dict[str, int]:
+        if self._busy is None or run.running_us is None:
+            return {"cpu_us": 1000, "memory_peak_mib": 10} if ended else {}
+        ran_us = (run.since_us if ended else self._stamp_us()) - run.running_us
+        # Of what runs by whole hours, or every report would be news.
+        return self._busy(run.launch, ran_us if ended else ran_us - ran_us % HOUR_US)
 
     def _report(self) -> Report:
         observations = tuple(self._observe(run) for _, run in sorted(self._runs.items()))

@@ -6,6 +6,7 @@ together as `Try`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ FRESH: dict[str, Any] = {
 }  # fmt: skip
 BACKOFF_FIRST_US = SECOND_US
 BACKOFF_LIMIT_US = 5 * MINUTE_US
+MOST_NAMED = 8  # nodes that the story of a start names
 AFTER_OUR_FAULT = "retry_after_node_failure"  # until it runs again, its time is that of our repair
 # Why a job was told to end -> the state it then ends in, and how that is told.
 STOP_ENDS = {
@@ -44,8 +46,12 @@ class Try:
     allocation: Allocation
 
 
-def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], now_us: int, note: str = "") -> Changes:
-    """A place was found: the next attempt holds it from now on. `note` is what else its owner should know of it."""
+def begin(
+    job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], now_us: int, note: str = "",
+    names: Mapping[str, str] | None = None,
+) -> Changes:  # fmt: skip
+    """A place was found: the next attempt holds it from now on. `note` is what else its owner should know of it,
+    `names` are what its nodes are called."""
     number = job.attempt + 1
     suffix = f"{job.id.partition('_')[2]}.{number}"
     allocation = Allocation(
@@ -55,9 +61,10 @@ def begin(job: Job, cluster_id: str, region_id: str, slices: tuple[Slice, ...], 
         marks=((now_us, "repair"),) if job.reason == AFTER_OUR_FAULT else (),
     )  # fmt: skip
     attempt = Attempt(f"att_{suffix}", job.id, number, allocation.id, now_us)
-    nodes = sorted({part.node_id for part in slices})
+    nodes = sorted({(names or {}).get(part.node_id, part.node_id) for part in slices})
+    where = ", ".join(nodes[:MOST_NAMED]) + (f" and {len(nodes) - MOST_NAMED} more" if len(nodes) > MOST_NAMED else "")
     moved, told = move(
-        job, JobState.STARTING, "placed", now_us, f"Attempt {number} starts on {', '.join(nodes)}.{note}",
+        job, JobState.STARTING, "placed", now_us, f"Attempt {number} starts on {where}.{note}",
         attempt=number, claim=(),
     )  # fmt: skip
     held = event(

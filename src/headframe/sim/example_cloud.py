@@ -30,7 +30,7 @@ from headframe.ledger.close import month_of, month_span_us
 from headframe.metering.defaults import default_meters
 from headframe.metrics.records import Measured
 from headframe.sim.clock import CountedIds, SeededRng
-from headframe.sim.example_signs import signs
+from headframe.sim.example_signs import signs, use_of
 from headframe.sim.run import NoBlobs, PlainVault
 from headframe.tenants.records import AtLimit, Role, Scope
 from headframe.tenants.roles import Caller
@@ -118,13 +118,13 @@ class ExampleCloud:
                 )  # fmt: skip
                 machines.append(node)
                 devices += [
-                    Accelerator(f"acc_{node.id[4:]}{index}", node.id, index, kind, "nvidia", memory_mib, links="nvlink",
-                                fake=True)
+                    Accelerator(f"acc_{node.id[4:]}_{index}", node.id, index, kind, "nvidia", memory_mib,
+                                links="nvlink", fake=True)
                     for index in range(GPUS)
                 ]  # fmt: skip
         return ScriptedEngine(
             machines, devices, true_us=self.timeline.now_us, stamp_us=self.timeline.now_us,
-            rng=self._rng.fork(name), temper=Temper(delay_least_us=1000, delay_most_us=1000),
+            rng=self._rng.fork(name), temper=Temper(delay_least_us=1000, delay_most_us=1000), busy=use_of,
         )  # fmt: skip
 
     # Time.

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from headframe.base.quantities import SECOND_US
 from headframe.control.ports import LogPiece
+from headframe.fleet.engine_words import Launch
 from headframe.fleet.records import Accelerator, Allocation
 from headframe.jobs.records import Job
 from headframe.metrics.records import Measured, Point
@@ -16,6 +17,7 @@ from headframe.metrics.records import Measured, Point
 LINE_US = 4 * SECOND_US  # a job of the example says something so often
 LINE_BYTES = 128  # that offsets count for each line, so that they can be worked out
 MOST_LINES = 250_000
+IDLERS = 90  # of a thousand jobs: they leave what they hold idle
 
 
 def character(name: str) -> int:
@@ -39,8 +41,9 @@ def signs(
         holder = by_device.get(device.id)
         busy = 0.0
         if holder is not None and holder.running_us is not None:
-            lazy = character(holder.job_id) < 90  # some jobs leave what they hold idle
-            busy = (30 if lazy else 915) + (20 if lazy else 70) * wave(device.id, at_us, 40)
+            lazy = character(holder.job_id) < IDLERS
+            # Slow waves: the past is measured every few minutes only, and shall look like the present.
+            busy = (30 if lazy else 905) + (20 if lazy else 60) * wave(device.id, at_us, 2100)
         memory = int(device.memory_mib * (0.55 + character(holder.job_id) / 2500)) if holder is not None else 600
         points += [
             Point(device.id, "gpu_busy_milli", "", at_us, max(0.0, min(1000.0, busy))),
@@ -56,19 +59,34 @@ def signs(
     return Measured(tuple(points))
 
 
+def use_of(launch: Launch, ran_us: int) -> dict[str, int]:
+    """How busy a launch was that has run for so long, as its machines would have looked at it."""
+    gpus = sum(share.milli for part in launch.slices for share in part.shares) // 1000
+    cores, memory = (sum(getattr(part, name) for part in launch.slices) for name in ("cpu_milli", "memory_mib"))
+    mood, held_us = character(launch.job_id), gpus * ran_us
+    idle_percent = 92 if mood < IDLERS else 3 + mood % 9  # some jobs leave what they hold idle
+    busy_us = held_us * (100 - idle_percent) // 100 * (900 + mood % 70) // 1000
+    return {
+        "cpu_us": cores * ran_us // 3000, "memory_peak_mib": memory * 4 // 9, "sampled_us": ran_us,
+        "cpu_idle_us": ran_us * idle_percent // 100, "cpu_peak_milli": cores * 3 // 8, "gpu_us": held_us,
+        "gpu_idle_us": held_us * idle_percent // 100, "gpu_busy_us": busy_us, "gpus_used": gpus,
+        "gpu_peak_mib": 30_000 + 40 * mood,
+    }  # fmt: skip
+
+
 def training(job: Job, held: Allocation, at_us: int) -> list[Point]:
     """What a training tells of itself."""
     assert held.running_us is not None
     step = (at_us - held.running_us) // LINE_US
     gpus = sum(share.milli for part in held.slices for share in part.shares) / 1000
-    tokens = (9000 + 4 * character(job.id)) * gpus * (1 + 0.03 * wave(job.id, at_us, 90))
+    tokens = (9000 + 4 * character(job.id)) * gpus * (1 + 0.03 * wave(job.id, at_us, 1900))
     told = {"loss": loss(job.id, step, at_us), "tokens_per_second": tokens, "learning_rate": rate(step)}
     points = [Point(job.id, name, "0", at_us, value, step, reported=True) for name, value in told.items()]
     cores = sum(part.cpu_milli for part in held.slices)
-    points.append(Point(job.id, "cpu_milli", "0", at_us, cores * (0.3 + 0.08 * wave(job.id + "c", at_us, 30))))
+    points.append(Point(job.id, "cpu_milli", "0", at_us, cores * (0.3 + 0.08 * wave(job.id + "c", at_us, 2600))))
     memory = sum(part.memory_mib for part in held.slices)
-    points.append(Point(job.id, "memory_mib", "0", at_us, memory * (0.4 + 0.05 * wave(job.id + "m", at_us, 300))))
-    busy = 915 + 60 * wave(job.id, at_us, 40)
+    points.append(Point(job.id, "memory_mib", "0", at_us, memory * (0.4 + 0.05 * wave(job.id + "m", at_us, 3100))))
+    busy = (30 if character(job.id) < IDLERS else 905) + 25 * wave(job.id, at_us, 2100)
     points.append(Point(job.id, "gpu_busy_milli", "0", at_us, max(0.0, min(1000.0, busy))))
     return points
 

@@ -2,7 +2,7 @@
 
 import { penOf } from "./chart/stage.js";
 import { inks, onTheme } from "./chart/theme.js";
-import { beside, blocksOf, hit, layOut, place } from "./heat_layout.js";
+import { beside, blocksOf, hit, layOut, named, place } from "./heat_layout.js";
 import { dots, paint } from "./heat_paint.js";
 import { gestures, View } from "./heat_view.js";
 import { bytes, legend, words } from "./heat_words.js";
@@ -64,8 +64,8 @@ export class Heat extends HTMLElement {
     const box = this.#box;
     gestures(box, this.#view, {
       draw: () => this.#draw(),
-      over: (event) => this.#go(this.#under(event)?.cell ?? -1),
-      click: (event) => this.#open(this.#under(event)?.cell ?? -1),
+      over: (event) => this.#go(this.#under(event, hit)?.cell ?? -1, false, this.#under(event, named) !== null),
+      click: (event) => this.#open(this.#under(event, hit)?.cell ?? -1, this.#under(event, named)),
       tall: () => this.#layout?.height ?? 0,
     });
     box.addEventListener("pointerleave", () => document.activeElement !== box && this.#go(-1));
@@ -145,10 +145,10 @@ export class Heat extends HTMLElement {
     });
   }
 
-  /** @param {MouseEvent} event */
-  #under(event) {
+  /** @template Found @param {MouseEvent} event @param {(layout: Layout, x: number, y: number) => Found | null} found */
+  #under(event, found) {
     const box = this.#box.getBoundingClientRect(), { x, y, zoom } = this.#view;
-    return this.#layout ? hit(this.#layout, x + (event.clientX - box.left) / zoom, y + (event.clientY - box.top) / zoom) : null;
+    return this.#layout ? found(this.#layout, x + (event.clientX - box.left) / zoom, y + (event.clientY - box.top) / zoom) : null;
   }
 
   /** Make it larger or smaller around its middle. @param {number} by */
@@ -175,8 +175,8 @@ export class Heat extends HTMLElement {
     event.stopPropagation();
   }
 
-  /** Go to a cell and tell of it; by key it is said aloud and brought into view. @param {number} cell @param {boolean} [aloud] */
-  #go(cell, aloud = false) {
+  /** Go to a cell and tell of it; by key it is said aloud and brought into view. @param {number} cell @param {boolean} [aloud] @param {boolean} [link] */
+  #go(cell, aloud = false, link = false) {
     const layout = this.#layout, changed = cell !== this.#at;
     this.#at = cell;
     if (!layout || !this.#fleet || !this.#frame) return;
@@ -184,14 +184,15 @@ export class Heat extends HTMLElement {
     if (aloud) this.#said.setAttribute("aria-live", "polite");
     if (at && aloud) this.#view.reveal(layout, at, this.#box.clientWidth, this.#box.clientHeight);
     if (changed) this.#said.textContent = at ? words(this.#fleet, this.#frame, at) : "";
-    this.#canvas.style.cursor = at ? "pointer" : "grab";
+    this.#canvas.style.cursor = at || link ? "pointer" : "grab";
     this.#draw();
   }
 
-  /** @param {number} cell */
-  #open(cell) {
+  /** The node of a cell, or the rack of a name. @param {number} cell @param {import("./heat_layout.js").Block | null} [rack] */
+  #open(cell, rack = null) {
     const at = this.#layout ? place(this.#layout, cell) : null, id = at && this.#fleet?.node_ids[at.node];
     if (id) location.assign(`/nodes/${encodeURIComponent(id)}`);
+    else if (rack) location.assign(`/fleet/racks/${encodeURIComponent(this.#fleet?.sites[rack.site]?.name ?? "")}/${encodeURIComponent(rack.name)}`);
   }
 }
 

@@ -127,6 +127,12 @@ export function hit(layout, x, y) {
   return null;
 }
 
+/** The block whose name stands at a place of the map, if any. @param {Layout} layout @param {number} x @param {number} y */
+export function named(layout, x, y) {
+  const inside = (/** @type {Block} */ one) => x >= one.x && x < one.x + one.wide * layout.cw && y >= one.y - layout.label && y < one.y;
+  return (layout.label && layout.blocks.find((one) => one.name && inside(one))) || null;
+}
+
 /** The node of a cell. @param {Layout} layout @param {number} cell */
 export function nodeOf(layout, cell) {
   let low = 0, high = layout.starts.length - 1;

@@ -36,7 +36,8 @@ follow("home", (frame) => {
     shown = told;
     fill(list, frame.attention.length ? frame.attention.map(line) : html`<li class="ok">${mark("tick")}<span>Nothing needs you now.</span></li>`);
     const count = document.getElementById("attention-count");
-    if (count) count.textContent = frame.attention.length || "";
+    const all = frame.attention.reduce((/** @type {number} */ sum, /** @type {Attention} */ one) => sum + 1 + one.more, 0);
+    if (count) count.textContent = all ? number.format(all) : "";
   }
   const gpus = document.querySelector('[data-figure="gpus"]')?.textContent?.split(" of ")[1];
   set("gpus", number.format(frame.held_milli / 1000) + (gpus ? ` of ${gpus}` : ""));

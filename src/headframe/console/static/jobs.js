@@ -1,18 +1,21 @@
 // The list of jobs: only the rows in view exist, changes come as they happen, filters apply as they are chosen.
 import { ask } from "./api.js";
-import { fill, html, state } from "./html.js";
+import { fill } from "./html.js";
+import { heads, line, ordered, ran, spacer } from "./jobs_rows.js";
 import { follow } from "./live.js";
-import { ago, exact, present, span } from "./times.js";
+import { present } from "./times.js";
 import { views } from "./job_views.js";
 
-/** id, name, state, why, project, owner, asks, submitted, started, ended (microseconds), ran, attempt, whether an array.
- * @typedef {[string, string, string, string, string, string, string, number, number | null, number | null, number, number, boolean]} Row */
+/** @typedef {import("./jobs_rows.js").Row} Row */
 
 const SPARE = 12; // rows drawn beyond what is in view
+const ORDERED = 10_000; // of the newest: so many are put in order
 const query = new URLSearchParams(location.search);
 
 class Jobs extends HTMLElement {
-  /** @type {Row[]} */ #rows = [];
+  /** @type {Row[]} */ #rows = []; // the newest first
+  /** @type {Row[]} */ #shown = []; // as they are ordered
+  #order = query.get("order") ?? "";
   /** @type {Map<string, number>} */ #places = new Map();
   /** @type {string | null} */ #next = null;
   #total = 0;
@@ -23,6 +26,8 @@ class Jobs extends HTMLElement {
 
   connectedCallback() {
     this.#total = Number(this.dataset.total ?? 0);
+    const table = this.querySelector("table");
+    if (table) heads(table, this.#order, (order) => this.#arrange(order));
     void this.#load();
     follow("jobs", (row) => this.#hear(row), () => void this.#load());
     addEventListener("scroll", () => this.#draw(), { passive: true });
@@ -44,6 +49,24 @@ class Jobs extends HTMLElement {
     this.#index();
     this.#count(found.counts);
     this.#draw(true);
+    if (this.#order) void this.#more(ORDERED);
+  }
+
+  /** Another order, kept in the address and in those that this page leads to. @param {string} order */
+  #arrange(order) {
+    this.#order = order;
+    order ? query.set("order", order) : query.delete("order");
+    history.replaceState(null, "", query.size ? `/jobs?${query}` : "/jobs");
+    const kept = /** @type {HTMLInputElement | null} */ (document.querySelector('.filters [name="order"]'));
+    if (kept) kept.value = order;
+    for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll(".subnav a"))) {
+      const address = new URL(link.href);
+      order ? address.searchParams.set("order", order) : address.searchParams.delete("order");
+      link.href = address.pathname + address.search;
+    }
+    this.#index();
+    this.#draw(true);
+    if (order) void this.#more(ORDERED);
   }
 
   /** @param {string | null} cursor */
@@ -56,6 +79,7 @@ class Jobs extends HTMLElement {
 
   #index() {
     this.#places = new Map(this.#rows.map((row, place) => [row[0], place]));
+    this.#shown = ordered(this.#rows, this.#order, present() * 1000);
   }
 
   /** @param {Record<string, number>} counts */
@@ -71,7 +95,7 @@ class Jobs extends HTMLElement {
     if (this.#loading) return;
     this.#loading = true;
     try {
-      while (this.#next && this.#rows.length < wanted) {
+      while (this.#next && this.#rows.length < (this.#order ? ORDERED : wanted)) {
         const found = await this.#block(this.#next);
         this.#rows.push(...found.rows.filter((/** @type {Row} */ row) => !this.#places.has(row[0])));
         this.#next = found.next;
@@ -132,7 +156,8 @@ class Jobs extends HTMLElement {
     const height = matchMedia("(max-width: 700px)").matches ? 58 : 34;
     const top = body.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(-top / height) - SPARE);
-    const until = Math.min(this.#total, Math.ceil((innerHeight - top) / height) + SPARE);
+    const total = this.#order ? this.#rows.length : this.#total;
+    const until = Math.min(total, Math.ceil((innerHeight - top) / height) + SPARE);
     if (until > this.#rows.length) void this.#more(until);
     const drawn = `${first} ${until} ${this.#rows.length}`;
     if (drawn === this.#drawn && !anew) return;
@@ -142,37 +167,15 @@ class Jobs extends HTMLElement {
     const now = present() * 1000;
     fill(body, [
       spacer(first * height, first),
-      ...this.#rows.slice(first, end).map((row, place) => line(row, first + place + 2, now, this.#changed.has(row[0]))),
-      spacer((Math.max(this.#total, this.#rows.length) - end) * height, 0),
+      ...this.#shown.slice(first, end).map((row, place) => line(row, first + place + 2, now, this.#changed.has(row[0]))),
+      spacer((Math.max(total, this.#rows.length) - end) * height, 0),
     ]);
     for (const one of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll("tr.spacer td"))) one.style.height = `${one.dataset.height}px`;
     if (focused) /** @type {HTMLElement | null} */ (body.querySelector(`tr[data-id="${CSS.escape(focused)}"] a`))?.focus({ preventScroll: true });
-    body.parentElement?.setAttribute("aria-rowcount", String(this.#total + 1));
+    body.parentElement?.setAttribute("aria-rowcount", String(total + 1));
     const shown = this.querySelector("[data-shown]");
-    if (shown) shown.textContent = `${this.#total.toLocaleString("en")} job${this.#total === 1 ? "" : "s"}`;
+    if (shown) shown.textContent = `${this.#total.toLocaleString("en")} job${this.#total === 1 ? "" : "s"}${this.#order && this.#next ? `; the newest ${this.#rows.length.toLocaleString("en")} are put in order` : ""}`;
   }
-}
-
-/** Room for rows that are not drawn. @param {number} height @param {number} odd */
-function spacer(height, odd) {
-  return height > 0 ? html`<tr class="spacer" aria-hidden="true"><td colspan="8" data-height="${height}"></td></tr>${odd % 2 ? html`<tr hidden></tr>` : ""}` : html``;
-}
-
-/** @param {Row} row @param {number} number @param {number} now microseconds @param {boolean} changed */
-function line(row, number, now, changed) {
-  const [id, name, word, why, project, owner, asks, submitted, , , , , parent] = row;
-  return html`<tr data-id="${id}" aria-rowindex="${number}" class="${changed ? "changed" : ""}">
-    <td class="job"><a href="/jobs/${id}" title="${id}">${name}</a>${parent ? html` <span class="tag">array</span>` : ""}</td>
-    <td class="job-state">${state(word)}</td><td class="why quiet" title="${why}">${why.replaceAll("_", " ")}<span class="narrow">${why ? " · " : ""}${asks}</span></td>
-    <td class="project">${project}</td><td class="owner">${owner}</td><td class="asks">${asks}</td>
-    <td class="number since quiet"><time datetime="${new Date(submitted / 1000).toISOString()}" title="${exact(submitted)}" data-when>${ago(submitted / 1000)}</time></td><td class="number ran">${ran(row, now)}</td></tr>`;
-}
-
-/** How long it ran, or runs. @param {Row} row @param {number} now microseconds */
-function ran(row, now) {
-  const over = row[9] || ["queued", "pending"].includes(row[2]);
-  if (over && row[10]) return span(Math.floor(row[10] / 1e6));
-  return row[8] && row[2] !== "queued" ? span(Math.max(0, Math.floor(((row[9] ?? now) - row[8]) / 1e6))) : "–";
 }
 
 customElements.define("hf-jobs", Jobs);

@@ -5,6 +5,7 @@ import "./chart/timeline.js";
 import { ask } from "./api.js";
 import { fill, html, state } from "./html.js";
 import { follow } from "./live.js";
+import { few } from "./series.js";
 
 const host = /** @type {HTMLElement | null} */ (document.querySelector("[data-node]"));
 const id = host?.dataset["node"] ?? "", began = Number(host?.dataset["from"] ?? 0), opened = Date.now();
@@ -82,7 +83,7 @@ async function health() {
       return { name: one.subject === id ? title : `GPU ${index ?? one.subject}`, y: x.map((moment) => (at.get(moment) == null ? null : at.get(moment) / divisor)) };
     });
     columns.sort((/** @type {any} */ a, /** @type {any} */ b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-    const spec = { kind: "line", title, unit, x: x.map((moment) => moment / 1000), series: columns, group: "node", range: [first / 1000, found.newest_us / 1000 || Date.now()], ...(max ? { max } : {}), ...(gapless(series) ? { gap: gapless(series) } : {}) };
+    const spec = { kind: "line", title, unit, x: x.map((moment) => moment / 1000), series: few(columns), group: "node", range: [first / 1000, found.newest_us / 1000 || Date.now()], ...(max ? { max } : {}), ...(gapless(series) ? { gap: gapless(series) } : {}) };
     return { title, spec, any: columns.length > 0 };
   }).filter((one) => one.any);
   if (!drawn.length) return;

@@ -67,21 +67,22 @@ export function align(group) {
   const base = longest.at_us.concat(Math.max(...ends) > (longest.at_us.at(-1) ?? 0) ? [Math.max(...ends)] : []);
   const step = base.length > 1 ? ((base.at(-1) ?? 0) - (base[0] ?? 0)) / (base.length - 1) : 1;
   const lines = group.series.map((one) => ({ name: nameOf(one, group.reported), y: at(one.at_us, one.mean, base, step * 1.5, group.by) }));
-  const x = base.map((us) => us / 1000);
-  if (lines.length <= MANY) return { x, series: lines };
+  return { x: base.map((us) => us / 1000), series: few(lines) };
+}
+
+/** Lines of one length, or of many their mean and extremes. @param {{name: string, y: (number | null)[]}[]} lines */
+export function few(lines) {
+  if (lines.length <= MANY) return lines;
   const across = (/** @type {(values: number[]) => number} */ fold) =>
-    base.map((_, place) => {
+    (lines[0]?.y ?? []).map((_, place) => {
       const values = lines.map((line) => line.y[place]).filter((value) => typeof value === "number");
       return values.length ? fold(/** @type {number[]} */ (values)) : null;
     });
-  return {
-    x,
-    series: [
-      { name: `mean of ${lines.length}`, y: across((values) => values.reduce((sum, value) => sum + value, 0) / values.length) },
-      { name: "highest", y: across((values) => Math.max(...values)) },
-      { name: "lowest", y: across((values) => Math.min(...values)) },
-    ],
-  };
+  return [
+    { name: `mean of ${lines.length}`, y: across((values) => values.reduce((sum, value) => sum + value, 0) / values.length) },
+    { name: "highest", y: across((values) => Math.max(...values)) },
+    { name: "lowest", y: across((values) => Math.min(...values)) },
+  ];
 }
 
 /** The value nearest to each moment, as far as one is near. @param {number[]} own @param {(number | null)[]} values @param {number[]} base @param {number} near @param {number} by */

@@ -101,7 +101,7 @@ function reachable(wrap) {
 const sizes = new ResizeObserver((entries) => entries.forEach((one) => reachable(one.target)));
 for (const wrap of document.querySelectorAll(".table-wrap, .scrolls")) sizes.observe(wrap);
 
-document.querySelector(".sections [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+for (const here of document.querySelectorAll(".sections [aria-current], .subnav [aria-current], .ways [aria-current]")) here.scrollIntoView({ block: "nearest", inline: "center" });
 document.getElementById("problem")?.focus();
 refresh();
 setInterval(refresh, 1000);

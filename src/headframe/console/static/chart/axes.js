@@ -9,10 +9,10 @@ import { inks, tone } from "./theme.js";
 /** @typedef {import("./plot.js").Plot} Plot */
 /** @typedef {import("./draw.js").Frame} Frame */
 /** @typedef {import("./draw.js").Pen} Pen */
-/** @typedef {{frame: Frame, at: number[], legend: boolean}} Layout */
+/** @typedef {{frame: Frame, at: number[], legend: {x: number, y: number, room: number}[] | null, room: number}} Layout places of names above, or the room beside */
 
 const NARROW = 360; // below this the names stand above the plot, not at the lines' ends
-const LABEL = 132;
+const LABEL = 132, MOST_ROWS = 3; // pixels of a name beside the plot, at least; rows of names above it
 
 /**
  * Where everything stands on a canvas of this size.
@@ -25,12 +25,12 @@ export function layOut(pen, plot, width, height, range) {
   pen.font = `12px ${inks()["font"]}`;
   const left = Math.max(...axis.at.map((value) => pen.measureText(valueText(value, plot.unit, true)).width), 14) + 10;
   const names = labels(plot, from, to).map((each) => pen.measureText(each.text).width);
-  const legend = width < NARROW && plot.series.length > 1;
-  const right = legend || !names.length ? 12 : Math.min(Math.max(...names), LABEL) + 22;
-  const top = legend ? 40 : 20;
+  const legend = width < NARROW && plot.series.length > 1 ? rows(pen, plot, width) : null, room = Math.max(LABEL, width * 0.26);
+  const right = legend || !names.length ? 12 : Math.min(Math.max(...names), room) + 22;
+  const top = legend ? (legend.at(-1)?.y ?? 0) + 16 : 20;
   return {
     frame: { left, top, width: Math.max(width - left - right, 20), height: Math.max(height - top - 22, 20), from, to, low: axis.low, high: axis.high },
-    at: axis.at, legend,
+    at: axis.at, legend, room,
   };
 }
 
@@ -67,7 +67,7 @@ export function behind(pen, plot, { frame, at }) {
     pen.fillText(valueText(value, plot.unit, true), frame.left - 8, y);
   }
   pen.textAlign = "left";
-  pen.fillText(unitText(plot.unit), 0, 6);
+  if (plot.unit !== "percent") pen.fillText(unitText(plot.unit), 0, 6); // each tick has it
   below(pen, plot, frame);
 }
 
@@ -88,7 +88,7 @@ function below(pen, plot, frame) {
 }
 
 /** Thresholds, moments, and the names of series: drawn over the marks. @param {Pen} pen @param {Plot} plot @param {Layout} layout */
-export function before(pen, plot, { frame, legend }) {
+export function before(pen, plot, { frame, legend, room }) {
   const ink = inks(), right = frame.left + frame.width;
   pen.font = `12px ${ink["font"]}`;
   for (const each of plot.spec.thresholds ?? []) {
@@ -104,8 +104,8 @@ export function before(pen, plot, { frame, legend }) {
     const wide = pen.measureText(each.name).width;
     written(pen, each.name, x + wide + 6 > right ? x - wide - 5 : x + 5, frame.top + 7);
   }
-  if (legend) above(pen, plot);
-  else ends(pen, plot, frame);
+  if (legend) above(pen, plot, legend);
+  else ends(pen, plot, frame, room);
 }
 
 /** @param {Pen} pen @param {string} ink @param {number} x @param {number} y @param {number} x2 @param {number} y2 */
@@ -128,11 +128,11 @@ function written(pen, text, x, y) {
   pen.fillText(text, x, y);
 }
 
-/** Names at the ends of lines, moved apart where they would meet. @param {Pen} pen @param {Plot} plot @param {Frame} frame */
-function ends(pen, plot, frame) {
+/** Names at the ends of lines, moved apart where they would meet. @param {Pen} pen @param {Plot} plot @param {Frame} frame @param {number} room */
+function ends(pen, plot, frame, room) {
   const found = labels(plot, frame.from, frame.to).map((each) => ({
     ...each, y: each.value === each.value ? Math.min(Math.max(down(frame, each.value), frame.top + 4), frame.top + frame.height - 4) : frame.top + frame.height,
-  })).sort((a, b) => a.y - b.y || a.place - b.place);
+  })).sort((a, b) => a.y - b.y || (plot.spec.kind === "bars" ? b.place - a.place : a.place - b.place)); // as bars stand on each other
   let least = frame.top + 2;
   for (const each of found) least = (each.y = Math.max(each.y, least)) + 15;
   let most = frame.top + frame.height;
@@ -142,22 +142,34 @@ function ends(pen, plot, frame) {
     sign(pen, each.place, x, each.y, 3.5);
     pen.fillStyle = inks()["text"] ?? "";
     pen.textAlign = "left";
-    pen.fillText(cut(pen, each.text, LABEL - 6), x + 9, each.y);
+    pen.fillText(cut(pen, each.text, room), x + 9, each.y);
   }
 }
 
-/** Names in a row above a narrow plot. @param {Pen} pen @param {Plot} plot */
-function above(pen, plot) {
-  const room = pen.canvas.clientWidth, wide = plot.series.map((each) => pen.measureText(each.name).width + 26);
-  const most = Math.max(...wide, 1), all = wide.reduce((sum, each) => sum + each, 0);
-  const least = all > room ? room / plot.series.length : most;
-  let left = 0;
+/** Where names stand above a narrow plot: in rows, and cut only when there are too many. @param {Pen} pen @param {Plot} plot @param {number} width */
+function rows(pen, plot, width) {
+  const all = plot.series.map((each) => pen.measureText(each.name).width + 26);
+  const place = (/** @type {number} */ most) => {
+    let x = 0, y = 24;
+    return all.map((each) => {
+      const wide = Math.min(each, most);
+      if (x && x + wide > width + 12) [x, y] = [0, y + 16];
+      x += wide;
+      return { x: x - wide, y, room: wide - 20 };
+    });
+  };
+  const whole = place(width);
+  return (whole.at(-1)?.y ?? 0) <= 24 + 16 * (MOST_ROWS - 1) ? whole : place(width / Math.ceil(all.length / MOST_ROWS));
+}
+
+/** @param {Pen} pen @param {Plot} plot @param {{x: number, y: number, room: number}[]} places */
+function above(pen, plot, places) {
   plot.series.forEach((one, at) => {
-    sign(pen, one.place, left + 5, 24, 3.5);
+    const { x, y, room } = places[at] ?? { x: 0, y: 0, room: 0 };
+    sign(pen, one.place, x + 5, y, 3.5);
     pen.fillStyle = inks()["text"] ?? "";
     pen.textAlign = "left";
-    pen.fillText(cut(pen, one.name, least - 20), left + 14, 24);
-    left += Math.min(wide[at] ?? 0, least);
+    pen.fillText(cut(pen, one.name, room), x + 14, y);
   });
 }
 

@@ -162,15 +162,15 @@ function bands(pen, plot, frame) {
 
 /** The sign of a series: circle, square, triangle, diamond, and two more. @param {Pen} pen @param {number} place @param {number} x @param {number} y @param {number} [size] */
 export function sign(pen, place, x, y, size = 4) {
-  pen.fillStyle = tone(`s${(place % 6) + 1}`);
+  pen.fillStyle = tone(`s${place + 1}`);
   pen.beginPath();
-  if (place % 6 === 0) pen.arc(x, y, size, 0, 7);
-  else if (place % 6 === 1) pen.rect(x - size * 0.9, y - size * 0.9, size * 1.8, size * 1.8);
+  if (place === 0) pen.arc(x, y, size, 0, 7);
+  else if (place === 1 || place === 6) pen.rect(x - size * 0.9, y - size * 0.9, size * 1.8, size * 1.8);
   else {
     const corners = /** @type {Record<number, number[][]>} */ ({
       2: [[0, -1.15], [1.1, 0.85], [-1.1, 0.85]], 3: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]],
       4: [[0, 1.15], [1.1, -0.85], [-1.1, -0.85]], 5: [[-1.2, -0.5], [1.2, -0.5], [1.2, 0.5], [-1.2, 0.5]],
-    })[place % 6] ?? [];
+    })[place] ?? [];
     for (const [dx = 0, dy = 0] of corners) pen.lineTo(x + dx * size, y + dy * size);
   }
   pen.fill();

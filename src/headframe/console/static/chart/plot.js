@@ -4,7 +4,7 @@ import { column, extent, usualGap } from "./sample.js";
 import { momentText, ticks, valueText } from "./scale.js";
 
 /** @typedef {import("./sample.js").Numbers} Numbers */
-/** @typedef {{name: string, y: ArrayLike<number | null>}} Given */
+/** @typedef {{name: string, y: ArrayLike<number | null>, rest?: boolean}} Given `rest` is what is none of the others */
 /** @typedef {{value: number, name: string, tone?: string}} Threshold */
 /** @typedef {{x: number, name: string, tone?: string}} Mark */
 /** @typedef {{low: ArrayLike<number | null>, high: ArrayLike<number | null>, low2?: ArrayLike<number | null>, high2?: ArrayLike<number | null>}} Band */
@@ -42,6 +42,7 @@ import { momentText, ticks, valueText } from "./scale.js";
  */
 
 export const MOST = 6;
+const REST = 6; // the place of what is none of the others: no colour of its own
 
 /** @param {Spec} spec @returns {Plot} */
 export function prepare(spec) {
@@ -49,7 +50,7 @@ export function prepare(spec) {
   const x = names ? Float64Array.from(names, (_, at) => at) : column(/** @type {ArrayLike<number>} */ (spec.x));
   const all = spec.series.map((each, place) => {
     const y = column(each.y);
-    return { name: each.name, y, top: y, place };
+    return { name: each.name, y, top: y, place: each.rest ? REST : place };
   });
   const stacked = spec.kind === "stacked" || spec.kind === "bars";
   const series = stacked ? stack(gathered(all)) : all.slice(0, MOST);
@@ -77,7 +78,7 @@ function gathered(all) {
   const rest = order.slice(MOST - 1).map((at) => /** @type {Series} */ (all[at]));
   const y = new Float64Array(kept[0]?.y.length ?? 0);
   for (const each of rest) each.y.forEach((value, at) => (y[at] = (y[at] ?? 0) + (value || 0)));
-  return [...kept, { name: `${rest.length} others`, y, top: y, place: 0 }].map((each, place) => ({ ...each, place }));
+  return [...kept.map((each, place) => ({ ...each, place })), { name: `${rest.length} others`, y, top: y, place: REST }];
 }
 
 /** Each series on top of those before it; where no series has a value there is a gap. @param {Series[]} series */
@@ -120,7 +121,7 @@ export function valueAxis(plot, from, to, count) {
   if (!(high > -Infinity)) high = 1;
   low = plot.spec.min ?? Math.min(low, 0);
   high = Math.max(plot.spec.max ?? high, low);
-  const at = ticks(low, high > low ? high : low + 1, count);
+  const at = ticks(low, high > low ? high : low + 1, count).filter((value) => plot.unit !== "count" || Number.isInteger(value));
   const last = at[at.length - 1] ?? high;
   return { low: Math.min(low, at[0] ?? low), high: plot.spec.max === undefined ? last : Math.max(plot.spec.max, high), at };
 }

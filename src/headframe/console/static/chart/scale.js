@@ -95,7 +95,7 @@ export function valueText(value, unit, short = false) {
   return numberText(value, short) + (short && unit.toLowerCase() !== "percent" ? "" : suffix);
 }
 
-/** What stands above the axis: the unit in short. @param {string} unit */
+/** The unit in short, as it stands above the axis or in the head of a table. @param {string} unit */
 export function unitText(unit) {
   if (/^[a-z]{3}$/i.test(unit) && !UNITS[unit]) return unit.toUpperCase();
   return UNITS[unit.toLowerCase()]?.[1] ?? unit;

@@ -25,10 +25,11 @@ export function inks() {
   return known;
 }
 
-/** The ink of a name such as `s1`, `bad` or `idle`. @param {string} tone */
+/** The ink of a name such as `s1`, `bad` or `idle`; `s7` is that of all others. @param {string} tone */
 export function tone(tone) {
   const ink = inks();
   if (/^s[1-6]$/.test(tone)) return ink[`series-${tone[1]}`] ?? "gray";
+  if (tone === "s7") return ink["text-3"] ?? "gray";
   return ink[`cell-${tone}`] ?? ink[tone] ?? "gray";
 }
 
