@@ -81,10 +81,14 @@ def test_a_node_is_drained_and_resumed_by_forms(house: House, operator: Browser)
 
 
 def test_nodes_are_found_by_words_without_a_script(operator: Browser):
-    everything = operator.page("/fleet/nodes").xpath("//tbody/tr")
-    none = operator.page("/fleet/nodes?q=no+such+node").xpath("//tbody/tr")
+    everything = operator.page("/fleet/nodes").xpath("//tbody//a/text()")
     assert len(everything) >= 1
-    assert none == []
+    assert operator.page("/fleet/nodes?sort=-name").xpath("//tbody//a/text()") == everything[::-1]
+    assert operator.page("/fleet/nodes?first=1").xpath("//tbody//a/text()") == everything[1:]
+    none = operator.page("/fleet/nodes?q=no+such+node")
+    assert none.xpath("//tbody//a") == []
+    assert "Nothing matches these words." in text_of(none)
+    assert operator.get("/fleet/nodes?sort=luck").status_code == 422
 
 
 def test_the_queue_says_who_waits_and_why(house: House, operator: Browser, customer: Browser):

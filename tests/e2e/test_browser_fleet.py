@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from browser import Tab, open_tab
 from console_cloud import HOSTILE, ConsoleCloud
+
+from headframe.control.queries_node_table import COLUMNS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
@@ -34,7 +37,7 @@ def test_nodes_are_filtered_drained_and_resumed_by_keyboard(cloud: ConsoleCloud,
     expect(page.locator("hf-grid tbody")).to_have_text("Nothing matches these words.")
     page.keyboard.press("Control+A")
     page.keyboard.type(node["name"][:4])
-    expect(page.locator(".grid-count")).to_have_text("1 of 1 nodes")
+    expect(page.locator(".grid-count")).to_have_text("1 node")
     assert page.url.endswith(f"?q={node['name'][:4]}")
     while page.evaluate("document.activeElement.closest('tbody') === null"):
         page.keyboard.press("Tab")
@@ -89,25 +92,56 @@ def test_the_map_is_walked_by_arrows_and_follows_what_happens(cloud: ConsoleClou
     page.wait_for_url(f"**/nodes/{node['id']}*")
 
 
+def tell_nodes(route: Any, count: int, name: str = "node") -> None:
+    """A stream that tells of one window of so many nodes."""
+    topics = parse_qs(urlsplit(route.request.url).query)["topics"][0].split(",")
+    topic = next(one for one in topics if one.startswith("nodes:"))
+    asked = parse_qs(topic.removeprefix("nodes:"))
+    first, limit = int(asked["first"][0]), int(asked["limit"][0])
+    places = range(count)[:: -1 if asked["sort"][0].startswith("-") else 1][first : first + limit]
+    rest = [name, "", name, "ready", name, name, 8, 0, *[0] * 5, None, None, None, False]
+    rows = [[f"nod_{at}", name if count == 1 else f"{name}-{at}", *rest] for at in places]
+    frame = {"total": count, "first": first, "sums": {"nodes": count}, "columns": COLUMNS, "rows": rows}
+    route.fulfill(content_type="text/event-stream", body=f"event: {topic}\ndata: {json.dumps(frame)}\n\n")
+
+
+def test_of_many_nodes_only_those_in_view_come_and_exist(desk: Tab):
+    desk.page.route("**/v1/live?*", lambda route: tell_nodes(route, 12_500))
+    page = desk.go("/fleet/nodes")
+    links = page.locator("hf-grid tbody a")
+    expect(page.locator(".grid-count")).to_have_text("12,500 nodes")
+    expect(page.locator("hf-grid table")).to_have_attribute("aria-rowcount", "12501")
+    links.first.focus()
+    page.keyboard.press("PageDown")
+    page.keyboard.press("End")
+    expect(links.last).to_have_text("node-12499")
+    expect(links.last).to_be_focused()
+    assert links.count() < 100
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("tr[data-row='12498'] a")).to_be_focused()
+    page.get_by_role("button", name="Node", exact=True).click()
+    expect(links.last).to_have_text("node-0")
+    assert page.url.endswith("?sort=-name"), "what is shown has an address"
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("Node↓")
+    desk.axe()
+
+
 def test_names_of_machines_are_text_and_nothing_else(desk: Tab):
     """Names come from clusters, which may say anything."""
 
     def tamper(route: Any) -> None:
         answer = route.fetch()
         told = json.loads(answer.text())
-        if "sites" in told:
-            told["sites"][0]["name"] = told["node_names"][0] = HOSTILE
-        else:
-            told["rows"][0][1] = told["rows"][0][6] = HOSTILE
+        told["sites"][0]["name"] = told["node_names"][0] = HOSTILE
         route.fulfill(response=answer, json=told)
 
     desk.page.route("**/v1/fleet/map", tamper)
-    desk.page.route("**/v1/fleet/nodes", tamper)
     page = desk.go("/fleet")
     page.wait_for_selector("hf-heat[data-painted]")
     page.locator(".heat-box").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".heat-said")).to_contain_text(HOSTILE)
+    desk.page.route("**/v1/live?*", lambda route: tell_nodes(route, 1, HOSTILE))
     desk.go("/fleet/nodes")
     expect(page.locator("hf-grid tbody a").first).to_have_text(HOSTILE)
     assert page.title() != "taken"

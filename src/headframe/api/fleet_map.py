@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from headframe.api.money import Moment
 from headframe.api.wire import Authenticated, answer
-from headframe.base.quantities import parse_moment_us
-from headframe.control import queries_map, queries_nodes
+from headframe.base.quantities import LIMIT, parse_moment_us
+from headframe.control import queries_map, queries_node_table, queries_nodes
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
 
@@ -38,10 +38,22 @@ def fleet_frame(
     return answer(call.ask(queries_map.fleet_frame, by)(call.control.reads))
 
 
-@router.get("/fleet/nodes", response_model=queries_nodes.NodeTable)
-def fleet_nodes(call: Authenticated) -> Response:
-    """All nodes as a table, in the order of the map: state, what is held, what was measured last."""
-    return answer(call.ask(queries_nodes.node_table)(call.control.reads))
+@router.get("/fleet/nodes", response_model=queries_node_table.NodeTable)
+def fleet_nodes(
+    call: Authenticated,
+    q: Annotated[str, Query(max_length=200, description="Words that a node's row must all have.")] = "",
+    sort: Annotated[
+        str, Query(max_length=20, description=f"-: the largest first. One of {', '.join(queries_node_table.SORTS)}.")
+    ] = "",
+    first: Annotated[int, Query(ge=0, le=LIMIT, description="How many of those that match to pass over.")] = 0,
+    limit: Annotated[int, Query(ge=0, le=queries_node_table.MOST)] = queries_node_table.MOST,
+) -> Response:
+    """Nodes as a table, in the order of the map or sorted: state, what is held, what was measured last.
+
+    The live topic `nodes:q=...&sort=...&first=...&limit=...` follows such a window.
+    """
+    wanted = queries_node_table.Wanted(q, sort, min(first, 1 << 31), limit)
+    return answer(call.ask(queries_node_table.node_table, wanted)(call.control.reads))
 
 
 @router.get("/nodes/{node_id}", response_model=queries_nodes.NodeInFull)

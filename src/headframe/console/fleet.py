@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Path, Query
 from starlette.responses import Response
 
-from headframe.base.errors import CallerError, Invalid
+from headframe.base.errors import CallerError, Invalid, NotFound
 from headframe.base.quantities import DAY_US, HOUR_US
 from headframe.console.forms import EMPTY, Form, Sent
 from headframe.console.page import Page, Signed, page_router
 from headframe.control.commands_fleet import drain_node, resume_node
-from headframe.control.queries_map import BY, Frame, fleet_frame
-from headframe.control.queries_nodes import NodeInFull, NodePast, NodeTable, Stay, node_in_full, node_past, node_table
+from headframe.control.queries_map import BY, Frame, Layout, fleet_frame, fleet_map
+from headframe.control.queries_node_table import NodeTable, Wanted, node_table
+from headframe.control.queries_nodes import NodeInFull, NodePast, Stay, node_in_full, node_past
 
 router = page_router()
 
@@ -22,8 +24,8 @@ NodeRef = Annotated[str, Path(max_length=200)]
 WORDS = {"held": "Held", "use": "Use", "memory": "Memory", "power": "Power", "temperature": "Temperature",
          "errors": "Errors", "organization": "Organization", "project": "Project", "job": "Job"}  # fmt: skip
 RANGES = {"6h": 6 * HOUR_US, "1d": DAY_US, "7d": 7 * DAY_US, "30d": 30 * DAY_US}
-MOST_ROWS = 100  # of a table before its script has come
-TROUBLE = ("draining", "down", "unreachable")
+MOST_ROWS = 100  # nodes in trouble that stand below the map
+WINDOW = 60  # rows of the table of nodes in its page
 TONES = 6
 
 
@@ -32,31 +34,47 @@ def fleet(page: Signed, by: Annotated[str, Query(max_length=20)] = "use") -> Res
     """The map."""
     if by not in BY:
         raise Invalid(f"by is {by!r}.", field="by", value=by, allowed=", ".join(BY))
-    frame: Frame = page.ask(fleet_frame, by)(page.control.reads)
-    nodes = _rows(page.ask(node_table)(page.control.reads))
-    trouble = [node for node in nodes if node["state"] in TROUBLE or node["gpus_failed"]]
+    frame: Frame
+    whole: NodeTable
+    trouble: NodeTable
+    frame, whole, trouble = page.together(
+        partial(fleet_frame, by=by), partial(node_table, wanted=Wanted(limit=0)),
+        partial(node_table, wanted=Wanted(trouble=True, limit=MOST_ROWS)),
+    )  # fmt: skip
     return page.show(
         "fleet.html", section="fleet", title="Fleet", by=by, ways=[(name, WORDS[name]) for name in BY],
-        counts=frame.counts, cells=_cells(nodes), nodes=nodes, trouble=trouble[:MOST_ROWS],
-        more=max(len(trouble) - MOST_ROWS, 0), sums=_sums(nodes),
+        counts=frame.counts, cells=whole.sums.gpus or whole.total, trouble=_rows(trouble),
+        more=trouble.sums.nodes - len(trouble.rows), sums=whole.sums,
     )  # fmt: skip
 
 
 @router.get("/fleet/nodes")
 def nodes(
-    page: Signed, q: Annotated[str, Query(max_length=200)] = "", sort: Annotated[str, Query(max_length=40)] = ""
-) -> Response:
-    """The table of nodes: the first of them at once, all of them when the script has come."""
-    rows = _rows(page.ask(node_table)(page.control.reads))
-    words = q.lower().split()
-    texts = ("name", "state", "site", "region", "rack", "kind", "reason")
-    found = [
-        row for row in rows
-        if all(word in " ".join(str(row[name]) for name in texts).lower() for word in words)
-    ]  # fmt: skip
+    page: Signed, q: Annotated[str, Query(max_length=200)] = "", sort: Annotated[str, Query(max_length=40)] = "name",
+    first: Annotated[int, Query(ge=0, le=1 << 31)] = 0,
+) -> Response:  # fmt: skip
+    """The table of nodes, a window of it at a time; its script moves the window and keeps it true."""
+    table: NodeTable = page.ask(node_table, Wanted(q, sort, first, WINDOW))(page.control.reads)
     return page.show(
-        "nodes.html", section="fleet", title="Nodes", rows=found[:MOST_ROWS], total=len(rows), q=q, sort=sort
-    )
+        "nodes.html", section="fleet", title="Nodes", rows=_rows(table), total=table.total, found=table.sums.nodes,
+        q=q, sort=sort, first=first, window=WINDOW,
+    )  # fmt: skip
+
+
+@router.get("/fleet/racks/{site}/{rack:path}")
+def rack(page: Signed, site: NodeRef, rack: NodeRef) -> Response:
+    """The nodes of one rack, and the racks beside it."""
+    table: NodeTable
+    layout: Layout
+    table, layout = page.together(partial(node_table, wanted=Wanted(site=site, rack=rack)), fleet_map)
+    if not table.sums.nodes:
+        raise NotFound(f"There is no rack {rack!r} at {site!r}.", next_step="/fleet shows the racks that there are.")
+    racks = sorted({one.name for each in layout.sites if each.name == site for one in each.racks})
+    at = racks.index(rack)
+    return page.show(
+        "rack.html", section="fleet", title=f"{rack} of {site}", site=site, rack=rack, nodes=_rows(table),
+        sums=table.sums, before=racks[at - 1] if at else "", after=racks[at + 1] if at + 1 < len(racks) else "",
+    )  # fmt: skip
 
 
 @router.get("/nodes/{node_id}")
@@ -107,27 +125,6 @@ def _address(node_id: str) -> str:
 
 def _rows(table: NodeTable) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-
-
-def _cells(nodes: list[dict[str, Any]]) -> int:
-    """Accelerators, and one for each node without."""
-    return sum(max(node["gpus"] + node["gpus_failed"], 1) for node in nodes)
-
-
-def _sums(nodes: list[dict[str, Any]]) -> dict[str, int | None]:
-    """What stands above the map."""
-    used = [node["use_percent"] for node in nodes if node["use_percent"] is not None]
-    power = [node["power_w"] for node in nodes if node["power_w"] is not None]
-    return {
-        "gpus": sum(node["gpus"] + node["gpus_failed"] for node in nodes),
-        "held_milli": sum(node["gpu_held_milli"] for node in nodes),
-        "failed": sum(node["gpus_failed"] for node in nodes),
-        "ready": sum(node["state"] == "ready" for node in nodes),
-        "cpu_milli": sum(node["cpu_milli"] for node in nodes),
-        "cpu_held_milli": sum(node["cpu_held_milli"] for node in nodes),
-        "use_percent": sum(used) // len(used) if used else None,
-        "power_w": sum(power) if power else None,
-    }
 
 
 def timeline(full: NodeInFull, past: NodePast) -> dict[str, Any]:

@@ -33,11 +33,12 @@ SOURCES = {
 def queue(page: Signed, organization: Annotated[str | None, Query(max_length=200)] = None) -> Response:
     """All that waits, and what it waits for."""
     line: WaitingLine
-    line, reasons = page.ask(first_in_line, organization or None, EXPLAINED)
+    line, told = page.ask(first_in_line, organization or None, EXPLAINED)
+    reasons = list(zip(line.items, told, strict=False))
     held = _reservations(page, organization or None)
     return page.show(
-        "queue.html", section="queue", title="Queue", line=line, sources=SOURCES,
-        reasons=list(zip(line.items, reasons, strict=False)), timeline=_timeline(page, held), reservations=held, chosen=organization or "",
+        "queue.html", section="queue", title="Queue", line=line, reasons=reasons, sources=SOURCES,
+        timeline=_timeline(page, held), reservations=held, chosen=organization or "",
         houses=sorted((one.id, one.name) for one in line.owners if one.scope == "organization"),
     )  # fmt: skip
 

@@ -115,7 +115,8 @@ def _choices(world: Any, _context: Any, caller: Caller) -> list[tuple[str, str]]
 def spent(page: Signed, asked: Question) -> Response:
     """What was spent, on what, and what the month will come to."""
     until_us = min(asked.to_us, page.now_us)
-    length, where = asked.to_us - asked.from_us, _where(asked)
+    length = asked.to_us - asked.from_us
+    where: dict[str, Any] = dict(_where(asked))
     found: Usage
     before: Usage
     ahead: MonthAhead

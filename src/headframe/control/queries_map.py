@@ -179,7 +179,7 @@ def places(world: World) -> Places:
     return known
 
 
-def _natural(text: str) -> tuple[tuple[int, str], ...]:
+def natural(text: str) -> tuple[tuple[int, str], ...]:
     """Names in the order that people expect: node-2 before node-10."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in split(r"([0-9]{1,18})", text))
 
@@ -187,7 +187,7 @@ def _natural(text: str) -> tuple[tuple[int, str], ...]:
 def _stands(clusters: Any, node: Node) -> tuple[Any, ...]:
     cluster: Cluster | None = clusters.get(node.cluster_id)
     site = cluster.name if cluster is not None else node.cluster_id
-    return _natural(site), node.cluster_id, tuple(map(_natural, node.topology)), _natural(node.name), node.id
+    return natural(site), node.cluster_id, tuple(map(natural, node.topology)), natural(node.name), node.id
 
 
 def _layout(world: World, nodes: list[Node], devices: list[list[Accelerator]]) -> Layout:
@@ -314,9 +314,15 @@ def sees_all(caller: Caller) -> bool:
 def foreign_cells(world: World, caller: Caller, here: Places) -> NDArray[np.bool_]:
     """The cells of which somebody holds a part whose jobs the caller may not see."""
     hidden = np.zeros(len(here.rows), bool)
-    for cell, _, held in here.shares(world.derived.held.values()):
-        if not caller.may(Permission.JOBS_READ, held.organization_id, held.project_id):
-            hidden[cell] = True
+    own: dict[tuple[str, str], bool] = {}  # of each owner once: they are few, and shares are many
+    foreign = []
+    for held in world.derived.held.values():
+        owner = held.organization_id, held.project_id
+        if owner not in own:
+            own[owner] = caller.may(Permission.JOBS_READ, *owner)
+        if not own[owner]:
+            foreign.append(held)
+    hidden[np.array([cell for cell, _, _ in here.shares(foreign)], np.int64)] = True
     return hidden
 
 

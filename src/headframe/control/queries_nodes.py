@@ -1,4 +1,4 @@
-"""What people may see of nodes: all of them as a table, and one of them in full, with who held it when."""
+"""What people may see of a node: itself in full, and who held it when. All of them: `queries_node_table`."""
 
 from __future__ import annotations
 
@@ -6,43 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from headframe.base.changes import Event
 from headframe.base.errors import Invalid
 from headframe.base.quantities import DAY_US
 from headframe.control.commands_fleet import movable
 from headframe.control.context import Context
-from headframe.control.gauges import UNKNOWN, Gauge
+from headframe.control.gauges import Gauge
 from headframe.control.ports import Reads
 from headframe.control.queries_fleet import Held, Holder, held_of, holders
-from headframe.control.queries_map import Ints, Places, foreign_cells, places, sees_all
+from headframe.control.queries_map import sees_all
 from headframe.control.queries_tenancy import nothing_here
 from headframe.control.world import World
 from headframe.fleet.records import Accelerator, Allocation, Cluster, ClusterState, Node, Region
 from headframe.jobs.records import Job
 from headframe.tenants.roles import Caller, Permission
 
-COLUMNS = (
-    "id", "name", "site", "region", "rack", "state", "reason", "kind", "gpus", "gpus_failed", "gpu_held_milli",
-    "cpu_milli", "cpu_held_milli", "memory_mib", "memory_held_mib", "use_percent", "temperature_c", "power_w", "fake",
-)  # fmt: skip
 PART, MOST_PARTS = 500, 40  # allocations that are looked through for one node's past
 STORY = 200  # the newest events of a node
 LONGEST_US = 92 * DAY_US
-
-
-@dataclass(frozen=True, slots=True)
-class NodeTable:
-    """All nodes, in the order of the map `layout`: a row each, with a value for each of `columns`.
-
-    `use_percent` is the mean of its accelerators, `temperature_c` the highest, `power_w` the sum; None is not known.
-    """
-
-    layout: str
-    at_us: int
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,56 +79,6 @@ def state_of(world: World, node: Node) -> str:
     if cluster is not None and cluster.state == ClusterState.DRAINING and node.state == "ready":
         return "draining"
     return node.state.value
-
-
-def node_table(world: World, context: Context, caller: Caller) -> Callable[[Reads], NodeTable]:
-    """All nodes and how they are. Of what others hold no measure is told."""
-    caller.need(Permission.FLEET_READ, caller.organization_id, caller.project_id)
-    here, now_us, gauges = places(world), context.now_us, context.gauges
-    capacity = here.capacity
-    free = (capacity.gpu.copy(), capacity.cpu.copy(), capacity.memory.copy())
-    rows, nodes = here.gauges(gauges), [capacity.nodes[row] for row in here.order]
-    states = [state_of(world, node) for node in nodes]
-    hidden = None if sees_all(caller) else foreign_cells(world, caller, here)
-    usable = capacity.usable.copy()
-
-    def read(reads: Reads) -> NodeTable:
-        measured = []
-        for meter, way in (("use_percent", "mean"), ("temperature_c", "most"), ("power_w", "sum")):
-            values = gauges.column(meter, rows, now_us)
-            if hidden is not None:
-                values[hidden] = UNKNOWN
-            measured.append(_of_nodes(here, values, way))
-        sites = [site for site in here.layout.sites for rack in site.racks for _ in range(rack.nodes)]
-        racks = [rack.name for site in here.layout.sites for rack in site.racks for _ in range(rack.nodes)]
-        table = []
-        for at, node in enumerate(nodes):
-            row, kind = int(here.order[at]), ", ".join(dict.fromkeys(here.layout.kinds[at].split(",")))
-            slots = len(capacity.devices[row])
-            healthy = int(usable[row, :slots].sum()) if slots else 0
-            held = slots * 1000 - int(free[0][row, :slots].sum()) if slots else 0
-            table.append((
-                node.id, node.name, sites[at].name, sites[at].region, racks[at], states[at], node.reason, kind, healthy,
-                slots - healthy, held, node.cpu_milli, node.cpu_milli - int(free[1][row]), node.memory_mib,
-                node.memory_mib - int(free[2][row]), *(one[at] for one in measured), node.fake,
-            ))  # fmt: skip
-        return NodeTable(here.layout.id, now_us, COLUMNS, tuple(table))
-
-    return read
-
-
-def _of_nodes(here: Places, values: Ints, way: str) -> list[int | None]:
-    """Values of cells as one of each node: their mean, the most of them or their sum; None where none is known."""
-    if not len(values):
-        return []
-    starts = np.cumsum(here.counts) - here.counts
-    known = values != UNKNOWN
-    counts = np.add.reduceat(known.astype(np.int64), starts)
-    plain = np.where(known, values, 0)
-    found = np.maximum.reduceat(plain, starts) if way == "most" else np.add.reduceat(plain, starts)
-    if way == "mean":
-        found = found // np.maximum(counts, 1)
-    return [int(value) if count else None for value, count in zip(found, counts, strict=True)]
 
 
 def find_node(world: World, caller: Caller, named: str) -> Node:

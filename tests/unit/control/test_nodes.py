@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from small_cloud import SmallCloud
@@ -10,7 +11,9 @@ from small_cloud import SmallCloud
 from headframe.base.errors import Invalid, NotFound
 from headframe.base.quantities import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from headframe.control.commands_fleet import drain_node, resume_node
-from headframe.control.queries_nodes import NodeInFull, NodePast, NodeTable, node_in_full, node_past, node_table
+from headframe.control.queries_node_table import SORTS, NodeTable, Wanted, node_table, node_window
+from headframe.control.queries_nodes import NodeInFull, NodePast, node_in_full, node_past
+from headframe.fleet.records import Node
 from headframe.jobs.records import JobState
 from headframe.tenants.roles import Caller
 
@@ -53,6 +56,42 @@ def test_the_table_tells_of_every_node_what_is_held_and_measured(cloud: SmallClo
     assert (held["use_percent"], held["temperature_c"], held["power_w"]) == (80, 71, 500)
     assert (mine["nod_2"]["state"], mine["nod_2"]["reason"], mine["nod_2"]["use_percent"]) == ("draining", "fans", None)
     assert rows(cloud.anna)[node_id]["use_percent"] is None
+
+
+def test_the_table_is_filtered_sorted_and_cut_to_a_window(cloud: SmallCloud) -> None:
+    job = cloud.submit("run 1h; exit 0", caller=cloud.owner, resources={"gpu": "H100:2", "cpu": 2, "memory": "4GB"})
+    cloud.until(cloud.is_(job, JobState.RUNNING))
+    held = cloud.allocations(job)[0].slices[0].node_id
+    for number, node_id in enumerate(sorted(cloud.world.all(Node))[:2]):
+        for device in cloud.world.derived.capacity.devices[cloud.world.derived.capacity.row[node_id]]:
+            cloud.loop.gauges.tell(device.id, cloud.now_us, use_percent=90 - 80 * number, temperature_c=40 + number)
+    cloud.run(drain_node, cloud.owner, "nod_2", reason="Fans of row B")
+
+    def table(*given: Any, **more: Any) -> NodeTable:
+        found: NodeTable = cloud.ask(node_table, cloud.owner, Wanted(*given, **more))(cloud.inner)
+        return found
+
+    def ids(found: NodeTable) -> list[str]:
+        return [row[0] for row in found.rows]
+
+    whole = table()
+    assert (whole.total, whole.sums.nodes, whole.sums.gpus, whole.sums.held_milli) == (3, 3, 6, 2000)
+    assert (whole.sums.ready, whole.sums.use_percent, whole.sums.temperature_c) == (2, 50, 41)
+    assert ids(table("fans ROW")) == ["nod_2"] == ids(table("draining")) == ids(table(trouble=True))
+    assert (table("fans nowhere").rows, table("fans nowhere").sums.nodes, table("fans").total) == ((), 0, 3)
+    assert ids(table(sort="-held"))[0] == held
+    measured = sorted(cloud.world.all(Node))[:2]
+    assert ids(table(sort="use"))[:2] == measured[::-1], "what is not measured comes last"
+    assert ids(table(sort="-use"))[:2] == measured, "both ways"
+    for sort in SORTS:
+        every = ids(table(sort=sort))
+        assert sorted(every) == sorted(ids(whole))
+        assert [one for first in range(3) for one in ids(table(sort=sort, first=first, limit=1))] == every
+    window: NodeTable = cloud.ask(node_window, cloud.owner, "q=node&sort=-name&first=1&limit=1")(cloud.inner)
+    assert (ids(window), window.first, window.sums.nodes) == ([ids(table(sort="name"))[1]], 1, 3)
+    for wrong in ("sort=luck", "sort=-", "first=-1", "first=x", "limit=100000"):
+        with pytest.raises(Invalid):
+            cloud.ask(node_window, cloud.owner, wrong)
 
 
 def test_a_node_tells_who_holds_it_and_who_did(cloud: SmallCloud) -> None:

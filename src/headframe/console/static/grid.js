@@ -1,19 +1,18 @@
-// <hf-grid>: a table of any length of which only the rows in view exist. Sorted by its heads, filtered by words.
+// <hf-grid>: a table of any length of which only the rows in view exist, here as well as on their way from the server.
 
 import { fill, html } from "./html.js";
 
 /**
- * One column. `text` is what is sorted and searched by; `markup` what is shown, when that is more than the text.
+ * One column. `markup` is what is shown where that is more than the value.
  * @template Row
  * @typedef {object} Column
- * @property {string} name
+ * @property {string} name what the server sorts by
  * @property {string} title
  * @property {string} [unit]
  * @property {(row: Row) => string | number | null} value
  * @property {(row: Row) => unknown} [markup]
  * @property {boolean} [right]
  * @property {boolean} [wide] left out on a phone
- * @property {boolean} [exact] not searched by
  */
 
 const ROW = 34, AHEAD = 12;
@@ -22,21 +21,21 @@ const ROW = 34, AHEAD = 12;
 export class Grid extends HTMLElement {
   /** @type {Column<any>[]} */ #columns = [];
   /** @type {any[]} */ #rows = [];
-  /** @type {any[]} */ #shown = [];
-  /** @type {string[]} */ #words = [];
+  #from = 0; // the place of the first of them
+  #found = 0;
+  #total = 0;
   #sort = "";
   #first = -1;
   #last = -1;
   #at = 0;
-  #due = false;
+  #wanted = -1; // the row that gets the focus when it comes
   #scroll = document.createElement("div");
   #count = document.createElement("p");
   #body = document.createElement("tbody");
   /** What is said when there is no row at all. */
   empty = "Nothing here yet.";
-  /** What rows are called. */
-  noun = "rows";
-  /** @type {(row: any) => string} */ key = (row) => row.id;
+  /** What a row is called. */
+  noun = "row";
 
   connectedCallback() {
     if (this.#scroll.isConnected) return;
@@ -69,14 +68,23 @@ export class Grid extends HTMLElement {
     this.#head();
   }
 
-  /** All rows, filtered or not. */
-  get rows() {
-    return this.#rows;
+  /** The window that is here: its rows, the place of the first, how many match and how many there are.
+   * @param {Row[]} rows @param {number} from @param {number} found @param {number} total */
+  put(rows, from, found, total) {
+    [this.#rows, this.#from, this.#found, this.#total] = [rows, from, found, total];
+    const [all, some] = [total.toLocaleString("en-US"), found.toLocaleString("en-US")];
+    const told = `${found < total ? `${some} of ${all}` : all} ${this.noun}${total === 1 ? "" : "s"}`;
+    if (this.#count.textContent !== told) this.#count.textContent = told;
+    this.#scroll.querySelector("table")?.setAttribute("aria-rowcount", String(found + 1));
+    this.#first = -1;
+    this.#window();
+    if (this.#wanted >= 0) this.#focus(this.#wanted);
   }
 
-  set rows(rows) {
-    this.#rows = rows;
-    this.#arrange();
+  /** The rows that are to be here: those in view, and as many around them. @returns {{first: number, limit: number}} */
+  get view() {
+    const top = Math.floor(this.#scroll.scrollTop / ROW), room = Math.ceil((this.#scroll.clientHeight || 680) / ROW);
+    return { first: Math.max(top - room, 0), limit: Math.min(3 * room, 300) };
   }
 
   get sort() {
@@ -86,25 +94,16 @@ export class Grid extends HTMLElement {
   set sort(name) {
     this.#sort = name;
     this.#head();
-    this.#arrange();
-    this.dispatchEvent(new CustomEvent("grid-view", { bubbles: true, detail: { sort: name } }));
+    this.#tell();
   }
 
-  /** Words that a row must all have. @param {string} text */
-  set filter(text) {
-    this.#words = text.toLowerCase().split(/\s+/).filter(Boolean);
-    this.#scroll.scrollTop = 0;
-    this.#arrange();
+  /** To a row. @param {number} place */
+  to(place) {
+    this.#scroll.scrollTop = place * ROW;
   }
 
-  /** Rows have changed in themselves: sort and show them again, once for many calls. */
-  refresh() {
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#arrange();
-    });
+  #tell() {
+    this.dispatchEvent(new CustomEvent("grid-view", { bubbles: true }));
   }
 
   #head() {
@@ -116,53 +115,40 @@ export class Grid extends HTMLElement {
     if (held) /** @type {HTMLElement | null} */ (head.querySelector(`[data-column="${CSS.escape(held)}"]`))?.focus();
   }
 
-  #arrange() {
-    const searched = this.#columns.filter((one) => !one.exact), words = this.#words;
-    this.#shown = words.length
-      ? this.#rows.filter((row) => {
-          const text = searched.map((one) => one.value(row) ?? "").join(" ").toLowerCase();
-          return words.every((word) => text.includes(word));
-        })
-      : [...this.#rows];
-    const column = this.#columns.find((one) => one.name === this.#sort.replace("-", "")), way = this.#sort.startsWith("-") ? -1 : 1;
-    if (column) this.#shown.sort((a, b) => way * order(column.value(a), column.value(b)) || order(this.key(a), this.key(b)));
-    const [all, some] = [this.#rows.length.toLocaleString("en-US"), this.#shown.length.toLocaleString("en-US")];
-    const told = `${words.length ? `${some} of ${all}` : all} ${this.noun}`;
-    if (this.#count.textContent !== told) this.#count.textContent = told;
-    this.#scroll.querySelector("table")?.setAttribute("aria-rowcount", String(this.#shown.length + 1));
-    this.#first = -1;
-    this.#window();
-  }
-
   /** Let the rows in view, and some around them, exist. */
   #window() {
     const top = Math.floor(this.#scroll.scrollTop / ROW), room = Math.ceil((this.#scroll.clientHeight || 400) / ROW);
-    const first = Math.max(top - AHEAD, 0), last = Math.min(top + room + AHEAD, this.#shown.length);
+    const first = Math.max(Math.min(top, this.#found - room) - AHEAD, 0), last = Math.min(top + room + AHEAD, this.#found);
     if (first === this.#first && last === this.#last) return;
     [this.#first, this.#last] = [first, last];
-    this.#at = Math.min(this.#at, Math.max(this.#shown.length - 1, 0));
+    if (first < this.#from || last > this.#from + this.#rows.length) this.#tell();
+    this.#at = Math.min(this.#at, Math.max(this.#found - 1, 0));
     const focus = this.#body.contains(document.activeElement) ? this.#at : -1;
     const stop = this.#at >= first && this.#at < last ? this.#at : Math.max(top, 0);
-    if (!this.#shown.length) {
-      fill(this.#body, html`<tr><td class="quiet" colspan="${this.#columns.length}">${this.#rows.length ? "Nothing matches these words." : this.empty}</td></tr>`);
+    if (!this.#found) {
+      fill(this.#body, html`<tr><td class="quiet" colspan="${this.#columns.length}">${this.#total ? "Nothing matches these words." : this.empty}</td></tr>`);
       return;
     }
-    fill(this.#body, [
-      html`<tr aria-hidden="true" class="grid-space"><td colspan="${this.#columns.length}"></td></tr>`,
-      ...this.#shown.slice(first, last).map((row, at) => html`<tr aria-rowindex="${first + at + 2}" data-row="${first + at}">${this.#columns.map((one) => html`<td class="${kind(one)}">${one.markup ? one.markup(row) : one.value(row)}</td>`)}</tr>`),
-      html`<tr aria-hidden="true" class="grid-space"><td colspan="${this.#columns.length}"></td></tr>`,
-    ]);
+    const space = html`<tr aria-hidden="true" class="grid-space"><td colspan="${this.#columns.length}"></td></tr>`;
+    fill(this.#body, [space, ...Array.from({ length: last - first }, (_, at) => this.#line(first + at)), space]);
     const spaces = this.#body.querySelectorAll(".grid-space");
     /** @type {HTMLElement} */ (spaces[0]).style.height = `${first * ROW}px`;
-    /** @type {HTMLElement} */ (spaces[1]).style.height = `${(this.#shown.length - last) * ROW}px`;
+    /** @type {HTMLElement} */ (spaces[1]).style.height = `${(this.#found - last) * ROW}px`;
     for (const link of this.#body.querySelectorAll("a")) link.tabIndex = Number(link.closest("tr")?.dataset["row"]) === stop ? 0 : -1;
     if (focus >= 0) this.#focus(focus);
+  }
+
+  /** A row, or its room while it is on its way. @param {number} at */
+  #line(at) {
+    const row = this.#rows[at - this.#from];
+    const cells = row ? this.#columns.map((one) => html`<td class="${kind(one)}">${one.markup ? one.markup(row) : one.value(row)}</td>`) : html`<td class="quieter" colspan="${this.#columns.length}">…</td>`;
+    return html`<tr aria-rowindex="${at + 2}" data-row="${at}">${cells}</tr>`;
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
     if (!this.#body.contains(/** @type {Node} */ (event.target))) return;
-    const page = Math.max(Math.floor(this.#scroll.clientHeight / ROW) - 2, 1), last = this.#shown.length - 1;
+    const page = Math.max(Math.floor(this.#scroll.clientHeight / ROW) - 2, 1), last = this.#found - 1;
     const to = /** @type {Record<string, number>} */ ({ ArrowDown: this.#at + 1, ArrowUp: this.#at - 1, PageDown: this.#at + page, PageUp: this.#at - page, Home: 0, End: last })[event.key];
     if (to === undefined || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
@@ -179,6 +165,7 @@ export class Grid extends HTMLElement {
   #focus(at) {
     for (const link of this.#body.querySelectorAll("a")) link.tabIndex = -1;
     const link = /** @type {HTMLElement | null} */ (this.#body.querySelector(`tr[data-row="${at}"] a`));
+    this.#wanted = link ? -1 : at;
     if (link) link.tabIndex = 0;
     link?.focus({ preventScroll: true });
   }
@@ -186,12 +173,5 @@ export class Grid extends HTMLElement {
 
 /** @param {Column<any>} column */
 const kind = (column) => `${column.right ? "number" : ""}${column.wide ? " grid-wide" : ""}`;
-
-/** Absent values come last when sorted upwards. @param {string | number | null} a @param {string | number | null} b */
-function order(a, b) {
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  if (a === null || b === null) return Number(a === null) - Number(b === null);
-  return String(a).localeCompare(String(b), "en", { numeric: true });
-}
 
 customElements.define("hf-grid", Grid);

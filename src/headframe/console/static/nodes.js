@@ -1,10 +1,8 @@
-// The table of nodes: all of them, filtered and sorted here; kept true by the frames of the map.
+// The table of nodes: the server filters and sorts; the window that is looked at comes, and is kept true, by the stream.
 
-import { Grid } from "./grid.js";
-import { bytes } from "./heat_words.js";
-import { HELD, TOP } from "./heat_paint.js";
-import { html, state } from "./html.js";
 import { ask, say } from "./api.js";
+import { Grid } from "./grid.js";
+import { html, state } from "./html.js";
 import { follow } from "./live.js";
 
 /** @typedef {Record<string, any>} Row */
@@ -24,72 +22,63 @@ const columns = [
   { name: "site", title: "Site", value: (row) => row["site"], wide: true },
   { name: "rack", title: "Rack", value: (row) => row["rack"], wide: true },
   { name: "kind", title: "GPU", value: (row) => row["kind"] || "none", wide: true },
-  { name: "held", title: "GPUs held", right: true, exact: true, value: (row) => part(row, "gpu_held_milli", "all_milli"), markup: (row) => bar(row["gpu_held_milli"], row["all_milli"], `${row["gpu_held_milli"] / 1000} of ${row["all_milli"] / 1000}`) },
-  { name: "use", title: "Use", unit: "%", right: true, exact: true, wide: true, value: (row) => row["use_percent"] },
-  { name: "temperature", title: "Hottest", unit: "°C", right: true, exact: true, wide: true, value: (row) => row["temperature_c"] },
-  { name: "power", title: "Power", unit: "W", right: true, exact: true, wide: true, value: (row) => row["power_w"], markup: (row) => row["power_w"]?.toLocaleString("en-US") ?? "" },
-  { name: "cpu", title: "Cores held", right: true, exact: true, wide: true, value: (row) => part(row, "cpu_held_milli", "cpu_milli"), markup: (row) => `${row["cpu_held_milli"] / 1000} of ${row["cpu_milli"] / 1000}` },
-  { name: "memory", title: "Memory held", unit: "GiB", right: true, exact: true, wide: true, value: (row) => part(row, "memory_held_mib", "memory_mib"), markup: (row) => `${gib(row["memory_held_mib"])} of ${gib(row["memory_mib"])}` },
+  { name: "held", title: "GPUs held", right: true, value: (row) => part(row, "gpu_held_milli", "all_milli"), markup: (row) => bar(row["gpu_held_milli"], row["all_milli"], `${row["gpu_held_milli"] / 1000} of ${row["all_milli"] / 1000}`) },
+  { name: "use", title: "Use", unit: "%", right: true, wide: true, value: (row) => row["use_percent"] },
+  { name: "temperature", title: "Hottest", unit: "°C", right: true, wide: true, value: (row) => row["temperature_c"] },
+  { name: "power", title: "Power", unit: "W", right: true, wide: true, value: (row) => row["power_w"], markup: (row) => row["power_w"]?.toLocaleString("en-US") ?? "" },
+  { name: "cpu", title: "Cores held", right: true, wide: true, value: (row) => part(row, "cpu_held_milli", "cpu_milli"), markup: (row) => `${row["cpu_held_milli"] / 1000} of ${row["cpu_milli"] / 1000}` },
+  { name: "memory", title: "Memory held", unit: "GiB", right: true, wide: true, value: (row) => part(row, "memory_held_mib", "memory_mib"), markup: (row) => `${gib(row["memory_held_mib"])} of ${gib(row["memory_mib"])}` },
   { name: "reason", title: "Why", value: (row) => row["reason"], wide: true },
 ];
 
-let layout = "";
-/** @type {Row[]} rows in the order of the map */
-let rows = [];
-
-async function load() {
-  const table = await ask("/v1/fleet/nodes");
-  layout = table.layout;
-  rows = table.rows.map((/** @type {any[]} */ values) => {
-    const row = Object.fromEntries(table.columns.map((/** @type {string} */ name, /** @type {number} */ at) => [name, values[at]]));
-    row["all_milli"] = 1000 * (row["gpus"] + row["gpus_failed"]);
-    return row;
-  });
-  if (grid) grid.rows = rows;
-}
-
-/** What a frame tells of the nodes: how many of their GPUs are held, and how busy they are. @param {any} frame */
-function hear(frame) {
-  if (frame.layout !== layout) return void later();
-  const states = bytes(frame.states), values = bytes(frame.values);
-  let cell = 0;
-  for (const row of rows) {
-    const count = Math.max(row["all_milli"] / 1000, 1);
-    let held = 0, used = 0, known = 0;
-    for (let at = cell; at < cell + count; at++) {
-      if ((states[at] ?? 0) & HELD) held += 1;
-      const value = values[at] ?? 255;
-      if (value <= TOP) [used, known] = [used + value, known + 1];
-    }
-    cell += count;
-    if (row["all_milli"] && Math.ceil(row["gpu_held_milli"] / 1000) !== held) row["gpu_held_milli"] = held * 1000;
-    row["use_percent"] = known ? Math.round((100 * used) / known / TOP) : null;
-  }
-  grid?.refresh();
-}
-
+const LONGEST = 200; // characters of a topic behind its name
+let unfollow = () => {};
 /** @type {number | undefined} */
 let timer;
 
-/** Fetch anew, soon, once for many calls. */
-function later() {
+/** Look at the window in view, a moment after the last call. @param {number} [wait] milliseconds */
+function look(wait = 120) {
   clearTimeout(timer);
-  timer = setTimeout(() => load().catch((error) => say(error.message)), 400);
+  timer = setTimeout(() => {
+    if (!grid) return;
+    const { first, limit } = grid.view, q = filter?.value.trim() ?? "";
+    const query = new URLSearchParams({ ...(q ? { q } : {}), sort: grid.sort, first: String(first), limit: String(limit) });
+    unfollow();
+    if (String(query).length <= LONGEST) unfollow = follow(`nodes:${query}`, show);
+    else void ask(`/v1/fleet/nodes?${query}`).then(show, (error) => say(error.message)); // too many words to be followed
+  }, wait);
+}
+
+/** @param {any} table */
+function show(table) {
+  const rows = table.rows.map((/** @type {any[]} */ values) => {
+    const row = Object.fromEntries(table.columns.map((/** @type {string} */ name, /** @type {number} */ at) => [name, values[at]]));
+    return { ...row, all_milli: 1000 * (row["gpus"] + row["gpus_failed"]) };
+  });
+  grid?.querySelector("[data-first]")?.remove();
+  grid?.put(rows, table.first, table.sums.nodes, table.total);
 }
 
 if (grid && filter) {
-  grid.noun = "nodes";
+  const begin = Number(grid.dataset["from"] ?? 0), total = Number(grid.dataset["total"] ?? 0);
+  grid.noun = "node";
   grid.begin(columns, "Nodes", grid.dataset["sort"]);
-  grid.filter = filter.value;
-  load().then(() => grid.querySelector("[data-first]")?.remove()).catch((error) => say(error.message));
+  if (begin) {
+    grid.querySelector("[data-first]")?.remove();
+    grid.put([], 0, Number(grid.dataset["found"] ?? 0), total);
+    grid.to(begin);
+  }
+  look(0);
   filter.form?.addEventListener("submit", (event) => event.preventDefault());
   filter.addEventListener("input", () => {
-    grid.filter = filter.value;
+    grid.to(0);
     remember();
+    look();
   });
-  grid.addEventListener("grid-view", remember);
-  follow("fleet:use", hear, later);
-  follow("events", (event) => /^(node|cluster)_/.test(event.kind) && later(), later);
+  grid.addEventListener("grid-view", () => {
+    remember();
+    look();
+  });
 }
 
 /** Let the address say what is shown. */
