@@ -17,6 +17,31 @@ def priced(house: House) -> None:
     house.ok("POST", "/v1/prices", json={"meter": "cpu", "amount": "0.01 USD"})
 
 
+def test_a_budget_that_the_operator_put_is_the_operators(house: House) -> None:
+    home = house.organization("bounded")["id"]
+    owner = house.member(home, "owner")
+    where = {"scope": "organization", "scope_id": home}
+    put = house.ok("PUT", "/v1/budgets", json={"amount": "100 USD", **where})
+    assert put["operator"]
+    for refused in (
+        house.call("DELETE", "/v1/budgets", owner),
+        house.call("PUT", "/v1/budgets", owner, json={"amount": "900 USD"}),
+    ):
+        assert refused.status_code == 403
+        assert refused.json()["code"] == "forbidden"
+        assert "operator" in refused.json()["detail"]
+        assert refused.json()["next_step"]
+    (state,) = house.ok("GET", "/v1/budgets", owner)["items"]
+    assert state["budget"]["amount_nano"] == 100 * 10**9
+    project = house.ok("GET", "/v1/projects", owner)["items"][0]["id"]
+    own = {"scope": "project", "scope_id": project}
+    assert not house.ok("PUT", "/v1/budgets", owner, json={"amount": "9 USD", **own})["operator"]
+    house.ok("DELETE", "/v1/budgets", owner, params=own)
+    house.ok("DELETE", "/v1/budgets", params=where)
+    assert not house.ok("PUT", "/v1/budgets", owner, json={"amount": "900 USD"})["operator"]
+    house.ok("DELETE", "/v1/budgets", owner)
+
+
 def test_a_job_becomes_charges_and_a_draft_that_agree(house: House) -> None:
     priced(house)
     home = house.organization("weavers")["id"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from headframe.base.changes import NOTHING, Changes, Event
-from headframe.base.errors import Conflict, InsufficientCredit, Invalid, NotFound
+from headframe.base.errors import Conflict, Forbidden, InsufficientCredit, Invalid, NotFound
 from headframe.base.money import LIMIT_NANO, Money
 from headframe.base.quantities import DAY_US, parse_moment_us, parse_span_us
 from headframe.control.commands_prices import check_meter, read_amount
@@ -181,10 +181,26 @@ def remove_budget(
     old = _budget_of(world, scope, scope_id)
     if old is None:
         raise NotFound(f"This {scope.value} has no budget.", next_step="See `headframe budget`.")
+    _check_hand(caller, old)
     expect(old, version)
     gone = replace(old, removed=True, version=old.version + 1)
     told = event(context, "budget_removed", gone, f"This {scope.value} has no budget any more.", by=caller)
     return Changes((gone,), (replace(told, project_id=scope_id if scope is Scope.PROJECT else ""),)), gone
+
+
+def _runs_the_cloud(caller: Caller, organization_id: str) -> bool:
+    """Whether the caller acts for the operator on a customer."""
+    return caller.operator and caller.organization_id != organization_id
+
+
+def _check_hand(caller: Caller, budget: Budget) -> None:
+    """Raise `Forbidden` for who would change what the operator put on it."""
+    if budget.operator and not _runs_the_cloud(caller, budget.organization_id):
+        raise Forbidden(
+            f"The operator of this cloud put the budget on this {budget.scope.value}: only the operator may change it.",
+            next_step="Ask the operator, or put budgets of your own on projects and members.",
+            details={"budget": budget.id},
+        )
 
 
 def _budget_of(world: World, scope: Scope, scope_id: str) -> Budget | None:
@@ -212,6 +228,8 @@ def put_budget(
             f"warn_percent is {warn_percent}.", field="warn_percent", value=warn_percent, allowed="1 to 100"
         )  # fmt: skip
     old = _budget_of(world, scope, scope_id)
+    if old is not None:
+        _check_hand(caller, old)
     expect(old, version)
     budget = Budget(
         id=old.id if old else context.ids.new("bud"),
@@ -222,6 +240,7 @@ def put_budget(
         currency=money.currency,
         warn_percent=warn_percent,
         at_limit=at_limit,
+        operator=_runs_the_cloud(caller, house.id),
         version=old.version if old else 1,
     )
     if old is not None:

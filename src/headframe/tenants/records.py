@@ -144,7 +144,8 @@ class Quota:
 class Budget:
     """Money that a scope may spend in a month (UTC). Warns at `warn_percent`; `at_limit` says what follows at 100.
 
-    One that is `removed` binds nobody; the next budget of its scope is a new one.
+    One that is `removed` binds nobody; the next budget of its scope is a new one. `operator`: whoever runs the cloud put
+    it on a customer, who cannot change it.
     """
 
     id: str
@@ -158,6 +159,7 @@ class Budget:
     warned_month: str = ""  # the month whose warning has been given
     stopped_month: str = ""
     removed: bool = False
+    operator: bool = False
     version: int = 1
 
 

@@ -37,7 +37,7 @@ _TABLES = {
     "budgets": (
         "id:text organization_id:text scope:text scope_id:text amount_nano:number currency:text "
         "warn_percent:number at_limit:text warned_month:text stopped_month:text removed:truth "
-        "version:number"
+        "operator:truth version:number"
     ),
     "secrets": (
         "id:text organization_id:text project_id:text name:text sealed:text created_us:number deleted_us:number? "
