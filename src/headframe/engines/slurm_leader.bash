@@ -228,7 +228,7 @@ hf_end() {  # a rank's shell is gone: what it left gets the rest of the grace, t
 hf_ended() {  # the first failure ends the gang
   if (($2 != 0)) && [[ -z $hf_stop && -z $hf_self ]]; then
     printf 'failed %d %d\n' "$1" "$2" >>"$HF_FOLDER/taken"
-    hf_obey stop TERM 10000000
+    if ((${#hf_live[@]})); then hf_obey stop TERM 10000000; fi
   fi
 }
 
@@ -301,7 +301,8 @@ hf_claim() {  # of several batch jobs for this attempt, one only runs it
 
 hf_follow() {  # another attempt of the same shape, which the server hands over by the file `next`; or leave by making it
   local next=$HF_FOLDER/next looks=$HF_LOOKS allocation='' more='' folder=''
-  if ((HF_LOOKS == 0)) || [[ -n $hf_stop ]]; then return 1; fi
+  if ((HF_LOOKS == 0)); then return 1; fi
+  if [[ -n $hf_stop ]]; then looks=0; fi
   while ((looks-- > 0 && SECONDS < 10 && hf_termed == 0)); do
     { read -r allocation more folder <"$next"; } 2>/dev/null && break
     folder=''
