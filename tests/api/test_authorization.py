@@ -21,6 +21,7 @@ from headframe.base.changes import Changes
 from headframe.base.quantities import DAY_US, format_moment
 from headframe.control.commands_sessions import sign_in
 from headframe.control.queries_tenancy import authenticate
+from headframe.fleet.records import Cluster
 from headframe.ledger.records import Invoice
 
 PUBLIC = ["GET /healthz", "GET /readyz", "GET /metrics"]
@@ -138,6 +139,8 @@ TABLE = {
     "POST /v1/clusters/{cluster_id}/marks": "-----+--",
     "POST /v1/clusters/{cluster_id}/drain": "-----+--",
     "POST /v1/clusters/{cluster_id}/resume": "-----+--",
+    "GET /v1/clusters/{cluster_id}/losses": "-----+--",
+    "POST /v1/clusters/{cluster_id}/lost": "-----+--",
     "POST /v1/nodes/{node_id}/drain": "-----+--",
     "POST /v1/nodes/{node_id}/marks": "-----+--",
     "POST /v1/nodes/{node_id}/resume": "-----+--",
@@ -232,6 +235,7 @@ class Town:
             "PUT /v1/budgets": lambda: {"json": {"scope": "project", "scope_id": project, "amount": "900 USD"}},
             "POST /v1/reservations": lambda: {"json": self.reservation()},
             "POST /v1/clusters/{cluster_id}/marks": lambda: {"json": {"labels": ["packing=fgd"]}},
+            "POST /v1/clusters/{cluster_id}/lost": lambda: {"json": {"confirm": "gone", "reason": "x"}},
             "GET /v1/invoices/{invoice_id}/file": lambda: {"params": {"form": "json"}},
             "POST /v1/invoices/{invoice_id}/void": lambda: {"json": {"reason": "wrong buyer"}},
             "POST /v1/invoices/{invoice_id}/credit": lambda: {"json": {"amount": "5 USD", "reason": "slow"}},
@@ -279,6 +283,11 @@ class Town:
             path = path.replace("{invoice_id}", made.id)
             if path.endswith("/reissue"):
                 house.ok("POST", f"/v1/invoices/{made.id}/void", json={"reason": "wrong buyer"})
+        if path.endswith("/lost"):  # one that is not away cannot be
+            gone = Cluster("cls_gone", "reg_1", "gone", "none", unreachable_us=1, trouble="nobody runs it")
+            if house.control.world.get(Cluster, gone.id) is None:
+                house.control.run(lambda world, context: (Changes((gone,)), None))
+            path = path.replace("{cluster_id}", gone.id)
         if path.endswith("/stop"):
             job = house.submit(self.keys["owner"], project=project)
             path = path.replace("{job}", job["id"])

@@ -120,3 +120,16 @@ def test_browsers_are_listed_and_sent_away(house: House, owner: str, customer: B
         assert all("secret_sha256" not in one for one in answer)
         assert customer.post(f"/admin/sessions/{newest}/end").status_code == 303
         assert other.get("/home").headers["location"].startswith("/sign-in")
+
+
+def test_a_cluster_is_declared_lost_by_its_name_and_not_while_it_answers(operator: Browser, customer: Browser):
+    (cluster,) = operator.page("/admin/clusters").xpath("//tbody/tr/td[1]/strong/text()")
+    address = f"/admin/clusters/{cluster}/lost"
+    assert "This cannot be undone." in text_of(operator.page(address))
+    answer = operator.post(address, confirm="other", reason="sold")
+    assert answer.status_code == 422
+    assert 'value="sold"' in answer.text, "what was typed is still there"
+    answer = operator.post(address, confirm=cluster, reason="sold")
+    assert (answer.status_code, "answers" in answer.text) == (409, True)
+    assert customer.get(address).status_code == 403
+    assert customer.post(address, confirm=cluster, reason="sold").status_code == 403

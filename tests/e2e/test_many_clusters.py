@@ -143,3 +143,29 @@ def test_the_commands_are_put_into_a_folder(running: Running, tmp_path: Path) ->
     done = subprocess.run(words, env=running.env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "far 1\n"
     say(running, "shim", "install", str(tmp_path / "bin"), code=2)
+
+
+def test_a_cluster_that_never_comes_back_is_given_up(running: Running) -> None:
+    client = running.client()
+    job = client.submit(
+        {"name": "moves", "run": "run 3h | run 1s", "resources": {"gpu": "A100:4"}, "clusters": ["far", "cloud"],
+         "prefer": "listed"}
+    )  # fmt: skip
+    until(lambda: client.job(job["id"])["state"] == "running")
+    assert "answers" in say(running, "clusters", "lost", "far", "--reason", "sold", "--confirm", "far", code=1)
+    running.stop()
+    file = running.data / "clusters.yaml"
+    file.write_text(CLUSTERS.partition("far:")[0])
+    running.start()
+    running.env |= {"HEADFRAME_URL": running.url}
+    client = running.client()
+    until(lambda: "unreachable" in next(line for line in say(running, "clusters").splitlines() if " far " in line))
+    told = say(running, "clusters", "lost", "far", "--reason", "sold", code=2)
+    assert job["id"] in told
+    assert "Add --confirm far" in told
+    assert say(running, "clusters", "lost", "far", "--reason", "sold", "--confirm", "far") == (
+        "far is lost; it held something for 1 job.\n"
+    )
+    assert client.wait(job["id"], timeout_s=60)["state"] == "succeeded"
+    first, second = client.story(job["id"])["allocations"]
+    assert (first["cluster_id"], first["faulted"], second["cluster_id"]) == ("clu_far", True, "clu_cloud")

@@ -6,6 +6,7 @@ import pytest
 
 from headframe.base.changes import Changes, Event
 from headframe.control import clusters, observe
+from headframe.control.dispatch import Dispatch
 from headframe.control.observe import observed
 from headframe.fleet.engine_words import Seen
 from headframe.scheduling import choose
@@ -27,7 +28,7 @@ def problem(scenario, checker, tries=TRIES):
 
 
 def test_what_is_to_go_wrong_does():
-    """In a few worlds clusters are drained, cut off and heard of again, and jobs choose between them."""
+    """In a few worlds clusters are drained, cut off, given up and heard of again, and jobs choose between them."""
     seen: dict[str, int] = {}
     for scenario in ("away", "spread"):
         for seed in range(2):
@@ -40,7 +41,8 @@ def test_what_is_to_go_wrong_does():
                 if " It is in cluster-" in event.reason:
                     seen["chosen"] = seen.get("chosen", 0) + 1
             kept()
-    for kind in ("cluster_unreachable", "cluster_reachable", "cluster_draining", "cluster_ready", "chosen"):
+    kinds = ("unreachable", "reachable", "draining", "ready", "lost")
+    for kind in (*(f"cluster_{one}" for one in kinds), "chosen"):
         assert seen.get(kind, 0) >= 1, kind
 
 
@@ -66,6 +68,10 @@ def hear_nothing_of_silence(patch):
     patch.setattr(clusters, "unreachable", lambda *_: Changes())
 
 
+def let_live_what_was_given_up(patch):
+    patch.setattr(Dispatch, "kill", lambda *_: None)
+
+
 def dearest_first(patch):
     price = choose.price
     patch.setattr(choose, "price", lambda *given: -price(*given))
@@ -86,6 +92,7 @@ def end_a_second_early(patch):
         (forget_where_data_stays, "spread", checkers.WhereAllowed, "WhereAllowed"),
         (forget_checkpoints, "spread", checkers.WhereAllowed, "WhereAllowed"),
         (hear_nothing_of_silence, "away", checkers.Silence, "Silence"),
+        (let_live_what_was_given_up, "away", checkers.Silence, "Silence"),
         (dearest_first, "spread", checkers.Cheapest, "Cheapest"),
         (end_a_second_early, "away", checkers.AsEnginesSay, "AsEnginesSay"),
     ],

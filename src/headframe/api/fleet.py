@@ -1,4 +1,4 @@
-"""Routes of the fleet: regions, clusters, nodes, accelerators; drain and resume."""
+"""Routes of the fleet: regions, clusters, nodes, accelerators; drain and resume, and a cluster that is lost."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from headframe.api.documents import Page, document, page_shape, shape
 from headframe.api.wire import Authenticated, Body, Call, Cursor, Limit, Named, answer
-from headframe.control.commands_clusters import drain_cluster, resume_cluster
+from headframe.control.commands_clusters import drain_cluster, lose_cluster, resume_cluster
 from headframe.control.commands_fleet import drain_node, mark_cluster, mark_node, resume_node
-from headframe.control.queries_fleet import Held, Holder, held_of_nodes, holders
+from headframe.control.queries_fleet import Held, Holder, Losses, held_of_nodes, holders, losses
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.tenants.roles import Permission
 
@@ -41,6 +41,13 @@ class DrainOrder(Body):
 
     reason: Annotated[str, Field(max_length=200)] = ""
     move: bool = False
+
+
+class LossOrder(Body):
+    """`confirm` is the cluster's name, as this cannot be undone."""
+
+    confirm: Annotated[str, Field(max_length=200)]
+    reason: Annotated[str, Field(max_length=200)]
 
 
 Written = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)]
@@ -85,8 +92,21 @@ def drain_a_cluster(call: Authenticated, cluster_id: NodeId, body: DrainOrder | 
 
 @router.post("/clusters/{cluster_id}/resume", response_model=shape(Cluster))
 def resume_a_cluster(call: Authenticated, cluster_id: NodeId) -> Response:
-    """Let a drained cluster take work again (operator only)."""
+    """Let a cluster take work again that was drained, or declared lost (operator only)."""
     return call.run(resume_cluster, cluster_id)
+
+
+@router.get("/clusters/{cluster_id}/losses", response_model=Losses)
+def losses_of_a_cluster(call: Authenticated, cluster_id: NodeId) -> Response:
+    """What would end if a cluster were declared lost now (operator only)."""
+    return answer(call.ask(losses, cluster_id))
+
+
+@router.post("/clusters/{cluster_id}/lost", response_model=shape(Cluster))
+def lose_a_cluster(call: Authenticated, cluster_id: NodeId, body: LossOrder) -> Response:
+    """Give up a cluster that cannot be reached and never comes back (operator only). What it held ends, charged until
+    it was last heard of; jobs go on elsewhere by their retry rules. It takes nothing until it is resumed."""
+    return call.run(lose_cluster, cluster_id, confirm=body.confirm, reason=body.reason)
 
 
 @router.get("/nodes", response_model=page_shape(NodeInUse))

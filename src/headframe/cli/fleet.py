@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -73,6 +74,16 @@ STAYS = (
     Column("BY", lambda row: row["job_name"] or row["job_id"] or "another organization"),
 )
 
+LOSSES = (
+    Column("JOB", lambda row: row["job_id"], whole=True),
+    Column("NAME", lambda row: row["job_name"]),
+    Column("ORGANIZATION", lambda row: row["organization_id"], spare=True),
+    Column("STATE", lambda row: row["state"], whole=True),
+    Column("RUNNING SINCE", lambda row: printing.moment(row["running_us"]), whole=True),
+    Column("CHARGED UNTIL", lambda row: printing.moment(row["until_us"]) if row["running_us"] else "never", whole=True),
+    Column("THEN", lambda row: row["then"], whole=True),
+)
+
 
 def _gauge(row: Mapping[str, Any], name: str, unit: str) -> str:
     """What was measured of an accelerator; nothing where nobody did."""
@@ -123,11 +134,33 @@ def drain_cluster(session: Session, cluster: str, reason: str, move: bool) -> No
     session.done(row, f"{row['name']} is {row['state']}.")
 
 
+@part(clusters, "lost", "headframe clusters lost lab --reason 'the hall burned down'")
+@click.argument("cluster")
+@click.option("--reason", required=True, help="Why, for those whose jobs it ends.")
+@click.option("--confirm", metavar="NAME", help="The cluster's name once more, where there is no terminal to ask on.")
+@common
+def lose_cluster(session: Session, cluster: str, reason: str, confirm: str | None) -> None:
+    """Give up a cluster that cannot be reached and never comes back. This cannot be undone.
+
+    What it held ends, charged until it was last heard of; jobs go on elsewhere by their retry rules. It takes nothing
+    until it is resumed, and what still runs there then is stopped.
+    """
+    losses = session.client.losses(cluster)
+    if confirm is None:
+        session.rows(losses["items"], LOSSES, f"Nothing is held in cluster {losses['cluster']}.")
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"This cannot be undone. Add --confirm {losses['cluster']} to say so.")
+        confirm = click.prompt("This cannot be undone. The cluster's name, to go on", err=True)
+    row = session.client.lose_cluster(cluster, confirm, reason)
+    ended = counted(len(losses["items"]), "job")
+    session.done(row, f"{row['name']} is {row['state']}; it held something for {ended}.")
+
+
 @part(clusters, "resume", "headframe clusters resume lab")
 @click.argument("cluster")
 @common
 def resume_cluster(session: Session, cluster: str) -> None:
-    """Let a drained cluster take work again."""
+    """Let a cluster take work again that was drained, or declared lost."""
     row = session.client.resume_cluster(cluster)
     session.done(row, f"{row['name']} is {row['state']}.")
 

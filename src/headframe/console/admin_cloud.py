@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Query
+from fastapi import Path, Query
 from starlette.responses import Response
 
 from headframe.api.wire import Named
 from headframe.base.changes import Event
-from headframe.base.errors import CallerError
+from headframe.base.errors import CallerError, Conflict, Invalid
 from headframe.base.money import divide_half_even
-from headframe.console.admin import show
+from headframe.console.admin import links, show
 from headframe.console.forms import EMPTY, Form, Sent
 from headframe.console.page import Page, Signed, page_router
+from headframe.control.commands_clusters import lose_cluster
 from headframe.control.commands_prices import set_price
 from headframe.control.driver import Control
+from headframe.control.queries_fleet import losses
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.pricing.book import ANY
 from headframe.pricing.records import Price
@@ -26,6 +28,7 @@ from headframe.tenants.records import Member, Organization
 from headframe.tenants.roles import Permission
 
 router = page_router()
+ClusterRef = Annotated[str, Path(max_length=200)]
 EVENTS = 100  # of a page of the audit log
 VERSIONS = 20  # of the price book, that are told one by one
 
@@ -100,6 +103,30 @@ def clusters(page: Signed) -> Response:
     page.caller.need(Permission.FLEET_READ, page.caller.organization_id, page.caller.project_id)
     found = page.ask(_clusters)
     return show(page, "clusters", "Clusters", None, clusters=found, health=_health(page.control, page.now_us))
+
+
+@router.get("/admin/clusters/{cluster}/lost")
+def cluster_to_lose(page: Signed, cluster: ClusterRef) -> Response:
+    """What would end with a cluster that never comes back, and the form to say so."""
+    return _to_lose(page, cluster)
+
+
+@router.post("/admin/clusters/{cluster}/lost")
+def declare_lost(page: Signed, form: Sent, cluster: ClusterRef) -> Response:
+    """Give it up."""
+    try:
+        lost = page.run(lose_cluster, cluster, confirm=form.text("confirm"), reason=form.text("reason"))
+    except (Invalid, Conflict) as error:
+        return _to_lose(page, cluster, form, error)
+    return page.go("/admin/clusters", said=f"{lost.name} is lost. What it held has ended.")
+
+
+def _to_lose(page: Page, cluster: str, form: Form = EMPTY, error: CallerError | None = None) -> Response:
+    found = page.ask(losses, cluster)
+    return page.show(
+        "admin_cluster_lost.html", section="admin", title=f"Declare {found.cluster} lost", links=links(page),
+        here="clusters", shown=None, houses=[], form=form, error=error, losses=found,
+    )  # fmt: skip
 
 
 def _clusters(world: Any, context: Any, caller: Any) -> list[dict[str, Any]]:

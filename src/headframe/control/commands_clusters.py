@@ -1,4 +1,4 @@
-"""What operators may ask of whole clusters: take no new work, take it again."""
+"""What operators may ask of whole clusters: take no new work, take it again; and that one is given up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from headframe.base.changes import Changes, Event, gather
-from headframe.base.errors import NotFound
-from headframe.control.clusters import tell_jobs
+from headframe.base.errors import Conflict, Invalid, NotFound
+from headframe.control.clusters import given_up, homeless, tell_jobs
 from headframe.control.context import Context
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, ClusterState
@@ -53,7 +53,7 @@ def drain_cluster(
 
 
 def resume_cluster(world: World, context: Context, caller: Caller, cluster_id: str) -> tuple[Changes, Cluster]:
-    """Start work on a cluster again."""
+    """Start work on a cluster again that was drained, or given up."""
     caller.need(Permission.FLEET_WRITE, caller.organization_id)
     known = find_cluster(world, cluster_id)
     if known.state == ClusterState.READY:
@@ -63,6 +63,40 @@ def resume_cluster(world: World, context: Context, caller: Caller, cluster_id: s
     told = f"Its cluster {known.name} takes work again."
     ordered = Event(context.now_us, "cluster_ready", known.id, text, detail={"by": caller.member_id})
     return Changes((row,), (ordered, *tell_jobs(world, row, told, context.now_us))), row
+
+
+def lose_cluster(
+    world: World, context: Context, caller: Caller, cluster_id: str, *, confirm: str, reason: str
+) -> tuple[Changes, Cluster]:
+    """Give up a cluster that never comes back. What it held ends when it was last heard of, and jobs go on elsewhere by
+    their rules. It takes nothing until it is resumed; what still runs there when it is heard of again is stopped.
+
+    `confirm` is its name, typed: this cannot be undone. A cluster that answers is not lost.
+    """
+    caller.need(Permission.FLEET_WRITE, caller.organization_id)
+    known, now_us = find_cluster(world, cluster_id), context.now_us
+    if confirm != known.name:
+        raise Invalid(
+            "Declaring a cluster lost cannot be undone.", field="confirm", value=confirm,
+            allowed=f"the cluster's name, {known.name}",
+        )  # fmt: skip
+    if not reason.strip():
+        raise Invalid("A cluster is lost for a reason.", field="reason", allowed="why, for those whose jobs it ends")
+    if known.state == ClusterState.LOST:
+        return Changes(), known
+    if known.unreachable_us is None:
+        raise Conflict(
+            f"Cluster {known.name} answers: what runs there would be paid for by nobody.",
+            next_step=f"Take it out of use with `headframe clusters drain {known.name}`, and stop its jobs.",
+        )
+    reason = reason.strip()
+    row = replace(known, state=ClusterState.LOST, reason=reason, version=known.version + 1)
+    ends = list(given_up(world, known, reason, now_us))
+    text = f"Cluster {known.name} was declared lost: {reason}. What it held has ended."
+    detail = {"by": caller.member_id, "allocations": [held.id for held, _ in ends]}
+    ordered = Event(now_us, "cluster_lost", known.id, text, detail=detail)
+    parts = [Changes((row,), (ordered,)), *(changes for _, changes in ends), *homeless(world, known, now_us)]
+    return gather(parts), row
 
 
 def _moved(world: World, cluster: Cluster, now_us: int) -> Iterator[Changes]:

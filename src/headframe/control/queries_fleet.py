@@ -1,13 +1,16 @@
-"""What people may see of the fleet in use: how much of each node is held, and who holds an accelerator."""
+"""What people may see of the fleet in use: how much of each node is held, who holds an accelerator, and what would end
+with a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from headframe.control.clusters import given_up
+from headframe.control.commands_clusters import find_cluster
 from headframe.control.context import Context
 from headframe.control.world import World
-from headframe.fleet.records import Allocation
+from headframe.fleet.records import Allocation, HoldState
 from headframe.jobs.records import Job
 from headframe.tenants.roles import Caller, Permission
 
@@ -30,6 +33,47 @@ class Holder:
     milli: int
     job_id: str | None = None
     job_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a job loses with its cluster: its attempt ends, counted until `until_us`. `then` is what becomes of the job:
+    the state that it goes on in, such as queued or failed."""
+
+    job_id: str
+    job_name: str
+    organization_id: str
+    project_id: str
+    allocation_id: str
+    state: HoldState
+    running_us: int | None
+    until_us: int
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What ends when a cluster is declared lost. `unreachable_us` is None while it answers: then it cannot be."""
+
+    cluster: str
+    unreachable_us: int | None
+    items: list[Loss]
+
+
+def losses(world: World, context: Context, caller: Caller, cluster_id: str) -> Losses:
+    """What would end if a cluster were declared lost now."""
+    caller.need(Permission.FLEET_WRITE, caller.organization_id)
+    cluster, found = find_cluster(world, cluster_id), []
+    for held, changes in given_up(world, cluster, "", context.now_us):
+        job = next(row for row in changes.rows if isinstance(row, Job))
+        ended = next(row for row in changes.rows if isinstance(row, Allocation) and row.released_us is not None)
+        found.append(
+            Loss(
+                job.id, job.name, job.organization_id, job.project_id, held.id, held.state, held.running_us,
+                ended.released_us or held.held_us, job.state.value,
+            )
+        )  # fmt: skip
+    return Losses(cluster.name, cluster.unreachable_us, found)
 
 
 def held_of_nodes(world: World, context: Context, caller: Caller, node_ids: Sequence[str]) -> dict[str, Held]:

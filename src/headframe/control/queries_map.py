@@ -302,7 +302,7 @@ def _states(world: World, here: Places) -> Bytes:
 
 
 def _of_cluster(cluster: Cluster) -> int:
-    draining = DRAINING if cluster.state == ClusterState.DRAINING else 0
+    draining = DRAINING if cluster.state != ClusterState.READY else 0
     return draining | (UNREACHABLE if cluster.unreachable_us is not None else 0)
 
 

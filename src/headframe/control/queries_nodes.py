@@ -76,7 +76,7 @@ def state_of(world: World, node: Node) -> str:
     cluster: Cluster | None = world.get(Cluster, node.cluster_id)
     if cluster is not None and cluster.unreachable_us is not None:
         return "unreachable"
-    if cluster is not None and cluster.state == ClusterState.DRAINING and node.state == "ready":
+    if cluster is not None and cluster.state != ClusterState.READY and node.state == "ready":
         return "draining"
     return node.state.value
 

@@ -18,6 +18,7 @@ class NodeState(StrEnum):
 class ClusterState(StrEnum):
     READY = "ready"
     DRAINING = "draining"  # runs what it has, takes nothing new
+    LOST = "lost"  # given up: nothing is held there any more, and nothing new starts
 
 
 class HoldState(StrEnum):

@@ -170,7 +170,7 @@ def waits_for(view: Snapshot, bucket: Bucket, found: Wait) -> str:
 def compared(view: Snapshot, bucket: Bucket, slices: tuple[Slice, ...] | None) -> list[dict[str, Any]]:
     """How each cluster stands to a job, the best first; empty in a cloud of one. After what is ahead has been held.
 
-    Keys: `cluster` (the name), `verdict` (chosen, free, full, too_small, drained, unreachable, not_asked, no_data,
+    Keys: `cluster` (the name), `verdict` (chosen, free, full, too_small, drained, lost, unreachable, not_asked, no_data,
     no_checkpoint, no_node), `text`; `per_hour_nano` where it could run.
     """
     capacity = view.capacity
@@ -201,6 +201,8 @@ def _stands(view: Snapshot, bucket: Bucket, cluster: Cluster, chosen: str) -> tu
         return "too_small", "No node there could ever run it."
     if cluster.state == ClusterState.DRAINING:
         return "drained", f"It takes no new work: {cluster.reason or 'drained'}."
+    if cluster.state == ClusterState.LOST:
+        return "lost", f"It was declared lost: {cluster.reason}."
     if cluster.unreachable_us is not None:
         return "unreachable", f"It cannot be reached since {format_second(cluster.unreachable_us)}."
     if cluster.id == chosen:

@@ -11,7 +11,7 @@ from typing import Any
 
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US, format_moment
 from headframe.control.commands_access import create_dataset, put_quota
-from headframe.control.commands_clusters import drain_cluster, resume_cluster
+from headframe.control.commands_clusters import drain_cluster, lose_cluster, resume_cluster
 from headframe.control.commands_contracts import agree
 from headframe.control.commands_fleet import drain_node, open_cluster, resume_node
 from headframe.control.commands_jobs import stop_job, submit_job
@@ -167,6 +167,10 @@ class People:
             choices += [self.limit, self.limit, self.price, self.credit]
         for _ in range(self._scenario.orders):
             yield begin_us + self._rng.below(self._scenario.span_us), self._rng.pick(choices)
+        for _ in range(4 if self._scenario.spread else 0):  # mostly nothing is lost, and that is refused
+            at_us = begin_us + self._rng.below(self._scenario.span_us)
+            yield at_us, self.lose_clusters
+            yield at_us + self._rng.below(HOUR_US), self.resume_cluster
         for _ in range(self._scenario.reservations):
             yield begin_us + self._rng.below(self._scenario.span_us * 2 // 3), self.reserve
 
@@ -308,6 +312,12 @@ class People:
 
     def resume_cluster(self) -> None:
         self.ask(resume_cluster, self.operator, f"cluster-{self._rng.below(self._scenario.clusters)}")
+
+    def lose_clusters(self) -> None:
+        """Give up whatever does not answer, though it may live; clusters that answer are not lost."""
+        for number in range(self._scenario.clusters):
+            name = f"cluster-{number}"
+            self.ask(lose_cluster, self.operator, name, confirm=name, reason="nobody has heard of it")
 
     def reserve(self) -> None:
         """Promise some capacity to somebody, or give some back."""

@@ -130,15 +130,22 @@ class Gangs:
 
 
 class Once:
-    """At the engines no job runs twice, nothing runs that is not held, and what runs is what was decided."""
+    """At the engines no job runs twice, nothing runs that is not held, and what runs is what was decided. What was
+    given up with its cluster may live on there, out of sight: `Silence` sees to its end."""
+
+    def __init__(self) -> None:
+        self._given_up: set[str] = set()
 
     def look(self, scene: Scene) -> None:
         held = {one.id: one for one in scene.held()}
+        self._given_up |= given_up(scene)
         live: dict[str, str] = {}
         for name, engine in sorted(scene.engines.items()):
             if engine.violations:
                 raise Violation("Once", f"{name}: {engine.violations[0]}")
             for launch in engine.live():
+                if launch.allocation_id in self._given_up:
+                    continue
                 if launch.job_id in live:
                     raise Violation("Once", f"{launch.job_id} runs as {launch.allocation_id} and {live[launch.job_id]}")
                 live[launch.job_id] = launch.allocation_id
@@ -147,6 +154,12 @@ class Once:
                     raise Violation("Once", f"{launch.allocation_id} runs on {name}, but holds nothing on record")
                 if launch.slices != allocation.slices or launch.generation != allocation.generation:
                     raise Violation("Once", f"{launch.allocation_id} runs on {name} otherwise than it was placed")
+
+
+def given_up(scene: Scene) -> set[str]:
+    """The allocations whose clusters have just been declared lost."""
+    told = (event for changes in scene.committed for event in changes.events if event.kind == "cluster_lost")
+    return {name for event in told for name in event.detail.get("allocations", ())}
 
 
 class Tiles:

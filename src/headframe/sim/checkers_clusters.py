@@ -14,7 +14,7 @@ from headframe.pricing.rate import slope
 from headframe.scheduling.fit import fit
 from headframe.scheduling.want import Want
 from headframe.scheduling.where import marks
-from headframe.sim.checkers import Checker, Scene, Violation
+from headframe.sim.checkers import Checker, Scene, Violation, given_up
 from headframe.tenants.records import Organization
 
 
@@ -60,15 +60,18 @@ class WhereAllowed:
 
 
 class Silence:
-    """A cluster of which nothing was heard for long takes no new work, and one that answers is not kept away."""
+    """A cluster of which nothing was heard for long takes no new work, and one that answers is not kept away; what was
+    given up with it is then ended."""
 
     LONG_US = 6 * 60_000_000
 
     def __init__(self) -> None:
         self._since_us: dict[str, int] = {}  # since when the way to an engine has been cut, or open, without a break
         self._ways: dict[str, tuple[bool, bool, int]] = {}  # reachable, all answers come, which program listens
+        self._given_up: set[str] = set()
 
     def look(self, scene: Scene) -> None:
+        self._given_up |= given_up(scene)
         for name, engine in sorted(scene.engines.items()):
             way = engine.temper.reachable, not engine.temper.lost_per_mille, engine.epoch
             if self._ways.get(name) != way:
@@ -78,6 +81,9 @@ class Silence:
                 continue
             if way[0] and way[1] and cluster.unreachable_us is not None:
                 raise Violation("Silence", f"{name} answers since {self._since_us[name]}, but counts as unreachable")
+            alive = [one.allocation_id for one in engine.live() if one.allocation_id in self._given_up]
+            if way[0] and way[1] and alive:
+                raise Violation("Silence", f"{name} answers since {self._since_us[name]}, and {alive[0]} lives there")
             if not way[0] and cluster.unreachable_us is None:
                 raise Violation("Silence", f"{name} does not answer since {self._since_us[name]}, and nobody knows")
 
