@@ -53,4 +53,4 @@ def test_figures(house: House):
 
 def test_ready_and_alive(house: House):
     assert house.ok("GET", "/healthz", "") == {"status": "ok", "role": "decides"}
-    assert house.ok("GET", "/readyz", "") == {"status": "ok"}
+    assert house.ok("GET", "/readyz", "") == {"status": "ok", "role": "decides"}
