@@ -17,7 +17,7 @@ from headframe.scheduling.order import ORDERS, Rules
 from headframe.scheduling.place import place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
-from headframe.scheduling.queue import CLASS_RANK, Queue
+from headframe.scheduling.queue import CLASS_RANK, Bucket, Queue
 from headframe.scheduling.shares import Shares
 from headframe.scheduling.snapshot import Snapshot
 from headframe.tenants.records import Quota, Scope
@@ -258,3 +258,38 @@ def test_who_is_promised_a_place_gets_it(world: World) -> None:
         if world.now_us > 12 * STEP_US and not world.jobs:
             break
     assert set(promised) <= world.started
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    some.lists(some.tuples(some.integers(0, 4), some.sampled_from([1, 1, 2]), some.sampled_from([50, 75])), max_size=24)
+)
+def test_each_start_goes_to_whom_the_order_puts_first_at_that_moment(waiting: list[tuple[int, int, int]]) -> None:
+    """Shares grow with each start; the queue, which asks for few keys, comes to the same as asking for all."""
+    owners = [("org_1", "prj_1a"), ("org_1", "prj_1b"), ("org_2", "prj_2a"), ("org_2", "prj_2b"), ("org_3", "prj_3a")]
+    world = World([8], [], {}, Rules())
+    for number, (owner, gpus, priority) in enumerate(waiting):
+        spec = Spec(f"job-{number}", resources=Resources((Gpus("H100", gpus),), 1000, None, 256), priority=priority)
+        job = Job(f"job_{number:02}", *owners[owner], "mem", spec.name, spec, number)
+        world.jobs[job.id] = job
+        world.queue.add(job, 0)
+    holdings = Holdings()
+    view = Snapshot(
+        world.capacity, world.queue, world.jobs, {}, holdings, {}, {}, lambda *_: "",
+        shares=Shares({}, holdings, {}, world.total, 0, 1000),
+    )  # fmt: skip
+    left = dict(world.jobs)
+
+    def visit(bucket: Bucket, job_id: str) -> bool:
+        keys = {name: view.key(found, (job.submitted_us, name)) for name, job in left.items()
+                if (found := world.queue.bucket(name)) is not None}  # fmt: skip
+        assert job_id == min(keys, key=lambda name: keys[name])
+        holdings.add({"gpu_milli": 1000 * bucket.want.resources.gpus[0].count}, bucket.owners)
+        assert view.shares is not None
+        view.shares.forget(bucket.organization_id)
+        view.shares.forget(bucket.project_id)
+        del left[job_id]
+        return True
+
+    world.queue.in_order(visit, view)
+    assert not left

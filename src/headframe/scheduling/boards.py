@@ -1,7 +1,7 @@
 """For each kind of task: how many of it every node could take now, and how good each node is. Kept up to date.
 
-A board looks again only at nodes that were stamped since it last looked. A scratch capacity begins with its parent's
-boards, copied one by one when they are asked for.
+A board looks again only at nodes that have changed since it last looked. A scratch capacity uses its parent's boards
+until it is altered itself, and then copies of them, made one by one when they are asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headframe.scheduling.packing_simple import MISFIT
-from headframe.scheduling.task import Task, tasks_on
+from headframe.scheduling.task import Task, plain, tasks_at, tasks_on
 
 if TYPE_CHECKING:
     from headframe.scheduling.capacity import Capacity
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 CELLS = 8_000_000  # numbers that all boards of a capacity may hold together
 NEVER = -1
+FEW = 8  # nodes that are counted one by one
 NOTHING: Ints = np.zeros(0, np.int64)  # not scored yet
 
 
@@ -52,7 +53,7 @@ class Board:
 
 
 class Boards:
-    """The boards of one capacity by task, the least recently asked for first, and what packings keep beside them."""
+    """The boards of one capacity by task, the least recently needed first, and what packings keep beside them."""
 
     def __init__(self) -> None:
         self._boards: dict[Task, Board] = {}
@@ -73,20 +74,39 @@ class Boards:
         return self._parent
 
     def counted(self, capacity: Capacity, task: Task) -> Board:
-        """The board with its counts up to date."""
+        """The board with its counts up to date; not to be altered, as it may be the parent's."""
+        board = self._boards.get(task)
+        if board is not None and board.counted == capacity.clock:
+            return board
+        if board is None and capacity.clock == self._since and (parent := self.parent()) is not None:
+            return parent.boards.counted(parent, task)
         board = self._of(capacity, task)
         if board.counted < capacity.clock:
-            rows = _stale(capacity, board.counted)
-            fresh = tasks_on(capacity, task, rows)
-            board.total += int(fresh.sum()) - int(board.counts[rows].sum())
-            board.counts[rows] = fresh
-            if board.near is not None:
-                board.near[rows] = tasks_on(capacity, task, rows, linked=True) > 0
+            self._count(capacity, task, board)
             board.counted = capacity.clock
         return board
 
+    @staticmethod
+    def _count(capacity: Capacity, task: Task, board: Board) -> None:
+        """Count on the nodes that have changed."""
+        rows = slice(None) if board.counted == NEVER else capacity.changed(board.counted)
+        if not isinstance(rows, slice) and len(rows) <= FEW and board.near is None and plain(capacity, task):
+            counts = board.counts
+            for row in rows.tolist():
+                number = tasks_at(capacity, task, row)
+                board.total += number - counts.item(row)
+                counts[row] = number
+            return
+        fresh = tasks_on(capacity, task, rows)
+        board.total += int(fresh.sum()) - int(board.counts[rows].sum())
+        board.counts[rows] = fresh
+        if board.near is not None:
+            board.near[rows] = tasks_on(capacity, task, rows, linked=True) > 0
+
     def scored(self, capacity: Capacity, task: Task) -> Board:
-        """The board with counts and scores up to date."""
+        """The board with counts and scores up to date; not to be altered, as it may be the parent's."""
+        if capacity.clock == self._since and task not in self._boards and (parent := self.parent()) is not None:
+            return parent.boards.scored(parent, task)
         board = self.counted(capacity, task)
         parent = self.parent()
         if parent is not None and board.scored < self._since:
@@ -97,18 +117,24 @@ class Boards:
         if board.judged != judged:
             board.judged, board.scored = judged, NEVER
         if board.scored < capacity.clock:
-            rows = _stale(capacity, board.scored)
-            if isinstance(rows, slice):
-                rows = np.arange(len(board.counts))
-                board.scores, board.slots = np.zeros(len(rows), np.int64), np.full(len(rows), -1, np.int8)
-            board.scores[rows] = MISFIT
-            able = rows[board.counts[rows] > 0]
-            for packing, mask in capacity.judges:
-                mine = able if mask is None else able[mask[able]]
-                if len(mine):
-                    board.scores[mine], board.slots[mine] = packing.score(capacity, task, mine)
+            self._score(capacity, task, board)
             board.scored = capacity.clock
         return board
+
+    @staticmethod
+    def _score(capacity: Capacity, task: Task, board: Board) -> None:
+        """Score the nodes that have changed, where the task fits."""
+        if board.scored == NEVER:
+            rows = np.arange(len(board.counts))
+            board.scores, board.slots = np.zeros(len(rows), np.int64), np.full(len(rows), -1, np.int8)
+        else:
+            rows = capacity.changed(board.scored)
+        board.scores[rows] = MISFIT
+        able = rows[board.counts[rows] > 0]
+        for packing, mask in capacity.judges:
+            mine = able if mask is None else able[mask[able]]
+            if len(mine):
+                board.scores[mine], board.slots[mine] = packing.score(capacity, task, mine)
 
     def _of(self, capacity: Capacity, task: Task) -> Board:
         """The board as it is; a new one begins with the counts of the parent's."""
@@ -141,8 +167,3 @@ def best(capacity: Capacity, task: Task) -> tuple[int, int]:
         if row >= 0:
             return row, int(board.slots[row])
     return -1, -1
-
-
-def _stale(capacity: Capacity, looked: int) -> Any:
-    """Rows that have changed since: all of them as a slice, else their numbers."""
-    return slice(None) if looked == NEVER else np.flatnonzero(capacity.stamp > looked)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 from headframe.scheduling.limits import METERS, in_short, in_words
 from headframe.tenants.records import Quota, Scope
@@ -46,6 +47,15 @@ class Shortage:
         )
 
 
+class Cell(NamedTuple):
+    """A branch and a meter: where it is counted, what of it is kept, and the most that may be used (None: any)."""
+
+    slot: int
+    kept: int
+    bound: int | None
+    branch: str
+
+
 @dataclass
 class Tree:
     """The quotas as a tree: what follows from the records alone. `kept` is what a branch never lends."""
@@ -59,7 +69,11 @@ class Tree:
     member_bounds: dict[str, dict[str, int]] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
     paths: dict[Owners, Path] = field(default_factory=dict)
-    _steps: dict[Owners, tuple[tuple[str, str, int, int], ...]] = field(default_factory=dict)
+    slots: dict[tuple[str, str], int] = field(
+        default_factory=dict
+    )  # where in `Borrowing` a branch and meter is counted
+    _steps: dict[Owners, tuple[tuple[str, int, int, int], ...]] = field(default_factory=dict)
+    _cells: dict[Owners, tuple[tuple[str, tuple[Cell, ...]], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, quotas: Mapping[str, Quota], total: Amounts) -> Tree:
@@ -113,18 +127,35 @@ class Tree:
             found = self.paths[owners] = (*steps, CLOUD)
         return found
 
-    def steps(self, owners: Owners) -> tuple[tuple[str, str, int, int], ...]:
-        """(meter, branch, 1 inside the organization or 2 beyond, its guarantee) of all that is contested on a path."""
+    def slot(self, branch: str, meter: str) -> int:
+        return self.slots.setdefault((branch, meter), len(self.slots))
+
+    def steps(self, owners: Owners) -> tuple[tuple[str, int, int, int], ...]:
+        """(meter, slot, 1 inside the organization or 2 beyond, guarantee) of all that is contested on a path."""
         found = self._steps.get(owners)
         if found is None:
             path = self.path(owners)
             found = self._steps[owners] = tuple(
-                (meter, branch, 1 if place < 2 else 2, self.guaranteed.get((branch, meter), 0))
+                (meter, self.slot(branch, meter), 1 if place < 2 else 2, self.guaranteed.get((branch, meter), 0))
                 for meter in METERS
                 for place, (branch, above) in enumerate(pairwise(path))
                 if (above, meter) in self.contested
             )
         return found
+
+    def cells(self, owners: Owners) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+        """By meter what a holding of these owners is counted in, from the member up to the cloud."""
+        found = self._cells.get(owners)
+        if found is None:
+            path = self.path(owners)
+            found = self._cells[owners] = tuple(
+                (meter, tuple(self._cell(branch, meter) for branch in path)) for meter in self.meters
+            )
+        return found
+
+    def _cell(self, branch: str, meter: str) -> Cell:
+        bound = self.total.get(meter) if self.kept and branch == CLOUD else self.bounds.get((branch, meter))
+        return Cell(self.slot(branch, meter), self.kept.get((branch, meter), 0), bound, branch)
 
     def parent(self, branch: str, projects: Mapping[str, str]) -> str:
         """The branch above a project or an organization."""
@@ -136,7 +167,7 @@ class Borrowing:
 
     def __init__(self, tree: Tree, quotas: Mapping[str, Quota]) -> None:
         self.tree = tree
-        self._used: dict[tuple[str, str], int] = {}
+        self._used: list[int] = []  # by slot of the tree
         projects = {key: quota.organization_id for key, quota in quotas.items() if quota.scope is Scope.PROJECT}
         depths = {branch: _depth(tree, branch, projects) for branch, _ in tree.kept}
         for branch, meter in sorted(tree.kept, key=lambda key: (-depths[key[0]], key)):
@@ -144,15 +175,17 @@ class Borrowing:
 
     def _keep(self, branch: str, meter: str, projects: Mapping[str, str]) -> None:
         """Count in, on all branches above, what a branch does not lend."""
-        more = self.tree.kept[branch, meter] - self._used.get((branch, meter), 0)
+        more = self.tree.kept[branch, meter] - self.used(branch, meter)
         while more > 0 and branch != CLOUD:
             branch = self.tree.parent(branch, projects)
             more = self._add(branch, meter, more)
 
     def _add(self, branch: str, meter: str, amount: int) -> int:
         """Change what a branch uses; how much that changes what it takes of the branch above."""
-        before = self._used.get((branch, meter), 0)
-        after = self._used[branch, meter] = before + amount
+        slot = self.tree.slot(branch, meter)
+        self._widen()
+        before = self._used[slot]
+        after = self._used[slot] = before + amount
         kept = self.tree.kept.get((branch, meter), 0)
         return max(after, kept) - max(before, kept)
 
@@ -161,59 +194,62 @@ class Borrowing:
         other.tree, other._used = self.tree, self._used.copy()
         return other
 
+    def _widen(self) -> None:
+        """Room for slots that the tree has given out since."""
+        self._used.extend([0] * (len(self.tree.slots) - len(self._used)))
+
     def used(self, branch: str, meter: str) -> int:
-        return self._used.get((branch, meter), 0)
+        slot = self.tree.slots.get((branch, meter), len(self._used))
+        return self._used[slot] if slot < len(self._used) else 0
 
     def change(self, owners: Owners, amounts: Amounts, sign: int = 1) -> None:
         """Count a holding in (`sign` 1) or out (-1)."""
         if not self.tree:
             return
-        path, used, kept = self.tree.path(owners), self._used, self.tree.kept
-        for meter in self.tree.meters:
+        rows, used = self.tree.cells(owners), self._used
+        if len(used) < len(self.tree.slots):
+            self._widen()
+        for meter, cells in rows:
             more = sign * amounts.get(meter, 0)
-            for branch in path:
+            for slot, kept, _, _ in cells:
                 if not more:
                     break
-                key = branch, meter
-                before = used.get(key, 0)
-                used[key] = before + more
+                before = used[slot]
+                used[slot] = before + more
                 if kept:
-                    own = kept.get(key, 0)
-                    more = max(before + more, own) - max(before, own)
+                    more = max(before + more, kept) - max(before, kept)
 
     def short(self, owners: Owners, asked: Amounts) -> Shortage | None:
         """The first bound, from the member up, that `asked` more would break."""
-        tree = self.tree
-        if not tree:
+        if not self.tree:
             return None
-        path, kept = tree.path(owners), tree.kept
-        for meter in tree.meters:
+        rows, used = self.tree.cells(owners), self._used
+        if len(used) < len(self.tree.slots):
+            self._widen()
+        for meter, cells in rows:
             more = asked.get(meter, 0)
-            for branch in path:
+            for slot, kept, bound, branch in cells:
                 if more <= 0:
                     break
-                key = branch, meter
-                used = self._used.get(key, 0)
-                bound = tree.bounds.get(key)
-                if kept and branch == CLOUD:
-                    bound = tree.total.get(meter)
-                if bound is not None and used + more > bound:
-                    return Shortage(branch, meter, bound, used, more)
+                before = used[slot]
+                if bound is not None and before + more > bound:
+                    return Shortage(branch, meter, bound, before, more)
                 if kept:
-                    own = kept.get(key, 0)
-                    more = max(used + more, own) - max(used, own)
+                    more = max(before + more, kept) - max(before, kept)
         return None
 
     def still(self, one: Shortage) -> bool:
         """Whether a shortage found earlier is still there (while the tree stays as it is)."""
-        return self._used.get((one.branch, one.meter), 0) + one.asked > one.bound
+        return self.used(one.branch, one.meter) + one.asked > one.bound
 
     def borrows(self, owners: Owners, asked: Amounts) -> int:
         """0: within what is guaranteed on every level; 1: only inside its organization beyond it; 2: beyond that."""
-        worst = 0
-        for meter, branch, level, own in self.tree.steps(owners):
+        steps, used, worst = self.tree.steps(owners), self._used, 0
+        if len(used) < len(self.tree.slots):
+            self._widen()
+        for meter, slot, level, own in steps:
             amount = asked[meter]
-            if level > worst and amount and self._used.get((branch, meter), 0) + amount > own:
+            if level > worst and amount and used[slot] + amount > own:
                 worst = level
         return worst
 
@@ -221,7 +257,7 @@ class Borrowing:
         """Whether `asked` more takes a branch beyond its guarantee, on a meter of which its siblings are guaranteed."""
         tree = self.tree
         return any(
-            self._used.get((branch, meter), 0) + amount > tree.guaranteed.get((branch, meter), 0)
+            self.used(branch, meter) + amount > tree.guaranteed.get((branch, meter), 0)
             for meter, amount in asked.items()
             if amount and (above, meter) in tree.contested
         )
@@ -251,7 +287,7 @@ class Borrowing:
             meter for meter in METERS if asked.get(meter) and held.get(meter) and (above, meter) in tree.contested
         ]
         return any(
-            self._used.get((other, meter), 0) > tree.guaranteed.get((other, meter), 0) for meter in meters
+            self.used(other, meter) > tree.guaranteed.get((other, meter), 0) for meter in meters
         ) and not self._over(own, above, {meter: asked[meter] for meter in meters})
 
 

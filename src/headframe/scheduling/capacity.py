@@ -1,7 +1,7 @@
 """What is free, as numpy arrays: one row a node, one column an accelerator slot of the node.
 
-A hold or a release alters a few array cells and stamps the nodes it touched; whatever is kept for a kind of task (its
-board, see `boards`) looks again at the stamped nodes only.
+A hold or a release alters a few array cells and notes the nodes it touched; whatever is kept for a kind of task (its
+board, see `boards`) looks again at those nodes only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from headframe.scheduling.packing_simple import Packing
 from headframe.scheduling.where import Places, Where
 
 WHOLE = 1000
+RECENT = 1024  # changes that are remembered one by one
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -31,6 +32,7 @@ class Capacity:
     of the last change). Of shape [nodes, slots]: `gpu` (free thousandths), `gib` (data-sheet memory), `kind` (index
     into `kinds`, -1: no device), `usable` (bool: healthy, and not used by
     others of its cluster), `link` (number of the fast link between devices of its kind on its node, -1: none).
+    `clock` counts changes of nodes, and `stamp` is the last one of each.
     `places` knows where nodes are and what they are called; `demand` what is asked for lately. Change nothing in the
     arrays but by `hold`, `release`, `renew` and `touch`.
     """
@@ -77,7 +79,11 @@ class Capacity:
         self.possible: dict[object, None] = {}  # wants known to fit when nothing is held
         self.wants: dict[Any, Any] = {}  # the tasks of a want here, see `fit.tasks_of`
         self.prices: dict[str, float] = {}  # of kinds, in this pass, see `kinds.asked`
+        self.code: dict[str, int] = {}  # number of a kind, however it is written
+        for number, kind in enumerate(self.kinds):
+            self.code.setdefault(kind.lower(), number)
         self.clock = 0
+        self._recent: list[int] = []  # rows, in the order in which they changed last
         self.boards = Boards()
         self._empty: Capacity | None = None
 
@@ -106,19 +112,28 @@ class Capacity:
 
     def hold(self, slices: Iterable[Slice], sign: int = -1) -> None:
         """Take (`sign` -1) or give back (+1) what slices hold; nodes or devices that are gone are passed over."""
-        self.clock += 1
+        cpu, memory, disk, gpu, places = self.cpu, self.memory, self.disk, self.gpu, self.slot
         for part in slices:
             row = self.row.get(part.node_id)
             if row is None:
                 continue
-            self.stamp[row] = self.clock
-            self.cpu[row] += sign * part.cpu_milli
-            self.memory[row] += sign * part.memory_mib
-            self.disk[row] += sign * part.disk_mib
+            self._note(row)
+            cpu[row] += sign * part.cpu_milli
+            memory[row] += sign * part.memory_mib
+            if part.disk_mib:
+                disk[row] += sign * part.disk_mib
             for share in part.shares:
-                place = self.slot.get(share.accelerator_id)
+                place = places.get(share.accelerator_id)
                 if place is not None:
-                    self.gpu[place] += sign * share.milli
+                    gpu[place] += sign * share.milli
+
+    def _note(self, row: int) -> None:
+        """A node has changed."""
+        self.clock += 1
+        self.stamp[row] = self.clock
+        self._recent.append(row)
+        if len(self._recent) > 2 * RECENT:
+            del self._recent[:RECENT]
 
     def release(self, slices: Iterable[Slice]) -> None:
         self.hold(slices, +1)
@@ -127,6 +142,14 @@ class Capacity:
         """Say that these rows of the arrays have been changed by hand."""
         self.clock += 1
         self.stamp[rows] = self.clock
+        self._recent.clear()
+
+    def changed(self, since: int) -> Ints:
+        """Rows that have changed after a state of the clock, ascending."""
+        count = self.clock - since
+        if count <= len(self._recent):
+            return np.array(sorted(set(self._recent[-count:])), np.int64) if count else np.zeros(0, np.int64)
+        return np.flatnonzero(self.stamp > since)
 
     def renew(self, record: Any) -> bool:
         """Take in a changed node, device or cluster without building anything anew; False when it changes more."""
@@ -196,6 +219,7 @@ class Capacity:
         other.__dict__.update(self.__dict__)
         for name in ("cpu", "memory", "disk", "gpu", "ready", "usable", "stamp"):
             setattr(other, name, getattr(self, name).copy())
+        other._recent = []
         return other
 
     def scratch(self) -> Capacity:

@@ -42,7 +42,7 @@ def tiers(view: Snapshot, bucket: Bucket) -> Tiers:
 
     First those that have the more of its data, then by its list of clusters, or by price.
     """
-    ids = view.capacity.places.admitted(bucket.want.where)
+    ids = view.capacity.places.admitted(bucket.want.where) if len(view.capacity.clusters) > 1 else ()
     if len(ids) <= 1:
         return EVERYWHERE
     key = (bucket.want, bucket.choice, bucket.rank, bucket.organization_id)

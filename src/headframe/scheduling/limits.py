@@ -58,12 +58,13 @@ class Holdings:
         owners = (allocation.organization_id, allocation.project_id, allocation.member_id)
         self.add(needs(allocation.slices), owners, sign)
 
-    def add(self, amounts: Mapping[str, int], owners: Iterable[str], sign: int = 1) -> None:
-        some = [(meter, sign * amount) for meter, amount in amounts.items() if amount]
+    def add(self, amounts: Mapping[str, int], owners: tuple[str, ...], sign: int = 1) -> None:
         held = self._held
-        for owner in owners:
-            for meter, amount in some:
-                held[owner, meter] += amount
+        for meter, amount in amounts.items():
+            if amount:
+                more = sign * amount
+                for owner in owners:
+                    held[owner, meter] += more
 
     def of(self, scope_id: str, meter: str) -> int:
         return self._held.get((scope_id, meter), 0)

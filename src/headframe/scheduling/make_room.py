@@ -61,6 +61,11 @@ class Room:
         """At this moment a pass may decide otherwise."""
         self.wake_us = at_us if self.wake_us is None else min(self.wake_us, at_us)
 
+    def moment(self) -> int | None:
+        """The moment noted so far; from now on another one is noted."""
+        noted, self.wake_us = self.wake_us, None
+        return noted
+
     @property
     def owing(self) -> Borrowing | None:
         """What is borrowed when all who make way are gone and all whose place is kept have it."""

@@ -78,6 +78,11 @@ def fair_key(rank: int, borrows: int, level: int, share: tuple[int, ...], one: t
     return rank, -level, borrows, *share, *one
 
 
+def among_all(inside: Key, share: int) -> Key:
+    """The `fair_key` with the share of the organization, of one that was made with that of the project only."""
+    return *inside[:3], share, *inside[3:]
+
+
 def fair(facts: Facts) -> Key:
     return fair_key(facts.rank, facts.borrows, facts.level, facts.share, (facts.submitted_us, facts.job_id))
 

@@ -189,7 +189,7 @@ class _Kept:
         """Take in the nodes that have changed."""
         if self._looked == capacity.clock or not len(self.shapes.cpu):  # nobody asks for GPUs: no value is asked for
             return
-        rows = np.flatnonzero(capacity.stamp > self._looked)
+        rows = np.arange(len(self.values)) if self._looked < 0 else capacity.changed(self._looked)
         self._looked = capacity.clock
         free = np.clip(np.where(capacity.usable[rows], capacity.gpu[rows], 0), 0, WHOLE)
         self.sums[rows] = self.shapes.sum_of[free].sum(axis=1)

@@ -55,9 +55,10 @@ class _Pass:
         for job_id, slices in sorted(snapshot.claims.items()):
             self._earlier(job_id, slices)
         recently = queue.looked_us is not None and 0 <= snapshot.now_us - queue.looked_us < LOOK_US
+        queue.wake(snapshot.now_us)
         quick = len(queue) > FEW and recently and not snapshot.order.strict
         queue.in_order(
-            self._visit, snapshot.key, by_job=snapshot.order.by_job, useless=self._useless if quick else None,
+            self._visit, snapshot, by_job=snapshot.order.by_job, useless=self._useless if quick else None,
             asleep=self._asleep if queue.asleep else None,
         )  # fmt: skip
         if not self.cut:
@@ -65,7 +66,9 @@ class _Pass:
             if not quick:
                 by_line = len(queue) > FEW and not snapshot.order.by_job
                 queue.looked(snapshot.now_us, self.first, snapshot.key if by_line else None)
-        wake_us = self.room.wake_us if snapshot.refused else None
+        if queue.again:
+            self.room.look_again(min(queue.again.values()))
+        wake_us = self.room.wake_us if snapshot.refused or queue.again else None
         return Plan(
             tuple(self.starts),
             tuple(self.stops),
@@ -131,7 +134,8 @@ class _Pass:
                 self.first.append(bucket)
         if verdict.reason == "no_capacity" and self._rearrange(bucket, job):
             return True
-        if verdict.reason in ROOM_REASONS and self._make_room(bucket, job):
+        snapshot.queue.again.pop(bucket, None)
+        if verdict.reason in ROOM_REASONS and self._make_room(bucket, job, sleeps=verdict.shortage is not None):
             return True
         if verdict.wait is not None:
             self._keep_back(bucket, job, verdict.wait)
@@ -162,12 +166,18 @@ class _Pass:
         self._hold(bucket, job, found.slices)
         return True
 
-    def _make_room(self, bucket: Bucket, job: Job) -> bool:
+    def _make_room(self, bucket: Bucket, job: Job, *, sleeps: bool) -> bool:
         """Let others make way, when that is lawful and certain to be enough; the place is kept from now on."""
-        found = self.room.find(bucket, job)
+        room = self.room
+        before = room.moment()
+        found = room.find(bucket, job)
+        if sleeps and room.wake_us is not None:
+            self.snapshot.queue.again[bucket] = room.wake_us
+        if before is not None:
+            room.look_again(before)
         if found is None or self.snapshot.short(bucket, found.slices):
             return False
-        self.room.settle(bucket, found)
+        room.settle(bucket, found)
         self.stops += found.stops
         self.claims.append(Claim(job, found.slices, found.text))
         self._hold(bucket, job, found.slices)

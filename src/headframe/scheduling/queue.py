@@ -96,15 +96,38 @@ class Bucket:
 Line = tuple[Bucket, list[Waiting]]
 
 
-class Key(Protocol):
-    """Where a waiting job stands; `inside`: among those of its own organization only."""
-
-    def __call__(self, bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]: ...
+Rank = tuple[int | str, ...]
+Key = Callable[[Bucket, Waiting], Rank]  # where a waiting job stands among all
 
 
-def plain(bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]:
+class Ranking(Protocol):
+    """An order in two steps: among the jobs of its own organization, and, by what that has, among all."""
+
+    def inside(self, bucket: Bucket, one: Waiting) -> Rank:
+        """Where a waiting job stands among those of its own organization."""
+        ...
+
+    def outside(self, bucket: Bucket, inside: Rank) -> Rank:
+        """Where one stands among all that stands so among its own."""
+        ...
+
+
+def plain(bucket: Bucket, one: Waiting) -> Rank:
     """Class, priority, age: the order among owners who have all had the same."""
     return bucket.rank, -bucket.priority, *one
+
+
+class _Plain:
+    """`plain`, in which it makes no difference whose a job is."""
+
+    def inside(self, bucket: Bucket, one: Waiting) -> Rank:
+        return plain(bucket, one)
+
+    def outside(self, bucket: Bucket, inside: Rank) -> Rank:
+        return inside
+
+
+PLAIN = _Plain()
 
 
 class Queue:
@@ -112,8 +135,9 @@ class Queue:
 
     Besides it remembers what passes found, so that the next need not ask again: `looked_us` is when one last looked at
     all, `first` who then waited first for room, `leaders` who then came first of those with the same want; `fresh` are
-    buckets with a job that no pass has looked at yet, `asleep` notes of what stood in the way of a bucket, `bound` by
-    want the buckets that other than room held back.
+    buckets with a job that no pass has looked at yet, and whether that is the first of its line; `asleep` are notes of
+    what stood in the way of a bucket, `again` says when one that sleeps is to be looked at though nothing happens,
+    `bound` are by want the buckets that other than room held back.
     """
 
     def __init__(self) -> None:
@@ -124,8 +148,9 @@ class Queue:
         self.looked_us: int | None = None
         self.first: tuple[Bucket, ...] = ()
         self.leaders: dict[Want, list[Bucket]] = {}
-        self.fresh: dict[Bucket, None] = {}
+        self.fresh: dict[Bucket, bool] = {}
         self.asleep: dict[Bucket, object] = {}
+        self.again: dict[Bucket, int] = {}
         self.bound: dict[Want, dict[Bucket, None]] = {}
 
     def __len__(self) -> int:
@@ -146,7 +171,7 @@ class Queue:
         else:
             line.append(key)
         self._where[job.id] = bucket, key
-        self.fresh[bucket] = None
+        self.fresh[bucket] = line[0] is key or self.fresh.get(bucket, False)
 
     def _open(self, bucket: Bucket) -> tuple[Bucket, list[Waiting]]:
         """A new line. Equal wants are made one and the same, so that comparing them is quick."""
@@ -178,6 +203,7 @@ class Queue:
                 self._by_speed.pop(bucket.want, None)
             self.fresh.pop(bucket, None)
             self.asleep.pop(bucket, None)
+            self.again.pop(bucket, None)
 
     def bidders(self) -> Iterator[tuple[Want, int]]:
         """Wants that say how fast they are on each kind, and how many jobs wait for each."""
@@ -205,6 +231,12 @@ class Queue:
         else:
             self.bound.setdefault(bucket.want, {})[bucket] = None
 
+    def wake(self, now_us: int) -> None:
+        """Who sleeps and is to be looked at by now is as good as new."""
+        for bucket in [bucket for bucket, at_us in self.again.items() if at_us <= now_us]:
+            del self.again[bucket]
+            self.fresh[bucket] = True
+
     def bucket(self, job_id: str) -> Bucket | None:
         found = self._where.get(job_id)
         return found[0] if found else None
@@ -229,7 +261,7 @@ class Queue:
     def in_order(
         self,
         visit: Callable[[Bucket, str], bool | None],
-        key: Key = plain,
+        ranking: Ranking = PLAIN,
         *,
         by_job: bool = False,
         useless: Callable[[Want], bool] | None = None,
@@ -238,15 +270,15 @@ class Queue:
         """Call `visit` with each waiting job in order; when it answers False, the rest of that bucket is left out, and
         when it answers None, all the rest.
 
-        `visit` must not alter the queue. What `key` says of a job may grow from one visit to the next, as its owner
+        `visit` must not alter the queue. What `ranking` says of a job may grow from one visit to the next, as its owner
         gets more, but must not shrink. It must not shrink from one job of a bucket to the next either, unless `by_job`.
 
         With `useless`, buckets of wants that are, and those that are `asleep`, are left out without even a key, unless
         they are fresh or among the first; both may become so while others are visited.
         """
-        worth = self._worth(useless, asleep)
-        groups = [_Group(want, lines, key, by_job) for want, some in worth for lines in _by_organization(some)]
-        heap = [(key(*group.top), number, 0) for number, group in enumerate(groups)]
+        worth = self._worth(useless, asleep, by_job)
+        groups = [_Group(want, lines, ranking, by_job) for want, some in worth for lines in _by_organization(some)]
+        heap = [(ranking.outside(group.top[0], group.rank), number, 0) for number, group in enumerate(groups)]
         heapq.heapify(heap)
         starts: dict[str, int] = {}  # visits that went well, by organization and by project: their keys may have grown
         while heap:
@@ -259,9 +291,9 @@ class Queue:
                 continue
             if group.want is not None and asleep is not None and asleep(bucket):
                 group.close()
-            elif group.stale(starts.get(bucket.project_id, 0), key):
+            elif group.stale(starts.get(bucket.project_id, 0)):
                 pass
-            elif made == turn or key(bucket, one) == was:
+            elif made == turn or ranking.outside(bucket, group.rank) == was:
                 answer = visit(bucket, one[1])
                 if answer is None:
                     return
@@ -269,32 +301,33 @@ class Queue:
                     for owner in (bucket.organization_id, bucket.project_id):
                         starts[owner] = starts.get(owner, 0) + 1
                     turn += 1
-                    group.advance(starts[bucket.project_id], key)
+                    group.advance(starts[bucket.project_id])
                 else:
                     group.close()
             if group.heap:
-                heapq.heapreplace(heap, (key(*group.top), number, turn))
+                heapq.heapreplace(heap, (ranking.outside(group.top[0], group.rank), number, turn))
             else:
                 heapq.heappop(heap)
 
     def _worth(
-        self, useless: Callable[[Want], bool] | None, asleep: Callable[[Bucket], bool] | None
+        self, useless: Callable[[Want], bool] | None, asleep: Callable[[Bucket], bool] | None, by_job: bool
     ) -> Iterator[tuple[Want | None, list[Line]]]:
         """The lines that are worth a look, by want; those that always are, together and without a want."""
         if useless is None:
             yield None, list(self._buckets.items())
             return
         some = [bucket for bucket in dict.fromkeys((*self.first, *self.fresh)) if bucket in self._buckets]
+        if asleep is not None and not by_job:  # who came in behind others changes nothing for a line that sleeps
+            some = [bucket for bucket in some if self.fresh.get(bucket) or not asleep(bucket)]
         always = set(some)  # only asked
         yield None, [(bucket, self._buckets[bucket]) for bucket in some]
         for want, alike in self._by_want.items():
             if useless(want):
                 continue
             chosen = self._chosen(want, alike)
-            lines = [(bucket, alike[bucket]) for bucket in chosen if bucket not in always]
             if asleep is not None:
-                lines = [each for each in lines if not asleep(each[0])]
-            yield want, lines
+                chosen = [bucket for bucket in chosen if not asleep(bucket)]
+            yield want, [(bucket, alike[bucket]) for bucket in chosen if bucket not in always]
 
     def _chosen(self, want: Want, alike: Mapping[Bucket, list[Waiting]]) -> Iterable[Bucket]:
         """Of the lines of a want those that may be the next: all, or the leaders and those that a limit holds back."""
@@ -312,13 +345,13 @@ def _by_organization(lines: list[Line]) -> Iterable[list[Line]]:
 
 class _Group:
     """Lines of one organization that are left out together, in an order of their own: what the organization as a whole
-    has does not count among them. `heap` holds (key, line, place in the line, starts of the project until then).
+    has does not count among them. `heap` holds (rank, line, place in the line, starts of the project until then).
     """
 
-    def __init__(self, want: Want | None, lines: list[Line], key: Key, by_job: bool) -> None:
-        self.want, self.lines, self._by_job = want, lines, by_job
+    def __init__(self, want: Want | None, lines: list[Line], ranking: Ranking, by_job: bool) -> None:
+        self.want, self.lines, self._inside, self._by_job = want, lines, ranking.inside, by_job
         self.heap = [
-            (key(bucket, one, inside=True), number, at, 0)
+            (ranking.inside(bucket, one), number, at, 0)
             for number, (bucket, line) in enumerate(lines)
             for at, one in enumerate(line if by_job else line[:1])
         ]
@@ -331,13 +364,18 @@ class _Group:
         bucket, line = self.lines[number]
         return bucket, line[at]
 
-    def stale(self, starts: int, key: Key) -> bool:
-        """Whether the foremost one's key was too old, and has been made anew."""
+    @property
+    def rank(self) -> Rank:
+        """Where that one stands among its own."""
+        return self.heap[0][0]
+
+    def stale(self, starts: int) -> bool:
+        """Whether the foremost one's rank was too old, and has been made anew."""
         _, number, at, made = self.heap[0]
         if made == starts:
             return False
         bucket, line = self.lines[number]
-        heapq.heapreplace(self.heap, (key(bucket, line[at], inside=True), number, at, starts))
+        heapq.heapreplace(self.heap, (self._inside(bucket, line[at]), number, at, starts))
         return True
 
     def close(self) -> None:
@@ -347,11 +385,11 @@ class _Group:
             self.heap = [entry for entry in self.heap if entry[1] != closed]
             heapq.heapify(self.heap)
 
-    def advance(self, starts: int, key: Key) -> None:
+    def advance(self, starts: int) -> None:
         """On to the next job."""
         _, number, at, _ = self.heap[0]
         bucket, line = self.lines[number]
         if self._by_job or at + 1 == len(line):
             heapq.heappop(self.heap)
         else:
-            heapq.heapreplace(self.heap, (key(bucket, line[at + 1], inside=True), number, at + 1, starts))
+            heapq.heapreplace(self.heap, (self._inside(bucket, line[at + 1]), number, at + 1, starts))

@@ -59,7 +59,8 @@ class Shares:
         now_us: int,
         half_life_us: int,
     ) -> None:
-        self._uses, self._holdings, self._quotas, self._total = uses, holdings, quotas, total
+        self._uses, self._holdings, self._quotas = uses, holdings, quotas
+        self._totals = [(meter, max(total.get(meter, 0), 1)) for meter in METERS]
         self._step = now_us // max(half_life_us // STEPS, 1)
         self._whole = max(half_life_us // SECOND_US, 1) * _MEAN
         self._known: dict[str, int] = {}
@@ -78,11 +79,11 @@ class Shares:
         use = self._uses.get(owner)
         past = at_step(use, self._step) if use is not None else None
         share = 0
-        for meter in METERS:
+        for meter, total in self._totals:
             held = MILLION * self._holdings.of(owner, meter)
             if past is not None:
                 held += MILLION * 10_000 * getattr(past, meter) // self._whole
-            if held:
-                share = max(share, held // max(self._total.get(meter, 0), 1))
+            if held > share * total:
+                share = held // total
         quota = self._quotas.get(owner)
-        return share * WEIGHT // (quota.weight if quota is not None else WEIGHT)
+        return share if quota is None else share * WEIGHT // quota.weight

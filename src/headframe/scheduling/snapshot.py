@@ -13,9 +13,20 @@ from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.elastic import Runner
 from headframe.scheduling.fit import Tiers
 from headframe.scheduling.limits import Holdings, needs
-from headframe.scheduling.order import DEFAULT, ORDERS, RULES, TOP_PRIORITY, Facts, Order, Rules, fair, fair_key
+from headframe.scheduling.order import (
+    DEFAULT,
+    ORDERS,
+    RULES,
+    TOP_PRIORITY,
+    Facts,
+    Order,
+    Rules,
+    among_all,
+    fair,
+    fair_key,
+)
 from headframe.scheduling.preempt import Holders
-from headframe.scheduling.queue import Bucket, Queue, Waiting
+from headframe.scheduling.queue import Bucket, Queue, Rank, Waiting
 from headframe.scheduling.shares import Shares
 from headframe.scheduling.want import least
 from headframe.tenants.records import Quota
@@ -64,12 +75,23 @@ class Snapshot:
     tiers: dict[object, Tiers] = field(default_factory=dict)
     whole: Capacity | None = None
 
-    def key(self, bucket: Bucket, one: Waiting, *, inside: bool = False) -> tuple[int | str, ...]:
-        """Where a waiting job stands in the order; `inside`: among those of its own organization only."""
+    def key(self, bucket: Bucket, one: Waiting) -> Rank:
+        """Where a waiting job stands in the order."""
+        return self.outside(bucket, self.inside(bucket, one))
+
+    def inside(self, bucket: Bucket, one: Waiting) -> Rank:
+        """Where it stands among those of its own organization."""
         if self.order.key is fair:  # asked for thousands of times in a pass: straight, without `facts`
             level = bucket.priority if self.now_us - one[0] < self.rules.patience_us else TOP_PRIORITY
-            return fair_key(bucket.rank, self._borrows(bucket), level, self._share(bucket, inside), one)
+            share = () if self.shares is None else (self.shares.of(bucket.project_id),)
+            return fair_key(bucket.rank, self._borrows(bucket), level, share, one)
         return self.order.key(self.facts(bucket, one, self.jobs[one[1]] if self.order.by_job else None))
+
+    def outside(self, bucket: Bucket, inside: Rank) -> Rank:
+        """Where one stands in the order that stands so among its own."""
+        if self.order.key is not fair or self.shares is None:
+            return inside
+        return among_all(inside, self.shares.of(bucket.organization_id))
 
     def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0, done_us: int = 0) -> Facts:
         """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately, and
@@ -88,11 +110,9 @@ class Snapshot:
             return 0
         return self.borrowing.borrows(bucket.owners, least(bucket.want))
 
-    def _share(self, bucket: Bucket, inside: bool = False) -> tuple[int, ...]:
+    def _share(self, bucket: Bucket) -> tuple[int, ...]:
         if self.shares is None or not self.order.by_share:
             return ()
-        if inside:
-            return (self.shares.of(bucket.project_id),)
         return self.shares.of(bucket.organization_id), self.shares.of(bucket.project_id)
 
     def take(self, bucket: Bucket, slices: Slices) -> None:

@@ -281,7 +281,7 @@ def _ahead(view: Snapshot, bucket: Bucket, job: Job) -> list[tuple[Bucket, Job]]
             found.append((other, one))
         return not done
 
-    view.queue.in_order(visit, view.key, by_job=view.order.by_job)
+    view.queue.in_order(visit, view, by_job=view.order.by_job)
     return found
 
 

@@ -34,6 +34,7 @@ class Want:
     home: str = ""
     only: tuple[str, ...] = ()
     least: Mapping[str, int] | None = field(init=False, repr=False, compare=False, default=None)
+    _where: Where | None = field(init=False, repr=False, compare=False, default=None)
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -60,7 +61,11 @@ class Want:
 
     @property
     def where(self) -> Where:
-        return Where(self.clusters, self.labels, self.nodes, self.tolerations, self.within, self.home, self.only)
+        known = self._where
+        if known is None:
+            known = Where(self.clusters, self.labels, self.nodes, self.tolerations, self.within, self.home, self.only)
+            object.__setattr__(self, "_where", known)
+        return known
 
     def task(self, gpus: Gpus | None) -> Task:
         """One of its tasks, with one of its alternatives."""

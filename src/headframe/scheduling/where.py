@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,15 @@ class Where:
     within: tuple[tuple[str, ...], ...] = ()
     home: str = ""
     only: tuple[str, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Remember the hash: it is asked for far more often than made."""
+        key = (self.clusters, self.labels, self.nodes, self.tolerations, self.within, self.home, self.only)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 ANYWHERE = Where()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headframe.base.quantities import MILLI, SECOND_US
+from headframe.control.garbage import keep_start
 from headframe.fleet.records import Allocation, Cluster, HoldState, Node, Region, Slice
 from headframe.jobs.records import Job, JobState
 from headframe.scheduling.borrowing import Borrowing, Tree
@@ -201,8 +202,7 @@ def run(setting: Setting) -> Outcome:
     ends: list[tuple[int, str, int]] = []  # (moment, job, which start of it)
     tries: dict[str, int] = {}
     place_at, now_us, decided_ns = 0, 0, 0
-    gc.collect()
-    gc.freeze()
+    keep_start()
     while place_at < len(coming) or ends:
         came, place_at = _due(coming, place_at, now_us)
         over = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from headframe.base.quantities import HOUR_US, MINUTE_US
+from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
 from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, Region
 from headframe.jobs.records import Attempt, Job, JobState
 from headframe.scheduling.borrowing import Borrowing, Tree
@@ -13,7 +13,7 @@ from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.order import ORDERS, Rules
-from headframe.scheduling.place import place
+from headframe.scheduling.place import FEW, place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
@@ -84,11 +84,13 @@ class Floor:
         self.borrowing.change((held.organization_id, held.project_id, "mem"), needs(held.slices), -1)
         self.jobs.pop(held.job_id)
 
-    def decide(self, claims: dict[str, Any] | None = None, leaving: dict[str, str] | None = None) -> Plan:
+    def decide(
+        self, claims: dict[str, Any] | None = None, leaving: dict[str, str] | None = None, now_us: int = NOW_US
+    ) -> Plan:
         return place(
             Snapshot(
                 self.capacity.scratch(), self.queue, self.jobs, self.quotas, self.holdings.copy(), {}, {},
-                lambda *owners: "", now_us=NOW_US, order=self.order, rules=self.rules,
+                lambda *owners: "", now_us=now_us, order=self.order, rules=self.rules,
                 borrowing=self.borrowing.copy(), holders=self.holders, attempts=self.attempts,
                 claims=claims or {}, leaving=leaving or {},
             )
@@ -215,6 +217,22 @@ def test_taking_back_leaves_others_their_own() -> None:
     floor.run("c-1", 4, owner="ac")
     floor.wait("a-1", 2, owner="a")
     assert stopped(floor.decide()) == [("c-1", "reclaim")]
+
+
+def test_an_owner_takes_back_in_time_though_of_many_who_wait_few_are_looked_at() -> None:
+    house = replace(guaranteed("org_a", 4, Scope.ORGANIZATION), organization_id="org_a", borrow={"gpu_milli": 0})
+    parts = (replace(guaranteed(name, 2), organization_id="org_a") for name in ("prj_a", "prj_ab"))
+    floor = Floor(8, quotas=(house, *parts))
+    floor.run("b-1", 4, owner="ab")
+    for number in range(FEW + 1):
+        floor.wait(f"b-{number}-waits", owner="ab")
+    floor.wait("a-1", owner="a", not_before_us=NOW_US)
+    due_us = NOW_US + floor.rules.reclaim_after_us
+    moments = NOW_US, NOW_US + SECOND_US, due_us - SECOND_US
+    assert [floor.decide(now_us=moment).wake_us for moment in moments] == [due_us] * 3
+    plan = floor.decide(now_us=due_us)
+    assert stopped(plan) == [("b-1", "reclaim")]
+    assert [claim.job.id for claim in plan.claims] == ["job_a-1"]
 
 
 def test_what_is_on_its_way_out_is_not_taken_back_twice() -> None:
