@@ -122,7 +122,9 @@ def set_price(session: Session, tiers: tuple[str, ...], **fields: Any) -> None:
     """Set what one of gpu:KIND, gpu:*, cpu, memory, disk, electricity or of a meter of events costs."""
     row = session.client.set_price(tiers=[_tier(text) for text in tiers], **fields)
     off = f", {_discount(row['paid_of_list'])}" if row["paid_of_list"] else ""
-    session.done(row, f"{row['meter']} costs {_money(row, row['unit_nano'])} per {row['unit']}{off} ({row['id']}).")
+    span = f" from {printing.moment(row['from_us'])}" + (f" to {printing.moment(row['to_us'])}" if row["to_us"] else "")
+    price = f"{_money(row, row['unit_nano'])} per {row['unit']}{off}"
+    session.done(row, f"{row['meter']} costs {price}{span} ({row['id']}).")
 
 
 def _payable(row: Mapping[str, Any], nano: int) -> str:

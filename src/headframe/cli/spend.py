@@ -31,7 +31,7 @@ def _labels(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in row["labels"].items())
 
 
-@part(usage, "now", "headframe usage now", "headframe usage now --json")
+@part(usage, "now", "headframe usage now", "headframe usage now --org all")
 @_ORGANIZATION
 @common
 def running_now(session: Session, organization: str | None) -> None:
@@ -44,6 +44,7 @@ def running_now(session: Session, organization: str | None) -> None:
     jobs = (
         Column("JOB", lambda row: row["job_id"], whole=True),
         Column("NAME", lambda row: row["name"]),
+        *([Column("ORGANIZATION", lambda row: known.of(row["organization_id"]))] if organization == "all" else []),
         Column("PROJECT", lambda row: known.of(row["project_id"]), spare=True),
         Column("MEMBER", lambda row: known.of(row["member_id"]), spare=True),
         Column("LABELS", _labels, spare=True),

@@ -196,13 +196,14 @@ def create_key(
     printing.note(f"This is the key {printing.safe(row['name'])} ({row['id']}). It is not shown again.")
 
 
-@part(keys, "revoke", "headframe keys revoke ci")
+@part(keys, "revoke", "headframe keys revoke ci", "headframe keys revoke ci --org acme")
 @click.argument("key")
+@_ORGANIZATION
 @_YES
 @common
-def revoke_key(session: Session, key: str, yes: bool) -> None:
+def revoke_key(session: Session, key: str, organization: str | None, yes: bool) -> None:
     """End a key at once."""
-    row = named(session.client.keys(), key, "key")
+    row = named(session.client.keys(organization=organization), key, "key")
     confirm(f"Revoke the key {row['name']} ({row['id']})?", yes)
     session.client.revoke_key(row["id"])
     session.done({"id": row["id"]}, f"Revoked {row['id']}.")

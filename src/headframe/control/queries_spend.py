@@ -25,7 +25,7 @@ from headframe.jobs.records import Job
 from headframe.ledger.close import month_of, month_span_us
 from headframe.pricing.records import Charge
 from headframe.pricing.units import is_held
-from headframe.tenants.records import Budget
+from headframe.tenants.records import Budget, Organization
 from headframe.tenants.roles import Caller, Permission
 
 # A dimension -> the column of charges that it is told apart by (as `Reads.total` names it).
@@ -240,6 +240,7 @@ class RunningJob:
 
     job_id: str
     name: str
+    organization_id: str
     project_id: str
     member_id: str
     since_us: int
@@ -269,28 +270,33 @@ class RunningNow:
 def running_now(
     world: World, context: Context, caller: Caller, *, organization: str | None = None
 ) -> Callable[[Reads], RunningNow]:
-    """What is spent this month so far by organization, project and member, and what each running job costs."""
-    house = find_organization(world, context, caller, organization)
-    where = spender(world, caller, house.id)
+    """What is spent this month so far by organization, project and member, and what each running job costs; of "all"
+    organizations that have the operator's own currency, for the operator."""
+    asked = whose(world, context, caller, organization)
+    where = asked.where
+    owned = {name: value for name, value in where.items() if name != "currency"}
+    houses = {one.id for one in world.all(Organization).values() if one.currency == asked.currency}
     now_us, month = context.now_us, month_of(context.now_us)
     begin, end = month_span_us(month)
     scopes = [name for name in ("organization", "project", "member") if _shows(name, where)]
-    accrue = accruing(world, context.spending, now_us, where)
+    accrue = accruing(world, context.spending, now_us, owned)
     holders = [
         (world.all(Job)[held.job_id], holder(world, context, held))
         for held in world.derived.held.values()
-        if all(getattr(held, column) == value for column, value in where.items())
+        if held.organization_id in houses and all(getattr(held, column) == value for column, value in owned.items())
     ]
     budgets = {
         (one.scope.value, one.scope_id): one.amount_nano
         for one in world.all(Budget).values()
-        if one.organization_id == house.id
+        if one.organization_id in houses and asked.organization_id in (ALL, one.organization_id)
     }
 
     def read(reads: Reads) -> RunningNow:
         found: dict[tuple[str, str], Spender] = {}
         accrued: dict[str, int] = {}
         for charge in accrue():
+            if charge.currency != asked.currency:
+                continue
             accrued[charge.job_id] = accrued.get(charge.job_id, 0) + charge.amount_nano
             if charge.at_us > begin:
                 _add(found, scopes, charge, accrued_nano=charge.amount_nano)
@@ -311,7 +317,7 @@ def running_now(
         order = {name: place for place, name in enumerate(scopes)}
         told = sorted(found.values(), key=lambda one: (order[one.scope], one.scope_id))
         return RunningNow(
-            house.id, house.currency, month, now_us,
+            asked.organization_id, asked.currency, month, now_us,
             tuple(
                 replace(one, total_nano=one.charged_nano + one.accrued_nano, budget_nano=budgets.get(
                     (one.scope, one.scope_id)))
@@ -348,6 +354,7 @@ def _running(job: Job, now: Holder, so_far_nano: int) -> RunningJob:
     return RunningJob(
         job_id=job.id,
         name=job.name,
+        organization_id=job.organization_id,
         project_id=job.project_id,
         member_id=job.member_id,
         since_us=now.held.held_us,

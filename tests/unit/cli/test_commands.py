@@ -561,3 +561,24 @@ def test_what_lies_on_the_disk_is_told_by_kind_and_goes_only_when_it_is_said(clo
     assert all(one.method == "GET" for one in cloud.asked)
     assert main(["storage", "--prune"]) == 0
     assert cloud.asked[-1].method == "POST"
+
+
+def test_a_key_of_another_organization_is_revoked_by_name(cloud: Cloud, capsys) -> None:
+    cloud.page("/v1/keys", {"id": "key_9", "name": "ci"})
+    cloud.answers["DELETE", "/v1/keys/key_9"] = {}
+    assert main(["keys", "revoke", "ci", "--org", "acme", "--yes"]) == 0
+    assert cloud.asked[0].url.params["organization"] == "acme"
+    assert cloud.asked[1].url.path == "/v1/keys/key_9"
+
+
+def test_a_price_that_was_set_is_told_with_the_time_for_which_it_holds(cloud: Cloud, capsys) -> None:
+    row = {
+        "id": "prc_1", "meter": "cpu", "unit": "hour", "unit_nano": 5 * 10**9, "currency": "USD", "paid_of_list": "",
+        "from_us": US, "to_us": None,
+    }  # fmt: skip
+    cloud.answers["POST", "/v1/prices"] = row
+    assert main(["prices", "set", "cpu", "5 USD", "--from", "2023-11-14"]) == 0
+    assert f"per hour from {printing.moment(US)} (prc_1)" in capsys.readouterr().out
+    cloud.answers["POST", "/v1/prices"] = {**row, "to_us": US + 10**12}
+    assert main(["prices", "set", "cpu", "5 USD"]) == 0
+    assert f"from {printing.moment(US)} to {printing.moment(US + 10**12)} (prc_1)" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small_cloud import USD, SmallCloud
 
+from headframe.base.errors import Forbidden
 from headframe.base.quantities import HOUR_US, MINUTE_US
 from headframe.control.queries_savings import cheaper, waste
 from headframe.control.queries_spend import running_now, usage
@@ -87,6 +88,25 @@ def test_what_runs_is_told_with_what_it_comes_to(cloud: SmallCloud) -> None:
     assert [told.expected_nano for told in every.jobs] == [72 * USD, None]
     whole = every.spenders[0]
     assert whole.total_nano == whole.charged_nano + whole.accrued_nano == sum(told.so_far_nano for told in every.jobs)
+
+
+def test_the_operator_is_told_what_runs_in_all_organizations_of_its_currency(cloud: SmallCloud) -> None:
+    lab = cloud.submit("run 9h", resources={"gpu": "H100:2"})
+    own = cloud.submit("run 9h", caller=cloud.owner)
+    cloud.until(cloud.is_(lab, JobState.RUNNING))
+    cloud.go(HOUR_US)
+    told = asked(cloud, running_now, cloud.owner, organization="all")
+    assert (told.organization_id, told.currency) == ("all", "USD")
+    assert [(one.job_id, one.organization_id) for one in told.jobs] == [
+        (lab.id, lab.organization_id), (own.id, own.organization_id),
+    ]  # fmt: skip
+    houses = {one.scope_id: one.total_nano for one in told.spenders if one.scope == "organization"}
+    for job, caller in ((lab, cloud.adam), (own, cloud.owner)):
+        alone = asked(cloud, running_now, caller)
+        assert houses[job.organization_id] == alone.spenders[0].total_nano > 0
+    for customer in (cloud.adam, cloud.anna):
+        with pytest.raises(Forbidden):
+            asked(cloud, running_now, customer, organization="all")
 
 
 def test_idle_accelerators_are_told_in_money_with_advice(cloud: SmallCloud) -> None:
