@@ -170,8 +170,8 @@ def waits_for(view: Snapshot, bucket: Bucket, found: Wait) -> str:
 def compared(view: Snapshot, bucket: Bucket, slices: tuple[Slice, ...] | None) -> list[dict[str, Any]]:
     """How each cluster stands to a job, the best first; empty in a cloud of one. After what is ahead has been held.
 
-    Keys: `cluster` (the name), `verdict` (chosen, free, full, too_small, drained, lost, unreachable, not_asked, no_data,
-    no_checkpoint, no_node), `text`; `per_hour_nano` where it could run.
+    Keys: `cluster` (the name), `verdict` (chosen, free, full, too_small, drained, lost, unreachable, not_asked,
+    no_data, no_checkpoint, no_node), `text`; `per_hour_nano` where it could run.
     """
     capacity = view.capacity
     if len(capacity.clusters) < 2:
