@@ -30,7 +30,7 @@ from headframe.workloads.spec import Spec
 
 QUANTUM_US = HOUR_US
 ROUND_US = 6 * MINUTE_US
-RENEW_EVERY = 50  # decisions between two looks at what is likely
+RENEW_EVERY = 10  # decisions between two looks at what is likely
 _LAS = ORDERS["least-attained-service"].key
 
 
