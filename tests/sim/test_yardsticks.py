@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from headframe.base.errors import NotFound
+from headframe.base.errors import Invalid, NotFound
 from headframe.cli.main import main
 from headframe.yardsticks.records import MUST, Options, Row
 from headframe.yardsticks.registry import YARDSTICKS, rows
+from headframe.yardsticks.side_by_side import rows_of
 
 NAMES = {"fgd", "muri", "muri-testbed", "gavel", "gavel-makespan", "shockwave", "kueue-15k", "kueue-50k"}
 MURI_HEAD = "job_id,num_gpu,submit_time,iterations,model_name,iteration_time\n"
+PUBLISHED_HEAD = "trace,policy,avg_jct_s,makespan_s,p99_jct_s\n"
 TRACES = os.environ.get("HEADFRAME_TRACES")
 
 
@@ -146,3 +148,62 @@ def test_published_numbers_are_met(name: str, options: dict[str, tuple[str, ...]
     shown = found(name, Path(str(TRACES)) / YARDSTICKS[name].module, **options)
     assert not [row for row in shown if row.level == MUST and not row.passed]
     assert any(row.level == MUST for row in shown)
+
+
+def everything(folder: Path) -> Path:
+    """A folder as for all of them, with the data of two."""
+    for name in ("muri", "gavel"):
+        (folder / name).mkdir(parents=True)
+    muri_folder(folder / "muri")
+    gavel_folder(folder / "gavel")
+    return folder
+
+
+def test_all_run_side_by_side_as_they_do_one_by_one(tmp_path: Path) -> None:
+    folders: dict[str, Path | None] = {name: everything(tmp_path / name) / name for name in ("muri", "gavel")}
+    said: list[str] = []
+    beside = rows_of(folders, Options(), 2, said.append)
+    assert beside == [row for name, folder in folders.items() for row in rows(name, folder, Options())]
+    assert not said
+
+
+def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    folder = everything(tmp_path)
+    (folder / "muri" / "small.csv").write_text(f"{MURI_HEAD}0,64,0,nan,x,1000\n")
+    said: list[str] = []
+    folders: dict[str, Path | None] = {name: folder / name for name in ("muri", "gavel", "shockwave")}
+    found_rows = rows_of(folders, Options(), 1, said.append)
+    missed = [(row.yardstick, row.case, row.ours) for row in found_rows if row.metric == "not measured"]
+    assert ("shockwave", "all", None) in missed
+    assert ("muri", "small, SRTF", None) in missed
+    assert all(row.passed is False for row in found_rows if row.metric == "not measured")
+    assert [row.ours for row in found_rows if row.yardstick == "gavel"][:1] == [1.0]
+    assert any("small.csv" in line or "iterations" in line for line in said)
+
+
+def test_all_says_at_once_when_no_folder_is_given_or_it_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for more in ([], ["--data", "/nowhere"]):
+        assert main(["bench", "scheduling", "all", *more]) == 3
+        assert "docs/benchmarks.md" in capsys.readouterr().err
+    assert main(["bench", "scheduling", "all", "--data", "/", "--workload", "x"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "said"),
+    [
+        ("muri", "published_sim_results", "trace,policy\nsmall,SRTF\n", "no column avg_jct_s"),
+        ("muri", "published_sim_results", f"{PUBLISHED_HEAD}small,SRTF,x,1,1\n", "avg_jct_s"),
+        ("muri", "published_sim_results", PUBLISHED_HEAD, "nothing in it"),
+        ("gavel", "published_continuous_single", "a,b\n1,2\n", "no column metric"),
+        ("gavel", "simulation_throughputs", "gpu,job_type,num_gpus,steps_per_s\nv100,LM,-1,2\n", "num_gpus"),
+        ("gavel-makespan", "published_makespan_static_multi", "policy,num_jobs,makespan_h\nGavel,inf,1\n", "num_jobs"),
+    ],
+)
+def test_published_files_that_are_wrong_are_refused_with_what_is_wrong(
+    name: str, file: str, text: str, said: str, tmp_path: Path
+) -> None:
+    muri_folder(gavel_folder(tmp_path))
+    (tmp_path / f"{file}.csv").write_text(text)
+    with pytest.raises(Invalid, match=said) as caught:
+        found(name, tmp_path)
+    assert str(caught.value.details["file"]).endswith(f"{file}.csv")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from headframe.base.errors import Invalid
+from headframe.base.errors import Invalid, NotFound
 from headframe.cli import printing
 from headframe.cli.options import group, part
 from headframe.cli.printing import Column
+from headframe.yardsticks.records import DOCUMENTED
 from headframe.yardsticks.registry import YARDSTICKS
-
-if TYPE_CHECKING:
-    from headframe.yardsticks.records import Row
 
 _SPEAK_EVERY_S = 5.0
 COLUMNS = (
@@ -52,34 +51,48 @@ def bench() -> None:
 @click.option("--workload", "workloads", multiple=True, metavar="NAME", help="Only this case; may be repeated.")
 @click.option("--seeds", metavar="42-51", help="Only these seeds: a range, or numbers with commas between.")
 @click.option("--policy", "policies", multiple=True, metavar="NAME", help="Only this policy; may be repeated.")
+@click.option("--processes", type=click.IntRange(1, 1024), metavar="N",
+              help="So many cases at once, instead of one for each core.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def scheduling(
     name: str, data: Path | None, workloads: tuple[str, ...], seeds: str | None, policies: tuple[str, ...],
-    as_json: bool,
+    processes: int | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Run a yardstick of scheduling, or all.
 
     NAME is fgd, muri, muri-testbed, gavel, gavel-makespan, shockwave, kueue-15k, kueue-50k or all. Exit code 1 says
-    that a number that must pass does not. docs/benchmarks.md says where the published files can be had.
+    that a number that must pass does not, or could not be measured. docs/benchmarks.md says where the published files
+    can be had.
     """
     from headframe.yardsticks.records import MUST, Options
-    from headframe.yardsticks.registry import rows
+    from headframe.yardsticks.side_by_side import rows_of
 
+    if name == "all" and (workloads or seeds or policies):
+        raise click.UsageError("--workload, --seeds and --policy narrow one yardstick: name it instead of all.")
     options = Options(workloads, _seeds(seeds), policies, progress_lines())
-    found: list[Row] = []
-    for one in YARDSTICKS if name == "all" else (name,):
-        folder = folder_of(data, one)
-        found += rows(one, folder, options)
+    names = tuple(YARDSTICKS) if name == "all" else (name,)
+    folders = {one: folder_of(data, one, alone=name != "all") for one in names}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = rows_of(folders, options, processes or cores, lambda line: printing.note(printing.safe(line)))
     show([row.as_json() for row in found], as_json)
     return 1 if any(row.level == MUST and row.passed is False for row in found) else 0
 
 
-def folder_of(data: Path | None, name: str) -> Path | None:
-    """The folder of a yardstick: `data` itself, or the one in it that is called after the yardstick's module."""
+def folder_of(data: Path | None, name: str, *, alone: bool = True) -> Path | None:
+    """The folder of a yardstick: the one in `data` that is called after its module, or, run alone, `data` itself.
+
+    Raises `NotFound` when `data` is not there, and for all of them also when it is not given.
+    """
+    yardstick = YARDSTICKS[name]
+    if data is None and not alone and yardstick.reads:
+        next_step = f"Give the folder that they lie in, one folder each, with --data. {DOCUMENTED}"
+        raise NotFound("These yardsticks read published files.", next_step=next_step)
     if data is None:
         return None
-    inner = data / YARDSTICKS[name].module
-    return inner if inner.is_dir() else data
+    if not data.is_dir():
+        raise NotFound(f"There is no folder {data}.", next_step=DOCUMENTED)
+    inner = data / yardstick.module
+    return inner if inner.is_dir() or not alone else data
 
 
 def show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:

@@ -124,10 +124,21 @@ def _names(file: Path) -> list[str]:
         return [name.strip() for name in next(csv.reader(io.StringIO(text.readline(10_000))), [])]
 
 
+def table(file: Path, columns: Sequence[str]) -> list[Line]:
+    """The lines of a file that has at least these columns. Raises `NotFound` and `Invalid`."""
+    names, lines = _lines(file)
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise refused(file, f"There is no column {missing[0]}.", missing[0], 1, f"the columns {', '.join(columns)}")
+    if not lines:
+        raise refused(file, "There is nothing in it.", columns[0], 2, "at least one line below the names")
+    return lines
+
+
 def _lines(file: Path) -> tuple[list[str], list[Line]]:
     """The names of the columns, and the lines below them."""
     if not file.is_file():
-        raise NotFound(f"There is no trace {file}.", next_step="Give a CSV file.")
+        raise NotFound(f"There is no file {file}.", next_step="Give a CSV file.")
     if file.stat().st_size > MOST_BYTES:
         raise refused(file, "The file is too large.", "columns", 1, f"at most {MOST_BYTES >> 20} MiB")
     names: list[str] = []
@@ -272,11 +283,8 @@ def _steps(lines: Sequence[Line], _reading: Reading) -> Iterator[TraceJob]:
 
 def throughputs(file: Path) -> dict[tuple[str, int], dict[str, float]]:
     """Steps per second by (job type, GPUs), then by kind; spread over servers counts as no kind."""
-    names, lines = _lines(file)
-    if not {"gpu", "job_type", "num_gpus", "steps_per_s"} <= set(names):
-        raise refused(file, "The columns are not those of rates.", "columns", 1, "gpu, job_type, num_gpus, steps_per_s")
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for line in lines:
+    for line in table(file, ("gpu", "job_type", "num_gpus", "steps_per_s")):
         kind = line.text("gpu")
         if not kind.endswith("_unconsolidated"):
             row = found.setdefault((line.text("job_type"), line.gpus("num_gpus")), {})

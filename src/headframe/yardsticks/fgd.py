@@ -7,14 +7,13 @@ Everything is placed by `scheduling.fit`, on a `Capacity` of 1,213 nodes.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from headframe.base.errors import Invalid
+from headframe.base.errors import Invalid, NotFound
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.demand import Demand
@@ -23,9 +22,11 @@ from headframe.scheduling.packing import DEFAULT, PACKINGS, packing_named
 from headframe.scheduling.packing_simple import Chance, Packing
 from headframe.scheduling.want import Want
 from headframe.sim.clock import SeededRng
+from headframe.sim.trace_jobs import MOST_PER_NODE
+from headframe.sim.trace_readers import refused, table
 from headframe.workloads.spec import Gpus, Resources
 from headframe.yardsticks.fgd_moves import Mover
-from headframe.yardsticks.records import AIM, MUST, SHOWN, Options, Row, need
+from headframe.yardsticks.records import AIM, DOCUMENTED, MUST, SHOWN, Options, Row, need
 
 SOURCE = "hkust-adsl/kubernetes-scheduler-simulator (data/csv and experiments/analysis/expected_results)"
 NODES = "openb_node_list_gpu_node.csv"
@@ -33,7 +34,7 @@ SEEDS = tuple(range(42, 52))
 RATIO_PERCENT = 130
 MARKS = (130, 100)  # per cent of all GPUs asked for
 TOLERANCE = 0.3
-MODEL = "model"
+MODEL, LIST = "model", "openb_pod_list_"
 GIB = {"A10": 24, "G2": 48, "G3": 48, "P100": 16, "T4": 16, "V100M16": 16, "V100M32": 32}  # for show
 PUBLISHED = {
     "01-Random": "random", "02-DotProd": "dot-product", "03-GpuClustering": "gpu-clustering",
@@ -43,6 +44,9 @@ COMPARED = (DEFAULT, "fgd", "best-fit")
 MOVED = (f"{DEFAULT}+moves", f"{DEFAULT}+exchange")  # on the list `default` only, unless asked for
 MOVED_GOAL = 97.5
 MEAN_GAIN = 0.2
+ORDERED = '{"orders": {"42": [numbers of lines, from 0, ...]}}'
+METRIC = "allocated % of GPUs at {} % asked"
+MOST_MILLI, MOST_MIB = 10**9, 10**9  # of CPU and of memory
 
 Means = dict[tuple[str, str, int], float]  # by list, policy, per cent asked for
 
@@ -67,33 +71,37 @@ class Machine:
     model: str
 
 
-def fgd(data: Path | None, options: Options) -> Iterator[Row]:
-    """Rows for each list and policy: what was given out, beside the published mean."""
+def parts(data: Path | None, options: Options) -> list[Options]:
+    """One for each list and policy."""
     root = need(data, NODES, "pods", source=SOURCE)[0].parent
-    lists = sorted(path.stem.removeprefix("openb_pod_list_") for path in (root / "pods").glob("*.csv"))
+    lists = sorted(path.stem.removeprefix(LIST) for path in (root / "pods").glob(f"{LIST}*.csv"))
+    if not lists:
+        raise NotFound(f"{root / 'pods'} has no list {LIST}NAME.csv; they come from {SOURCE}.", next_step=DOCUMENTED)
     unknown = [name for name in options.workloads if name not in lists]
     if unknown:
         raise Invalid(
             f"There is no list {unknown[0]!r} in {root / 'pods'}.",
             field="--workload", value=unknown[0], allowed=", ".join(lists),
         )  # fmt: skip
-    published = _published(root)
     for name in options.policies:
         if name != "random":
             packing, plus, more = name.partition("+")
             packing_named(packing if more in ("moves", "exchange") or not plus else name, field="--policy")
-    means: Means = {}
-    for workload in filter(options.wants, lists):
-        yield from _rows_of(root, workload, published, options, means)
-    yield from _over_lists(published, means)
+    return [
+        options.only(workload, policy)
+        for workload in filter(options.wants, lists)
+        for policy in options.policies or (COMPARED + MOVED if workload == DEFAULT else COMPARED)
+    ]
 
 
-def _rows_of(root: Path, workload: str, published: Means, options: Options, means: Means) -> Iterator[Row]:
-    """The rows of one list; `means` is filled with what was measured."""
-    nodes, pods = read_nodes(root), read_pods(root, workload)
-    seeds = options.seeds or SEEDS
-    orders = arrivals(root, workload, pods, seeds, total_milli(nodes))
-    for policy in options.policies or (COMPARED + MOVED if workload == DEFAULT else COMPARED):
+def fgd(data: Path | None, options: Options) -> Iterator[Row]:
+    """Rows for each list and policy: what was given out, beside the published mean."""
+    root = need(data, NODES, "pods", source=SOURCE)[0].parent
+    published, nodes, seeds = _published(root), read_nodes(root), options.seeds or SEEDS
+    for part in parts(data, options):
+        (workload,), (policy,) = part.workloads, part.policies
+        pods = read_pods(root, workload)
+        orders = arrivals(root, workload, pods, seeds, total_milli(nodes))
         results = []
         for seed in seeds:
             options.tell(f"fgd: {workload}, {policy}, seed {seed}")
@@ -101,14 +109,9 @@ def _rows_of(root: Path, workload: str, published: Means, options: Options, mean
         for mark in MARKS:
             values = [result[max(at for at in result if at <= mark)] for result in results if min(result) <= mark]
             if values:
-                means[workload, policy, mark] = fmean(values)
                 theirs = published.get((workload, policy if policy in PUBLISHED.values() else "fgd", mark))
                 yield _row(workload, policy, mark, theirs, values)
     options.tell("")
-    ours, fgds = means.get((workload, DEFAULT, MARKS[0])), means.get((workload, "fgd", MARKS[0]))
-    if ours is not None and fgds is not None:
-        metric = f"points above our own fgd at {MARKS[0]} % asked"
-        yield Row("fgd", f"{workload}, {DEFAULT}", metric, None, round(ours - fgds, 3), ours >= fgds, MUST, "not below")
 
 
 def _row(workload: str, policy: str, mark: int, theirs: float | None, values: Sequence[float]) -> Row:
@@ -121,22 +124,41 @@ def _row(workload: str, policy: str, mark: int, theirs: float | None, values: Se
         level, rule, passed = MUST if mark == MARKS[0] else AIM, "not below FGD's", ours >= theirs
     elif theirs is not None and policy in ("fgd", "best-fit"):
         level, rule, passed = MUST, f"within {TOLERANCE} points", abs(ours - theirs) <= TOLERANCE
-    metric = f"allocated % of GPUs at {mark} % asked"
+    metric = METRIC.format(mark)
     said = "; ".join(part for part in (rule, spread) if part)
     return Row("fgd", f"{workload}, {policy}", metric, theirs, round(ours, 3), passed, level, said)
 
 
-def _over_lists(published: Means, means: Means) -> Iterator[Row]:
-    """The mean over all published lists, where all of them were run."""
+def closing(data: Path | None, rows: Sequence[Row]) -> Iterator[Row]:
+    """What is said of several policies or lists together, of those that were run."""
+    published = _published(need(data, NODES, source=SOURCE)[0].parent)
+    means: Means = {}
+    for row in rows:
+        for mark in MARKS:
+            if row.metric == METRIC.format(mark) and row.ours is not None:
+                workload, _, policy = row.case.rpartition(", ")
+                means[workload, policy, mark] = row.ours
+    for (workload, policy, mark), fgds in means.items():
+        ours = means.get((workload, DEFAULT, mark))
+        if policy == "fgd" and mark == MARKS[0] and ours is not None:
+            metric = f"points above our own fgd at {mark} % asked"
+            yield Row("fgd", f"{workload}, {DEFAULT}", metric, None, round(ours - fgds, 3), ours >= fgds, MUST,
+                      "not below")  # fmt: skip
     for mark in MARKS:
-        lists = sorted(name for name, policy, at in published if policy == "fgd" and at == mark)
-        ours = [means[name, DEFAULT, mark] for name in lists if (name, DEFAULT, mark) in means]
-        if len(ours) > 1 and len(ours) == len(lists):
-            theirs = fmean(published[name, "fgd", mark] for name in lists)
-            metric, rule = f"allocated % of GPUs at {mark} % asked", f"at least {MEAN_GAIN} points above FGD's"
-            level, passed = (AIM, fmean(ours) >= theirs + MEAN_GAIN) if mark == MARKS[0] else (SHOWN, None)
-            yield Row("fgd", f"mean of {len(lists)} lists, {DEFAULT}", metric, theirs, round(fmean(ours), 3), passed,
-                      level, rule)  # fmt: skip
+        yield from _over_lists(mark, published, means)
+
+
+def _over_lists(mark: int, published: Means, means: Means) -> Iterator[Row]:
+    """The mean over all published lists, where all of them were run."""
+    lists = sorted(name for name, policy, at in published if policy == "fgd" and at == mark)
+    found = [means[name, DEFAULT, mark] for name in lists if (name, DEFAULT, mark) in means]
+    if len(found) > 1 and len(found) == len(lists):
+        theirs, ours = fmean(published[name, "fgd", mark] for name in lists), round(fmean(found), 3)
+        level, passed, rule = SHOWN, None, ""
+        if mark == MARKS[0]:
+            level, passed, rule = AIM, ours >= theirs + MEAN_GAIN, f"at least {MEAN_GAIN} points above FGD's"
+        yield Row("fgd", f"mean of {len(lists)} lists, {DEFAULT}", METRIC.format(mark), theirs, ours, passed, level,
+                  rule)  # fmt: skip
 
 
 def run(
@@ -193,23 +215,25 @@ def total_milli(machines: Sequence[Machine]) -> int:
 
 
 def read_nodes(root: Path) -> list[Machine]:
-    with (root / NODES).open(newline="") as file:
-        return [
-            Machine(row["sn"], int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"]), row["model"])
-            for row in csv.DictReader(file)
-        ]
+    return [
+        Machine(
+            line.text("sn"), line.whole("cpu_milli", 0, MOST_MILLI), line.whole("memory_mib", 0, MOST_MIB),
+            line.whole("gpu", 0, MOST_PER_NODE), line.text("model"),
+        )
+        for line in table(root / NODES, ("sn", "cpu_milli", "memory_mib", "gpu", "model"))
+    ]  # fmt: skip
 
 
 def read_pods(root: Path, workload: str) -> list[Pod]:
     """A list in the order of the names' bytes, which is what orders of arrival count in."""
-    with (root / "pods" / f"openb_pod_list_{workload}.csv").open(newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["name"].encode())
+    file = root / "pods" / f"{LIST}{workload}.csv"
+    lines = table(file, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli"))
     return [
         pod_of(
-            int(row["cpu_milli"]), int(row["memory_mib"]), int(row["num_gpu"]), int(row["gpu_milli"]),
-            row.get("gpu_spec") or "",
+            line.whole("cpu_milli", 0, MOST_MILLI), line.whole("memory_mib", 0, MOST_MIB),
+            line.whole("num_gpu", 0, MOST_PER_NODE), line.whole("gpu_milli", 0, MOST_MILLI), line.text("gpu_spec"),
         )
-        for row in rows
+        for line in sorted(lines, key=lambda line: line.text("name").encode())
     ]  # fmt: skip
 
 
@@ -224,12 +248,22 @@ def pod_of(cpu_milli: int, memory_mib: int, number: int, milli: int, models: str
 
 def arrivals(root: Path, workload: str, pods: Sequence[Pod], seeds: Sequence[int], whole: int) -> dict[int, list[int]]:
     """Indices into the list by seed: as published where the file has the seed, else by the same rule and our chance."""
-    path = root / "arrival_orders" / f"{workload}.json"
-    known = json.loads(path.read_text())["orders"] if path.exists() else {}
-    return {
-        seed: [int(index) for index in known[str(seed)]] if str(seed) in known else drawn(pods, seed, whole)
-        for seed in seeds
-    }
+    known = _orders(root / "arrival_orders" / f"{workload}.json", len(pods))
+    return {seed: known[str(seed)] if str(seed) in known else drawn(pods, seed, whole) for seed in seeds}
+
+
+def _orders(file: Path, pods: int) -> dict[str, list[int]]:
+    """Published orders of arrival by seed; none without the file."""
+    if not file.exists():
+        return {}
+    try:
+        found = {str(seed): [int(index) for index in order] for seed, order in
+                 json.loads(file.read_text("utf-8"))["orders"].items()}  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise refused(file, f"The orders of arrival cannot be read: {error!r}.", "orders", 1, ORDERED) from None
+    if not all(0 <= index < pods for order in found.values() for index in order):
+        raise refused(file, "An order of arrival names a line that the list does not have.", "orders", 1, ORDERED)
+    return found
 
 
 def drawn(pods: Sequence[Pod], seed: int, whole: int) -> list[int]:
@@ -255,13 +289,12 @@ def drawn(pods: Sequence[Pod], seed: int, whole: int) -> list[int]:
 
 def _published(root: Path) -> Means:
     """Published means by (list, policy, per cent asked for); without the file, nothing to compare with."""
-    path = root / "published_summary.csv"
-    if not path.exists():
+    file = root / "published_summary.csv"
+    if not file.exists():
         return {}
-    with path.open(newline="") as file:
-        return {
-            (row["workload"], PUBLISHED[row["policy"]], mark): float(row[f"alloc_mean_{mark}"])
-            for row in csv.DictReader(file)
-            for mark in MARKS
-            if row["policy"] in PUBLISHED
-        }
+    return {
+        (line.text("workload"), PUBLISHED[line.text("policy")], mark): line.number_of(f"alloc_mean_{mark}", 0, 100)
+        for line in table(file, ("workload", "policy", *(f"alloc_mean_{mark}" for mark in MARKS)))
+        for mark in MARKS
+        if line.text("policy") in PUBLISHED
+    }

@@ -6,7 +6,6 @@ stream only jobs 4,000 to 4,999 count, with later ones arriving until those have
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,52 +17,70 @@ from headframe.base.quantities import HOUR_US, SECOND_US
 from headframe.scheduling.packing import packing_named
 from headframe.sim.trace_jobs import MILLION, Fleet, Group, TraceJob
 from headframe.sim.trace_policies import POLICIES
-from headframe.sim.trace_readers import Reading, read_trace
+from headframe.sim.trace_readers import Reading, read_trace, table
 from headframe.sim.trace_replay import Replay
 from headframe.yardsticks.records import AIM, MUST, SHOWN, Options, Row, need
 
 SOURCE = "Gavel (OSDI 2020), github.com/stanford-futuredata/gavel"
-RATES, BATCHES = "simulation_throughputs.csv", "published_makespan_static_multi.csv"
+RATES, PUBLISHED = "simulation_throughputs.csv", "published_continuous_single.csv"
+BATCHES = "published_makespan_static_multi.csv"
 FLEET = Fleet((Group(36, "v100", 1), Group(36, "p100", 1), Group(36, "k80", 1)))
 ROUND_US = 360 * SECOND_US
 COUNTED = slice(4000, 5000)
-STREAM, SEED = re.compile(r"continuous_single_seed([0-9]+)\.csv"), "0"
+STREAM, SEED = re.compile(r"continuous_single_seed([0-9]{1,9})\.csv"), 0
 LOW, HIGH = 0.4, 5.2  # jobs per hour
 AIM_JCT_H, AIM_MAKESPAN_H = 21.0, 165.0
 POLICY = {"by-kind": "max_min_fairness_perf", "by-kind-shortest": "allox", "fifo": "fifo"}
-BATCH = 500
+BATCH, BATCH_POLICY = 500, "by-kind-longest"
+
+
+def parts(data: Path | None, options: Options) -> list[Options]:
+    """One for each seed, rate and policy; unless others are asked for, by age at the low rate, by kind at the high."""
+    files, policies = _files(data), options.chosen(tuple(POLICY))
+    unknown = [seed for seed in options.seeds if seed not in files]
+    if unknown:
+        raise Invalid(f"There is no stream of seed {unknown[0]}.", field="--seeds", value=str(unknown[0]),
+                      allowed=", ".join(map(str, files)))  # fmt: skip
+    return [
+        options.only(str(rate), name, seed)
+        for seed in options.seeds or files
+        for rate in _rates(options)
+        for name in policies
+        if (name == "fifo") == (rate <= LOW) or options.policies
+    ]
 
 
 def gavel(data: Path | None, options: Options) -> Iterator[Row]:
     """Mean completion time and fairness of a stream, by jobs per hour; `workloads` may name other rates."""
-    _, published = need(data, RATES, "published_continuous_single.csv", source=SOURCE)
-    told = _published(published)
-    files = [file for file in sorted(published.parent.glob("continuous_single_seed*.csv")) if _seed(file)]
-    for file in files or need(data, "continuous_single_seed0.csv", source=SOURCE):
-        if options.seeds and int(_seed(file)) not in options.seeds:
-            continue
-        same = told if _seed(file) == SEED else {}  # what is published is for one seed
-        for rate in _rates(options):
-            alone = _isolated(read_trace(file, Reading(rate)))
-            for name, other in POLICY.items():
-                if (name == "fifo") == (rate <= LOW) or name in options.policies:
-                    if options.policies and name not in options.policies:
-                        continue
-                    options.tell(f"gavel: seed {_seed(file)}, {rate:g} jobs an hour, {name}")
-                    yield from _stream(file, rate, name, other, same, alone)
+    files = _files(data)
+    for part in parts(data, options):
+        (rate,), (seed,), (name,) = _rates(part), part.seeds, part.policies
+        options.tell(f"gavel: seed {seed}, {rate:g} jobs an hour, {name}")
+        published = files[seed].parent / PUBLISHED
+        told = _published(published) if seed == SEED else {}  # what is published is for one seed
+        yield from _stream(files[seed], seed, rate, name, told)
 
 
-def _stream(
-    file: Path, rate: float, name: str, other: str, told: dict[tuple[str, float, str], float], alone: dict[str, int]
-) -> Iterator[Row]:
-    """One policy at one rate, beside what is published of `other`."""
-    jobs = read_trace(file, Reading(rate))
+def _files(data: Path | None) -> dict[int, Path]:
+    """The streams by seed."""
+    _, published = need(data, RATES, PUBLISHED, source=SOURCE)
+    found = {
+        int(match[1]): file for file in published.parent.glob("continuous_single_seed*.csv")
+        if (match := STREAM.fullmatch(file.name))
+    }  # fmt: skip
+    return dict(sorted(found.items())) or {SEED: need(data, "continuous_single_seed0.csv", source=SOURCE)[0]}
+
+
+def _stream(file: Path, seed: int, rate: float, name: str, told: dict[tuple[str, float, str], float]) -> Iterator[Row]:
+    """One policy at one rate, beside what is published of the one that it stands for."""
+    jobs, other = read_trace(file, Reading(rate)), POLICY[name]
+    alone = _isolated(jobs)
     counted = [job.id for job in sorted(jobs, key=lambda job: job.id)[COUNTED]] or [job.id for job in jobs]
     replay = Replay(jobs, FLEET, POLICIES[name].make(ROUND_US), FLEET.capacity(packing_named("first")), until=counted)
     ended = {one.id: one for one in replay.run().ended}
     jct_h = sum(ended[job_id].took_us for job_id in counted) / len(counted) / HOUR_US
     ftf = sum(ended[job_id].took_us / alone[job_id] for job_id in counted) / len(counted)
-    case = f"seed {_seed(file)}, {rate:g} jobs/h, {name}"
+    case = f"seed {seed}, {rate:g} jobs/h, {name}"
     goal, fair = told.get(("avg_jct_h", rate, other)), told.get(("avg_ftf", rate, other))
     if name == "fifo":
         level = MUST if rate == LOW and goal is not None else SHOWN
@@ -79,22 +96,38 @@ def _stream(
         yield Row("gavel", case, "avg_jct_h", goal, jct_h, jct_h <= AIM_JCT_H, AIM, f"no more than {AIM_JCT_H:g} h")
 
 
+def batches(data: Path | None, options: Options) -> list[Options]:
+    """One for each size of a batch of which Gavel's makespan is published."""
+    _, published, _ = need(data, RATES, BATCHES, "continuous_multi_seed0.csv", source=SOURCE)
+    options.chosen((BATCH_POLICY,))
+    sizes = [str(size) for size in sorted(_batches(published))]
+    unknown = [name for name in options.workloads if name not in sizes]
+    if unknown or not sizes:
+        raise Invalid(f"No makespan of such a batch is published in {published}.", field="--workload",
+                      value=", ".join(unknown), allowed=", ".join(sizes) or "lines of the policy Gavel")  # fmt: skip
+    return [options.only(size) for size in sizes if options.wants(size)]
+
+
+def _batches(file: Path) -> dict[int, float]:
+    """Gavel's makespan in hours by the number of jobs."""
+    return {
+        line.whole("num_jobs", 1, 10**6): line.number_of("makespan_h", 0, 1e9)
+        for line in table(file, ("policy", "num_jobs", "makespan_h"))
+        if line.text("policy") == "Gavel"
+    }
+
+
 def makespan(data: Path | None, options: Options) -> Iterator[Row]:
     """When the last job of a batch ends, by the size of the batch."""
-    _, published = need(data, RATES, BATCHES, source=SOURCE)
-    (file,) = need(data, "continuous_multi_seed0.csv", source=SOURCE)
+    _, published, file = need(data, RATES, BATCHES, "continuous_multi_seed0.csv", source=SOURCE)
     jobs = sorted(read_trace(file), key=lambda job: job.id)
-    with published.open(encoding="utf-8", newline="") as text:
-        told = {int(row["num_jobs"]): float(row["makespan_h"]) for row in csv.DictReader(text)
-                if row["policy"] == "Gavel"}  # fmt: skip
-    for size, goal in sorted(told.items()):
-        if not options.wants(str(size)):
-            continue
+    told = _batches(published)
+    for size, goal in ((int(part.workloads[0]), told[int(part.workloads[0])]) for part in batches(data, options)):
         options.tell(f"gavel-makespan: {size} jobs")
         batch = jobs[:size]
-        policy = POLICIES["by-kind-longest"].make(ROUND_US)
+        policy = POLICIES[BATCH_POLICY].make(ROUND_US)
         outcome = Replay(batch, FLEET, policy, FLEET.capacity(packing_named("first"))).run()
-        ours, case = outcome.last_us / HOUR_US, f"{size} jobs, by-kind-longest"
+        ours, case = outcome.last_us / HOUR_US, f"{size} jobs, {BATCH_POLICY}"
         least = max(job.work_us * MILLION / max(job.speeds.values()) for job in batch) / HOUR_US
         must = size == BATCH
         yield Row("gavel-makespan", case, "makespan_h", goal, ours, ours <= goal if must else None,
@@ -138,11 +171,6 @@ def _isolated(jobs: Sequence[TraceJob]) -> dict[str, int]:
     return took
 
 
-def _seed(file: Path) -> str:
-    match = STREAM.fullmatch(file.name)
-    return match[1] if match else ""
-
-
 def _rates(options: Options) -> list[float]:
     """Jobs per hour to run at."""
     if not options.workloads:
@@ -159,8 +187,8 @@ def _rates(options: Options) -> list[float]:
 
 def _published(file: Path) -> dict[tuple[str, float, str], float]:
     """Published numbers by (metric, jobs per hour, policy)."""
-    with file.open(encoding="utf-8", newline="") as text:
-        return {
-            (row["metric"], float(row["jobs_per_hour"]), row["policy"]): float(row["value"])
-            for row in csv.DictReader(text)
-        }
+    return {
+        (line.text("metric"), line.number_of("jobs_per_hour", 0, 1000), line.text("policy")):
+            line.number_of("value", 0, 1e9)
+        for line in table(file, ("metric", "jobs_per_hour", "policy", "value"))
+    }  # fmt: skip

@@ -6,17 +6,17 @@ the cost of a restart is taken off the progress of every running job at each dec
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from headframe.base.errors import Invalid
 from headframe.base.quantities import SECOND_US
 from headframe.scheduling.order import ORDERS
 from headframe.scheduling.packing import packing_named
 from headframe.sim.trace_jobs import Fleet, Group, TraceJob
 from headframe.sim.trace_policies import POLICIES, TakingTurns
-from headframe.sim.trace_readers import read_trace, refused
+from headframe.sim.trace_readers import read_trace, refused, table
 from headframe.sim.trace_replay import Costs, Outcome, Policy, Replay
 from headframe.yardsticks.records import AIM, MUST, SHOWN, Options, Row, need
 
@@ -25,64 +25,81 @@ PUBLISHED = "published_sim_results.csv"
 EXACT = {"SRTF": "shortest-first", "SRSF": "shortest-service"}
 METRICS = ("avg_jct_s", "makespan_s", "p99_jct_s")
 NO_DURATIONS = ("las", "learned")  # ours that know no durations
-WITH_DURATIONS = "srsf"
+RIVALS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(NO_DURATIONS, ("Tiresias_L", "themis")), "srsf": ("SRSF",), "no-straggler": (),
+}  # fmt: skip
+MOST_S = 1e12
 CLOSE, TESTBED_CLOSE = 0.001, 0.03
 
 
+def parts(data: Path | None, options: Options) -> list[Options]:
+    """One for each trace and policy."""
+    (published,) = need(data, PUBLISHED, source=SOURCE)
+    told = _published(published)
+    policies = options.chosen((*EXACT, *RIVALS))
+    traces = [
+        name for name in dict.fromkeys(trace for trace, _ in told) if (published.parent / f"{name}.csv").is_file()
+    ]
+    unknown = [name for name in options.workloads if name not in traces]
+    if unknown or not traces:
+        raise Invalid(f"No trace of {published} that is wanted lies beside it.", field="--workload",
+                      value=", ".join(unknown), allowed=", ".join(traces) or "TRACE.csv beside it")  # fmt: skip
+    return [
+        options.only(trace, name)
+        for trace in traces
+        if options.wants(trace)
+        for name in policies
+        if name in RIVALS or (trace, name) in told
+    ]
+
+
 def muri(data: Path | None, options: Options) -> Iterator[Row]:
-    """Every published number of SRTF and SRSF again; then our own policies beside those of others."""
+    """Every published number of SRTF and SRSF again; our own policies beside those of others."""
     (published,) = need(data, PUBLISHED, source=SOURCE)
     told = _published(published)
     fleet = cluster(published.parent)
-    for trace in dict.fromkeys(trace for trace, _ in told):
-        file = published.parent / f"{trace}.csv"
-        if not options.wants(trace) or not file.is_file():
-            continue
-        jobs = read_trace(file)
-        for name, order in EXACT.items():
-            if (trace, name) in told and (not options.policies or name in options.policies):
-                options.tell(f"muri: {trace}, {name}")
-                found = numbers(exactly(jobs, fleet, order))
-                for metric in METRICS:
-                    goal = told[trace, name][metric]
-                    passed = abs(found[metric] - goal) <= CLOSE * goal
-                    yield Row("muri", f"{trace} {name}", metric, goal, found[metric], passed, MUST, "within 0.1 %")
-        yield from _ours(trace, jobs, fleet, told, options)
+    for part in parts(data, options):
+        (trace,), (name,) = part.workloads, part.policies
+        options.tell(f"muri: {trace}, {name}")
+        jobs = read_trace(published.parent / f"{trace}.csv")
+        if name in EXACT:
+            found = numbers(exactly(jobs, fleet, EXACT[name]))
+            for metric in METRICS:
+                goal = told[trace, name][metric]
+                passed = abs(found[metric] - goal) <= CLOSE * goal
+                yield Row("muri", f"{trace} {name}", metric, goal, found[metric], passed, MUST, "within 0.1 %")
+        else:
+            yield from _ours(trace, name, jobs, fleet, told)
 
 
 def _ours(
-    trace: str, jobs: Sequence[TraceJob], fleet: Fleet, told: dict[tuple[str, str], dict[str, float]], options: Options
+    trace: str, name: str, jobs: Sequence[TraceJob], fleet: Fleet, told: dict[tuple[str, str], dict[str, float]]
 ) -> Iterator[Row]:
-    """Our own policies, with restarts paid where they happen."""
-    blind = dict.fromkeys(NO_DURATIONS, ("Tiresias_L", "themis"))
-    rivals: dict[str, tuple[str, ...]] = {**blind, WITH_DURATIONS: ("SRSF",), "no-straggler": ()}
-    for name, others in rivals.items():
-        if options.policies and name not in options.policies:
-            continue
-        options.tell(f"muri: {trace}, {name}")
-        replay = Replay(jobs, fleet, POLICIES[name].make(None), fleet.capacity(packing_named("fullest")),
-                        costs=Costs(10 * SECOND_US))  # fmt: skip
-        found = numbers(replay.run())
-        compared = ("avg_jct_s", "p99_jct_s") if name in NO_DURATIONS else ("avg_jct_s",)
-        for metric in METRICS:
-            for other in others if metric in compared else ():
-                goal = told.get((trace, other), {}).get(metric)
-                if goal is not None:
-                    rule = f"no more than {other}"
-                    yield Row("muri", f"{trace} {name}", metric, goal, found[metric], found[metric] <= goal, AIM, rule)
-            if metric not in compared or not others:
-                yield Row("muri", f"{trace} {name}", metric, None, found[metric], None, SHOWN)
+    """One of our own policies, with restarts paid where they happen."""
+    replay = Replay(jobs, fleet, POLICIES[name].make(None), fleet.capacity(packing_named("fullest")),
+                    costs=Costs(10 * SECOND_US))  # fmt: skip
+    found, others = numbers(replay.run()), RIVALS[name]
+    compared = ("avg_jct_s", "p99_jct_s") if name in NO_DURATIONS else ("avg_jct_s",)
+    for metric in METRICS:
+        for other in others if metric in compared else ():
+            goal = told.get((trace, other), {}).get(metric)
+            if goal is not None:
+                rule = f"no more than {other}"
+                yield Row("muri", f"{trace} {name}", metric, goal, found[metric], found[metric] <= goal, AIM, rule)
+        if metric not in compared or not others:
+            yield Row("muri", f"{trace} {name}", metric, None, found[metric], None, SHOWN)
 
 
 def testbed(data: Path | None, options: Options) -> Iterator[Row]:
     """The trace of the real cluster under the same rules, beside what was measured there."""
     trace, summary = need(data, "cluster_trace.csv", "testbed_summary.csv", source=SOURCE)
-    with summary.open(encoding="utf-8", newline="") as text:
-        told = {row["policy"]: row for row in csv.DictReader(text)}
+    told = {line.text("policy"): line for line in table(summary, ("policy", *METRICS))}
+    if "SRTF" not in told:
+        raise refused(summary, "There is no line of SRTF in it.", "policy", 1, "SRTF among the policies")
     options.tell("muri-testbed: SRTF")
     found = numbers(exactly(read_trace(trace), cluster(trace.parent), EXACT["SRTF"]))
     for metric in METRICS:
-        goal = float(told["SRTF"][metric])
+        goal = told["SRTF"].number_of(metric, 0, MOST_S)
         must = metric != "p99_jct_s"
         passed = abs(found[metric] - goal) <= TESTBED_CLOSE * goal
         yield Row("muri-testbed", "SRTF", metric, goal, found[metric], passed if must else None,
@@ -120,8 +137,7 @@ def cluster(folder: Path) -> Fleet:
 
 def _published(file: Path) -> dict[tuple[str, str], dict[str, float]]:
     """Published numbers by (trace, policy)."""
-    with file.open(encoding="utf-8", newline="") as text:
-        return {
-            (row["trace"], row["policy"]): {metric: float(row[metric]) for metric in METRICS}
-            for row in csv.DictReader(text)
-        }
+    return {
+        (line.text("trace"), line.text("policy")): {metric: line.number_of(metric, 0, MOST_S) for metric in METRICS}
+        for line in table(file, ("trace", "policy", *METRICS))
+    }

@@ -92,3 +92,19 @@ def test_without_files_it_says_where_they_are_from(tmp_path: Path) -> None:
     for data in (None, tmp_path):
         with pytest.raises(NotFound, match="kubernetes-scheduler-simulator"):
             list(fgd(data, Options()))
+
+
+@pytest.mark.parametrize("orders", ["{", '{"orders": []}', '{"orders": {"42": [99]}}', '{"orders": {"42": ["x"]}}'])
+def test_orders_of_arrival_that_are_wrong_are_refused(folder: Path, orders: str) -> None:
+    (folder / "arrival_orders" / "tiny.json").write_text(orders)
+    with pytest.raises(Invalid, match="order") as caught:
+        list(fgd(folder, Options(seeds=(42,))))
+    assert str(caught.value.details["file"]).endswith("tiny.json")
+
+
+def test_a_list_that_is_wrong_is_refused_with_its_line(folder: Path) -> None:
+    file = folder / "pods" / "openb_pod_list_tiny.csv"
+    file.write_text(file.read_text().replace(",300,", ",-300,"))
+    with pytest.raises(Invalid, match="gpu_milli is '-300'") as caught:
+        list(fgd(folder, Options(seeds=(42,))))
+    assert caught.value.line == 7
