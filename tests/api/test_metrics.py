@@ -13,12 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from house import House, wait_for
+from test_live import live
 
 from headframe.api.wire import Limits
 from headframe.control.dispatch import token_of
 from headframe.control.metrics import Metrics
 from headframe.metrics.names import MOST_REPORTED
 from headframe.metrics.records import Measured, Point
+from headframe.metrics.thin import CHUNK
 
 HOSTILE = "loss <script>alert(1)</script>"
 ROOT = Path(__file__).parents[2]
@@ -86,6 +88,34 @@ def test_nodes_tell_of_themselves_and_of_their_accelerators(house: House):
     assert {(one["subject"], one["name"]) for one in found["items"]} >= {(node, "cpu_milli"), (card, "power_mw")}
     assert "cpu_milli" in found["about"]
     assert house.call("GET", "/v1/nodes/nod_none/metrics").status_code == 404
+
+
+def test_what_is_measured_is_followed_and_whoever_missed_some_is_told(house: House, job: dict[str, Any]):
+    begin = 10_000_000_000
+    moments = [begin + number * 1_000_000 for number in range(CHUNK + 3)]
+    told = iter([Point(job["id"], "power_mw", "0", at_us, 1.0 + at_us - begin) for at_us in moments])
+
+    def latest(name: str, frame: dict[str, Any]) -> list[int]:
+        return next((list(one["at_us"]) for one in frame["items"] if one["name"] == name), [])
+
+    with live(house, f"metrics:{job['id']}") as stream:
+        tell(house, next(told))
+        first = stream.wait(lambda _, frame: latest("power_mw", frame) == moments[:1])
+        assert first["from_us"] <= moments[0], "from there on it is whole"
+        tell(house, *(next(told) for _ in range(CHUNK - 1)))
+        more = stream.wait(lambda _, frame: latest("power_mw", frame)[-1:] == [moments[CHUNK - 1]])
+        assert latest("power_mw", more) == moments[CHUNK - 31 : CHUNK], "the last half minute"
+        tell(house, *told)
+        last = stream.wait(lambda _, frame: latest("power_mw", frame)[-1:] == [moments[-1]])
+        assert latest("power_mw", last) == moments[CHUNK:]
+        assert last["from_us"] == moments[CHUNK], "who has less than that must fetch anew"
+    stranger = house.member(house.organization("strangers")["id"], "owner")
+    node = house.ok("GET", "/v1/nodes")["items"][0]["id"]
+    for topic, status in ((job["id"], 404), (node, 403), ("nod_none", 403)):
+        assert house.call("GET", "/v1/live", stranger, params={"topics": f"metrics:{topic}"}).status_code == status
+    with live(house, f"metrics:{node}") as stream:
+        tell(house, Point(node, "memory_mib", "", begin, 2.0))
+        stream.wait(lambda _, frame: latest("memory_mib", frame) == [begin])
 
 
 def test_points_wait_while_the_store_is_away(house: House, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch):

@@ -85,15 +85,23 @@ def test_hostile_lines_are_text(tab: Tab, cloud: ConsoleCloud, part: str):
     assert page.locator(".log-line img, .log-line script").count() == 0
 
 
-def test_hostile_metrics_are_text(tab: Tab, cloud: ConsoleCloud):
-    script = "printf '%s' \"$LINE\" >> $HEADFRAME_OUTPUTS/metrics.jsonl; sleep 600"
+def test_metrics_are_followed_by_the_stream_and_hostile_ones_are_text(tab: Tab, cloud: ConsoleCloud):
+    tell = 'printf \'%s\\n\' "$LINE" | sed "s/NUMBER/$i/" >> $HEADFRAME_OUTPUTS/metrics.jsonl'
+    script = f"i=3; {tell}; until [ -e $HEADFRAME_OUTPUTS/on ]; do sleep 0.1; done; i=4; {tell}; sleep 600"
     spec = {"name": "hostile-metrics", "run": script, "resources": {"cpu": 0.1, "memory": "64MB"}}
     name = HOSTILE.replace('"', "'")
-    spec["env"] = {"LINE": f'{{"step": 3, "{name}": 1.5}}\n'}
+    spec["env"] = {"LINE": f'{{"step": NUMBER, "{name}": 1.5}}'}
     made = cloud.api("POST", "/v1/jobs", {"spec": spec})
     page = tab.go(f"/jobs/{made['id']}/metrics")
-    expect(page.locator(".chart-card h3", has_text="<script>")).to_have_text(name, timeout=15_000)
+    told = page.locator(".chart-card", has=page.locator("h3", has_text="<script>"))
+    expect(told.locator("h3")).to_have_text(name, timeout=15_000)
+    expect(told.locator(".now")).to_have_text("1.5 at step 3")
     expect(page.locator(".chart-card h3", has_text="CPU")).to_be_visible()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    (cloud.running.outputs(made["id"]) / "on").touch()
+    expect(told.locator(".now")).to_have_text("1.5 at step 4", timeout=15_000)
+    assert [one for one in asked if "/metrics" in one] == [], "the page does not ask: it is told"
     assert page.title() != "taken"
     tab.axe()
     cloud.api("POST", f"/v1/jobs/{made['id']}/stop", {"grace": "0s"})

@@ -10,12 +10,9 @@ from starlette.responses import Response
 
 from headframe.api.jobs import Place, Ref, find
 from headframe.api.wire import Authenticated, answer
-from headframe.base.errors import Forbidden
 from headframe.base.quantities import LIMIT
 from headframe.control.metrics import MOST_POINTS, POINTS, Stretch
-from headframe.control.queries_map import sees_all
-from headframe.control.queries_tenancy import nothing_here
-from headframe.fleet.records import Accelerator, Node
+from headframe.control.queries_metrics import columns, subjects_of_node
 from headframe.metrics.names import KNOWN
 
 router = APIRouter(prefix="/v1", tags=["metrics"])
@@ -64,30 +61,13 @@ def node_metrics(
     points: Points = POINTS,
 ) -> Response:  # fmt: skip
     """What was measured of a node and its accelerators, whoever held them (operator only)."""
-    if not sees_all(call.caller):
-        raise Forbidden(
-            "What is measured of a node tells of everybody's jobs on it: it is the operator's to see.",
-            next_step="Your own jobs' measures: headframe metrics JOB.",
-        )
-    if call.control.world.get(Node, node_id) is None:
-        raise nothing_here("node", node_id)
-    cards = call.control.reads.find(Accelerator, node_id=node_id, limit=1000)
-    subjects = [node_id, *(card.id for card in cards)]
+    subjects = call.ask(subjects_of_node, node_id)
     return answer(_told(call.control.metrics.read(subjects, from_us=from_us, to_us=to_us or LIMIT, points=points)))
 
 
 def _told(found: list[Stretch]) -> dict[str, Any]:
     return {
-        "items": [
-            {
-                "subject": one.series.subject, "name": one.series.name, "part": one.series.part,
-                "reported": one.series.reported, "at_us": [row.at_us for row in one.rows],
-                "mean": [row.mean for row in one.rows], "low": [row.low for row in one.rows],
-                "high": [row.high for row in one.rows],
-                "step": [row.step for row in one.rows] if any(row.step is not None for row in one.rows) else None,
-            }
-            for one in found
-        ],
+        "items": columns(found),
         "about": KNOWN,
         "newest_us": max((one.rows[-1].at_us for one in found), default=0),
     }  # fmt: skip

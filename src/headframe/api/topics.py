@@ -14,6 +14,7 @@ from headframe.base.changes import Event
 from headframe.base.errors import Invalid
 from headframe.control.queries_home import overview, spend_to_date
 from headframe.control.queries_map import fleet_frame
+from headframe.control.queries_metrics import lately
 from headframe.control.queries_node_table import node_window
 from headframe.control.queries_nodes import node_in_full
 from headframe.tenants.roles import Permission
@@ -48,6 +49,7 @@ GAUGES: dict[str, Gauge] = {
     for one in (
         Gauge("node", Permission.FLEET_READ, node_in_full, every_s=2),
         Gauge("nodes", Permission.FLEET_READ, node_window, every_s=2),
+        Gauge("metrics", Permission.JOBS_READ, lately, every_s=2, least_s=1.5),
         Gauge("fleet", Permission.FLEET_READ, fleet_frame, every_s=2),
         Gauge("home", Permission.JOBS_READ, overview, every_s=15, personal=Permission.INVOICES_READ),
         Gauge("spend", Permission.USAGE_READ, spend_to_date, every_s=15, least_s=5, personal=Permission.INVOICES_READ),

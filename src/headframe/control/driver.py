@@ -61,7 +61,7 @@ class Control:
         self._ticked_s = self._rest_until_s = 0.0
         self.beat_us = 0  # when the last tick ended
         self.gauges = loop.gauges
-        self.metrics.tell = self.gauges.tell
+        self.metrics.tell, self.gauges.newest_points = self.gauges.tell, self.metrics.newest_points
         loop.nudge = self._wake.set
         loop.announce = self._announce
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class Gauges:
         self._row: dict[str, int] = {}
         self._at_us = np.zeros(_FIRST, np.int64)
         self._columns = {meter: np.full(_FIRST, UNKNOWN, np.int64) for meter in METERS}
+        # (subjects, span) -> what was measured of them in the span up to now; `Metrics.newest_points` in a server.
+        self.newest_points: Callable[[Iterable[str], int], tuple[int, list[Any]]] = lambda subjects, span_us: (0, [])
 
     def tell(
         self,

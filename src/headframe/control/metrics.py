@@ -205,6 +205,21 @@ class Metrics:
         found.sort(key=lambda one: (one.series.subject, one.series.reported, one.series.name, one.series.part))
         return found
 
+    def newest_points(self, subjects: Iterable[str], span_us: int) -> tuple[int, list[Stretch]]:
+        """What was put on record last, from memory: each series over the span up to its newest point, as far as its
+        newest chunk reaches. With the moment from which on nothing is left out."""
+        found, from_us = list[Stretch](), 0
+        for subject in sorted(subjects):
+            for track in list(self._tracks.get(subject, {}).values()):
+                if track.head is None:
+                    continue
+                begin_us = track.last_us - span_us
+                rows = [row for row in rows_of(track.head) if row.at_us >= begin_us]
+                cut = rows[0].at_us == track.head.at_us[0] and track.next > 1
+                from_us = max(from_us, rows[0].at_us if cut else begin_us)
+                found.append(Stretch(track.series, rows))
+        return from_us, found
+
     def subscribe(self, wake: Wake) -> Callable[[], None]:
         """Call `wake` with the subjects of which something was put on record; returns the call that ends it."""
         token = id(wake)

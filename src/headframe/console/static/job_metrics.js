@@ -1,17 +1,17 @@
 // <hf-job-metrics data-job>: charts of what was measured of a job and of what it reported, kept up to date while it runs.
 import { ask } from "./api.js";
 import { element, fill, html } from "./html.js";
+import { measured } from "./measured.js";
 import { align, collect } from "./series.js";
 
 /** @typedef {import("./series.js").Group} Group */
 
-const EVERY_MS = 4000;
 const RANGES = /** @type {[string, number][]} */ ([["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["All", 0]]);
 
 class JobMetrics extends HTMLElement {
   /** @type {Map<string, HTMLElement>} */ #cards = new Map();
   #range = 0; // seconds
-  #asking = false;
+  #load = () => {};
   #empty = true;
 
   connectedCallback() {
@@ -23,25 +23,18 @@ class JobMetrics extends HTMLElement {
         if (range === undefined) return;
         this.#range = Number(range);
         for (const one of this.querySelectorAll("[data-range]")) one.setAttribute("aria-pressed", String(one.getAttribute("data-range") === range));
-        void this.#load();
+        this.#load();
       });
     } else fill(this, html`<div class="chart-grid" data-sections></div>`);
-    void this.#load();
-    setInterval(() => !document.hidden && !this.dataset.ended && void this.#load(), EVERY_MS);
+    const job = this.dataset.job ?? "";
+    const fetch = () => ask(`/v1/jobs/${job}/metrics?points=400${this.#range ? `&from_us=${this.#from()}` : ""}`);
+    const fail = () => this.#empty && this.#nothing("The metrics cannot be read now.");
+    this.#load = measured(job, !this.dataset.ended, fetch, (found) => this.#show(collect(inside(found.items, this.#from()))), fail);
   }
 
-  async #load() {
-    if (this.#asking) return;
-    this.#asking = true;
-    try {
-      const from = this.#range ? `&from_us=${Math.floor((Date.now() - this.#range * 1000) * 1000)}` : "";
-      const found = await ask(`/v1/jobs/${this.dataset.job}/metrics?points=400${from}`);
-      this.#show(collect(found.items));
-    } catch {
-      if (this.#empty) this.#nothing("The metrics cannot be read now.");
-    } finally {
-      this.#asking = false;
-    }
+  /** The moment from which on is shown, in microseconds. */
+  #from() {
+    return this.#range ? Math.floor((Date.now() - this.#range * 1000) * 1000) : 0;
   }
 
   /** @param {string} words */
@@ -93,6 +86,15 @@ class JobMetrics extends HTMLElement {
     }
     return /** @type {HTMLElement} */ (section.querySelector(".chart-grid"));
   }
+}
+
+/** What of series lies behind a moment. @param {import("./series.js").Series[]} items @param {number} from */
+function inside(items, from) {
+  const cut = (/** @type {import("./series.js").Series} */ one) => {
+    const first = one.at_us.findIndex((at) => at >= from);
+    return first > 0 ? { ...one, at_us: one.at_us.slice(first), mean: one.mean.slice(first), low: one.low.slice(first), high: one.high.slice(first), step: one.step?.slice(first) ?? null } : one;
+  };
+  return from ? items.map(cut) : items;
 }
 
 /** The three that say most at a glance. @param {Group[]} groups */

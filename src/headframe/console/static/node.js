@@ -5,11 +5,15 @@ import "./chart/timeline.js";
 import { ask } from "./api.js";
 import { fill, html, state } from "./html.js";
 import { follow } from "./live.js";
+import { measured } from "./measured.js";
 import { few } from "./series.js";
 
 const host = /** @type {HTMLElement | null} */ (document.querySelector("[data-node]"));
 const id = host?.dataset["node"] ?? "", began = Number(host?.dataset["from"] ?? 0), opened = Date.now();
 const path = `/v1/nodes/${encodeURIComponent(id)}`;
+
+/** The beginning of the time that is shown, which goes on with the clock; microseconds. */
+const since = () => Math.round(began + (Date.now() - opened) * 1000);
 
 /** @param {string} text @param {number} value @param {number} most */
 const bar = (text, value, most) => html`<span class="meter-line"><meter min="0" max="${most}" value="${value}" aria-hidden="true"></meter><span>${text}</span></span>`;
@@ -66,12 +70,11 @@ const CHARTS = /** @type {[string, string, string, number, number?][]} */ ([
   ["cpu_milli", "Cores used", "cores", 1000], ["memory_mib", "Memory used", "gib", 1024],
 ]);
 
-/** What was measured, as charts under one crosshair. */
-async function health() {
+/** What was measured, as charts under one crosshair. @param {import("./measured.js").Found} found */
+function health(found) {
   const place = document.querySelector("[data-charts]");
   if (!place) return;
-  const from = Math.round(began + (Date.now() - opened) * 1000);
-  const found = await ask(`${path}/metrics?from_us=${from}&points=400`);
+  const from = since();
   // A node that is measured for a short time only fills its charts all the same.
   const first = Math.max(from, Math.min(...found.items.map((/** @type {any} */ one) => one.at_us[0] ?? Infinity), found.newest_us));
   const drawn = CHARTS.map(([name, title, unit, divisor, max]) => {
@@ -99,6 +102,5 @@ function gapless(series) {
 
 if (host) {
   follow(`node:${id}`, hear);
-  void health().catch(() => {});
-  setInterval(() => document.hidden || void health().catch(() => {}), 10_000);
+  if (document.querySelector("[data-charts]")) measured(id, true, () => ask(`${path}/metrics?from_us=${since()}&points=400`), health);
 }
