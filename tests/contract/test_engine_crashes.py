@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from headframe.engines import agent_wire
+from headframe.engines import agent_wire, cgroups
 from headframe.fleet.engine_words import Seen, Stop
 from tests.contract.engine_contract import Place, launch, wait_until
 
@@ -49,6 +51,41 @@ def test_the_next_agent_takes_the_task_over(place: Place) -> None:
     assert (again.seen, again.pid, again.running_us) == (Seen.RUNNING, first.pid, first.running_us)
     assert place.wait_seen("alc_stays", Seen.EXITED).exit_code == 5
     assert place.text("stays") == "before\nafter\n"
+
+
+def _is_gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}")
+
+
+def test_an_agent_takes_its_groups_with_it_and_clears_away_those_of_one_that_was_killed(
+    place: Place, tmp_path: Path
+) -> None:
+    writer, why = cgroups.usable("probe0000000")
+    if writer is None:
+        pytest.skip(why)
+    writer.leave()
+
+    def left_by(data: Path) -> list[Path]:
+        tag = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:12]
+        return [path for parent in writer.parents() if (path := parent / f"headframe-{tag}").is_dir()]
+
+    for name in ("orderly", "killed"):
+        (tmp_path / name).mkdir()
+        other = Place(tmp_path / name)
+        other.engine.act([launch("done", "exit 0")])
+        other.wait_seen("alc_done", Seen.EXITED)
+        pid = other.agent_pid()
+        assert left_by(other.data)
+        if name == "orderly":
+            other.end()
+            assert left_by(other.data) == []
+        else:
+            other.engine.close()
+            os.kill(pid, signal.SIGKILL)
+            wait_until(partial(_is_gone, pid), "the agent's end")
+            assert left_by(other.data)
+    place.kill_agent()
+    wait_until(lambda: left_by(tmp_path / "killed") == [], "the groups are cleared away")
 
 
 def test_everything_is_killed_while_the_task_ends(place: Place) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from headframe import __version__
 from headframe.base.errors import CallerError, HeadframeError
 from headframe.base.progress import Progress
-from headframe.engines import agent_containers, agent_wire, cgroups, sandbox
+from headframe.engines import agent_containers, agent_wire, cgroup_owners, cgroups, sandbox
 from headframe.engines.agent_alone import alone, detach
 from headframe.engines.agent_disk import JOB_BYTES, Disk
 from headframe.engines.agent_held import Held
@@ -122,6 +122,8 @@ class Agent:
         self.log_bound = log_bound
         tag = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
         self.groups, self.groups_word = cgroups.usable(tag)
+        if self.groups is not None:
+            cgroup_owners.sign(self.groups.own())
         self.sandbox = sandbox.probe() if use_sandbox else sandbox.without("it was switched off")
         self.connections: list[Connection] = []
         self.held: dict[str, Held] = {}
@@ -424,6 +426,8 @@ class Agent:
             self.held[record.allocation_id] = held
             held.adopt()
         self._sweep_later()
+        if self.groups is not None:
+            self._in_thread(partial(cgroup_owners.sweep, self.groups.own()[0].name, self.groups.parents()))
 
     def run(self) -> None:
         server = agent_wire.listen(self.folders.agent)

@@ -57,6 +57,14 @@ class Writer(Protocol):
         them, and sets the limits."""
         ...
 
+    def own(self) -> list[Path]:
+        """The groups that are ours as long as this agent lives."""
+        ...
+
+    def parents(self) -> list[Path]:
+        """The folders in which our groups are, and those of other agents beside them."""
+        ...
+
     def leave(self) -> None:
         """Remove our own group when no task is left in it."""
         ...
@@ -106,8 +114,14 @@ class V2:
         group = self.base / name
         return f"/{group.relative_to(ROOT)}", [str(group)]
 
+    def own(self) -> list[Path]:
+        return [self.base, self.base.with_name(f"{self.base.name}-agent")]
+
+    def parents(self) -> list[Path]:
+        return [self.base.parent]
+
     def leave(self) -> None:
-        remove([str(self.base)])
+        remove([str(self.base)])  # the agent itself is in the leaf: the next one clears that away
 
 
 class V1:
@@ -147,6 +161,13 @@ class V1:
         base = self.bases["cpu"]
         own = Path(*base.parts[len(ROOT.parts) + 1 :], name)
         return f"/{own}", [str(tree / own) for tree in sorted(ROOT.iterdir()) if tree.is_dir()]
+
+    def own(self) -> list[Path]:
+        return list(self.bases.values())
+
+    def parents(self) -> list[Path]:
+        _parent, others = self.for_container("")
+        return sorted({base.parent for base in (*self.bases.values(), *map(Path, others))})
 
     def leave(self) -> None:
         remove([str(base) for base in self.bases.values()])
