@@ -355,7 +355,7 @@ class SlurmEngine:
         self._answered_at = self._answered_at or now
         if now - self._answered_at >= SILENT_S or not self.fleet.rows:
             self._told_silent = True
-            self._deliver(Unreachable(now_us(), why))
+            self._deliver(Unreachable(now_us() - int((now - self._answered_at) * 1e6), why))
         self._polling = False
         for held in list(self.held.values()):  # their leaders write down what happens all the same
             if held.active and held.sent:

@@ -35,6 +35,7 @@ class Submission:
     gres: str = ""
     nodes: tuple[str, ...] = ()
     minutes: int = 0  # 0: whatever the partition allows
+    least_minutes: int = 0  # what it may be cut down to, as a partition may allow no more
     together: bool = False  # below one switch
     output: str = "/dev/null"
     user: str = ""  # "": whoever we are
@@ -115,6 +116,7 @@ class Commands:
         words += [f"--gres={wanted.gres}"] if wanted.gres else []
         words += [f"--nodelist={','.join(wanted.nodes)}"] if wanted.nodes else []
         words += [f"--time={wanted.minutes}"] if wanted.minutes else []
+        words += [f"--time-min={wanted.least_minutes}"] if wanted.least_minutes else []
         words += ["--switches=1"] if wanted.together else []
         words += [f"--uid={wanted.user}"] if wanted.user else []
         for option in ("partition", "account", "qos"):

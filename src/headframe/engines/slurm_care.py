@@ -17,7 +17,7 @@ from headframe.base.errors import ClusterDown, HeadframeError
 from headframe.engines import checkpoints
 from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended
-from headframe.engines.slurm_ends import BY_HAND, NEVER, SIGNALLED, TERMED, WHY, cannot_start, lost, tail, where
+from headframe.engines.slurm_ends import BY_HAND, NEVER, SIGNALLED, TERMED, WHY, lost, tail, too_long, where
 from headframe.engines.slurm_held import (
     KILLED,
     Held,
@@ -89,7 +89,8 @@ class Care:
         """It cannot be started."""
         held.submitting = False
         if held.active:
-            self._finish(held, Seen.FAILED, None, why, fault)
+            long = too_long(held.launch, why)
+            self._finish(held, Seen.FAILED, None, long or why, "job" if long else fault)
 
     # Notes
 
@@ -300,7 +301,7 @@ class Care:
         if waited >= STUCK_S and self._stuck(held, row):
             if bar(self.engine.folders.attempt(held.job_id, held.generation)):
                 self._cancel(held)
-                self._finish(held, Seen.FAILED, None, *cannot_start(held.launch, row.reason))
+                self.fail(held, f"Slurm cannot start it there: {row.reason}.", "node")
         elif waited >= WAITING_S and row.reason not in ("None", ""):
             self.engine.tell(held, f"It waits in Slurm's queue: {row.reason}.")
 

@@ -6,10 +6,10 @@ import contextlib
 import signal
 from pathlib import Path
 
-from headframe.base.quantities import format_span
 from headframe.engines.slurm_calls import Ended
 from headframe.engines.slurm_held import KILLED
 from headframe.fleet.engine_words import Launch
+from headframe.workloads.sbatch_values import span
 
 BY_HAND = "It was cancelled in Slurm, not by Headframe."
 TERMED = 128 + signal.SIGTERM
@@ -25,14 +25,16 @@ WHY = (
 NEVER = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
          "launch failed requeued held")  # fmt: skip
 
+TOO_LONG = ("PartitionTimeLimit", "time limit is invalid", "Invalid time-min")
 
-def cannot_start(launch: Launch | None, reason: str) -> tuple[str, str]:
-    """Why it waits in vain, and whose fault that is."""
+
+def too_long(launch: Launch | None, said: str) -> str:
+    """What to say when Slurm minds how long the job may run; "" when it minds something else."""
     longest_us = launch.work.get("max_duration_us") if launch is not None else None
-    if "PartitionTimeLimit" in reason and longest_us:
-        why = f"It may run for {format_span(longest_us)}, and Slurm's partition ends jobs sooner ({reason})."
-        return f"{why} Give it a shorter max_duration, or another cluster.", "job"
-    return f"Slurm cannot start it there: {reason}.", "node"
+    if not longest_us or not any(words in said for words in TOO_LONG):
+        return ""
+    why = f"It may run for {span(longest_us // 1_000_000)}, and Slurm's partition ends jobs sooner."
+    return f"{why} Give it a shorter max_duration, or another cluster."
 
 
 def lost(told: Ended | None) -> str:

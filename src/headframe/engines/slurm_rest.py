@@ -127,6 +127,7 @@ class Rest:
             }  # fmt: skip
         optional = {
             "gres": wanted.gres, "nodelist": ",".join(wanted.nodes), "time_limit": wanted.minutes,
+            "time_minimum": wanted.least_minutes,
             "partition": wanted.partition, "account": wanted.account, "qos": wanted.qos,
         }  # fmt: skip
         job |= {name: value for name, value in optional.items() if value}

@@ -121,6 +121,7 @@ class Sender:
             held.name, f"headframe allocation={held.allocation_id} generation={held.generation} job={held.job_id}",
             "", len(sums), max(one[0] for one in held.asked.values()), max(one[1] for one in held.asked.values()),
             gres=max(sorted(gres), key=len), minutes=-(-(longest + spare_us) // MINUTE_US) if longest else 0,
+            least_minutes=-(-longest // MINUTE_US) if longest else 0,
             nodes=tuple(rows[node].name for node in sums) if settings.pinned else (),
             together=not settings.pinned and launch.work.get("topology") in ("rack", "block") and len(sums) > 1,
             output=str(ready.folder / "slurm.out"), user=engine.users.name(held.organization_id),
