@@ -66,7 +66,7 @@ def drawn(runs: Sequence[Run], width: int = 80) -> str:
     curves = {one.policy: curve(one.outcome, room, last_us) for one in runs}
     most = max((max(each.waiting) for each in curves.values()), default=0.0)
     lines = [f"GPUs held, of all, over {format_span(last_us - first_us)}"]
-    lines += [_bar(name, each.used, 1.0, f"{mean_until(each.used):4.0%}") for name, each in curves.items()]
+    lines += [_bar(one.policy, curves[one.policy].used, 1.0, f"{one.numbers['utilization']:4.0%}") for one in runs]
     lines += ["", f"Jobs waiting, at most {most:,.0f} at once"]
     lines += [_bar(name, each.waiting, most, f"{max(each.waiting):,.0f}") for name, each in curves.items()]
     lines += ["", "Fairness: jobs that took at most so many times as long as with an equal share"]
@@ -75,12 +75,6 @@ def drawn(runs: Sequence[Run], width: int = 80) -> str:
         parts = shares([ended.fairness for ended in one.outcome.ended], FAIRNESS_LIMITS)
         lines.append(_label(one.policy) + "".join(f"{part:>8.0%}" for part in parts))
     return "\n".join(line.rstrip() for line in lines)
-
-
-def mean_until(parts: Sequence[float]) -> float:
-    """The mean up to the last that is not nothing."""
-    end = max((place + 1 for place, part in enumerate(parts) if part), default=1)
-    return sum(parts[:end]) / end
 
 
 def _label(name: str) -> str:

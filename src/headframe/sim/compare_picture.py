@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from headframe.base.errors import Invalid, NotFound
 from headframe.base.quantities import DAY_US, HOUR_US, MINUTE_US, SECOND_US
@@ -11,6 +12,7 @@ from headframe.sim.compare import Run
 from headframe.sim.trace_report import curve
 
 COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c", "#0b7285", "#b08800", "#c2255c", "#495057")
+STYLES = ("solid", (0, (6, 2)), (0, (1, 1)), (0, (8, 2, 1, 2)))  # so that lines which lie on each other are all seen
 INK, PALE = "#24292f", "#d0d7de"
 KINDS = (".png", ".svg", ".pdf")
 POINTS = 300
@@ -25,6 +27,7 @@ def picture(runs: Sequence[Run], title: str, file: Path) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
     except ImportError:
         raise NotFound("Pictures need matplotlib.", next_step="pip install 'headframe[charts]'") from None
     figure = Figure(figsize=(9.6, 8.4), layout="constrained")
@@ -37,14 +40,16 @@ def picture(runs: Sequence[Run], title: str, file: Path) -> None:
         ((size, name) for size, name in UNITS if last_us - first_us >= 3 * size), (SECOND_US, "seconds")
     )
     for place, one in enumerate(runs):
-        colour = COLOURS[place % len(COLOURS)]
+        look: dict[str, Any] = {
+            "color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place % len(STYLES)], "linewidth": 1.6,
+        }  # fmt: skip
         each = curve(one.outcome, POINTS, last_us)
         moments = [(number + 0.5) * each.span_us / unit_us for number in range(POINTS)]
-        used.plot(moments, [100 * part for part in each.used], color=colour, label=one.policy, linewidth=1.5)
-        waiting.plot(moments, each.waiting, color=colour, linewidth=1.5)
+        used.plot(moments, [100 * part for part in each.used], label=one.policy, **look)
+        waiting.plot(moments, each.waiting, **look)
         fairness = sorted(ended.fairness for ended in one.outcome.ended)
         ranks = [100 * (number + 1) / len(fairness) for number in range(len(fairness))]
-        took.step(fairness, ranks, where="post", color=colour, linewidth=1.5)
+        took.step(fairness, ranks, where="post", **look)
     used.set(ylabel="GPUs held, %", ylim=(0, 103), xlim=(0, (last_us - first_us) / unit_us))
     waiting.set(ylabel="jobs waiting", xlabel=unit, xlim=(0, (last_us - first_us) / unit_us))
     waiting.set_ylim(bottom=0)
@@ -55,6 +60,9 @@ def picture(runs: Sequence[Run], title: str, file: Path) -> None:
         axes.grid(color=PALE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=9)
+    low, high = took.get_xlim()
+    took.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     took.xaxis.set_major_formatter("{x:g}")
+    took.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside upper right", ncols=min(len(runs), 4), frameon=False, fontsize=10)
     figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)

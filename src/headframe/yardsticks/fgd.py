@@ -142,7 +142,7 @@ def closing(data: Path | None, rows: Sequence[Row]) -> Iterator[Row]:
         ours = means.get((workload, DEFAULT, mark))
         if policy == "fgd" and mark == MARKS[0] and ours is not None:
             metric = f"points above our own fgd at {mark} % asked"
-            yield Row("fgd", f"{workload}, {DEFAULT}", metric, None, round(ours - fgds, 3), ours >= fgds, MUST,
+            yield Row("fgd", f"{workload}, {DEFAULT}", metric, None, round(ours - fgds, 3), ours >= fgds, AIM,
                       "not below")  # fmt: skip
     for mark in MARKS:
         yield from _over_lists(mark, published, means)
