@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from headframe.base.cells import text_cell
 from headframe.base.money import plain
 from headframe.cli import printing
 from headframe.cli.money import _ORGANIZATION, _money, _quantity
@@ -82,8 +83,7 @@ def _csv(found: Mapping[str, Any], names: list[str], known: Names) -> None:
         texts = [str(known.of(row["by"][name])) for name in names]
         amounts = (plain(row[name], row["currency"]) for name in ("amount_nano", "accrued_nano"))
         quantity = "" if row["quantity"] is None else row["quantity"]
-        safe = [f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text for text in texts]
-        lines.writerow([*safe, quantity, *amounts, row["currency"]])
+        lines.writerow([*map(text_cell, texts), quantity, *amounts, row["currency"]])
 
 
 def _named(known: Names, column: str) -> Callable[[Mapping[str, Any]], object]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from headframe.base.cells import text_cell
 from headframe.documents.focus import money
 from headframe.documents.focus_costs import Nano, Spread, Table
 from headframe.documents.pdf import missing_extra
@@ -17,13 +18,21 @@ NANO_DIGITS = 9
 
 
 def focus_csv(columns: Mapping[str, str], tables: Iterable[Table]) -> bytes:
-    """UTF-8 CSV with a head line; an absent value is an empty field."""
+    """UTF-8 CSV with a head line; an absent value is an empty field.
+
+    Text that a spreadsheet would take for a formula stands behind an apostrophe; numbers and moments are as they are.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for table in tables:
-        writer.writerows(zip(*(_texts(table, name) for name in columns), strict=True))
+        writer.writerows(zip(*(_cells(table, name, kind) for name, kind in columns.items()), strict=True))
     return text.getvalue().encode()
+
+
+def _cells(table: Table, name: str, kind: str) -> list[str]:
+    texts = _texts(table, name)
+    return [text_cell(text) for text in texts] if kind == "s" else texts
 
 
 def _texts(table: Table, name: str) -> list[str]:

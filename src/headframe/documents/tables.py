@@ -8,6 +8,7 @@ import io
 import json
 from decimal import Decimal
 
+from headframe.base.cells import text_cell
 from headframe.base.money import NANO
 from headframe.documents import words
 from headframe.documents.sheet import title_number
@@ -18,7 +19,6 @@ HEAD = (
     "invoice", "kind", "corrects", "month", "organization", "project", "description", "meter", "charge", "purchase",
     "contract", "quantity", "unit", "unit_price", "price_currency", "exact_amount", "amount", "currency", "tax",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def invoice_csv(document: Invoice) -> bytes:
@@ -34,8 +34,8 @@ def invoice_csv(document: Invoice) -> bytes:
     for line in document.lines:
         writer.writerow(
             [
-                *head, _safe(line.project or line.project_id), _safe(words.describe(line, 0)), line.meter, line.kind,
-                line.purchase, line.contract_id, _digits(words.units_of(line)), words.unit_of(line),
+                *head, text_cell(line.project or line.project_id), text_cell(words.describe(line, 0)), line.meter,
+                line.kind, line.purchase, line.contract_id, _digits(words.units_of(line)), words.unit_of(line),
                 _money(line.unit_nano), line.fx_base or document.currency, _money(sign * line.amount_nano),
                 _money(sign * line.net_nano), document.currency, line.tax,
             ]
@@ -61,7 +61,3 @@ def _money(nano: int) -> str:
 
 def _digits(value: Decimal) -> str:
     return f"{value.normalize():f}"
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

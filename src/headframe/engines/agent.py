@@ -427,7 +427,8 @@ class Agent:
             held.adopt()
         self._sweep_later()
         if self.groups is not None:
-            self._in_thread(partial(cgroup_owners.sweep, self.groups.own()[0].name, self.groups.parents()))
+            own, parents = self.groups.own()[0].name, self.groups.parents()
+            self._in_thread(lambda: cgroup_owners.clear(own, parents))
 
     def run(self) -> None:
         server = agent_wire.listen(self.folders.agent)

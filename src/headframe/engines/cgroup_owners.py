@@ -29,21 +29,21 @@ def sign(folders: Iterable[Path]) -> None:
             continue
 
 
-def sweep(own: str, parents: Sequence[Path]) -> list[str]:
-    """Remove the groups in these folders whose agents are gone and in which nothing lives; their names. `own` is the
-    beginning of our groups' names."""
+def clear(own: str, parents: Sequence[Path]) -> None:
+    """Remove the groups in these folders whose agents are gone and in which nothing lives.
+
+    `own` is the beginning of our groups' names.
+    """
     gone: set[str] = set()
     held: set[str] = set()
     for parent in parents:
         for name in _names(parent):
             if not name.startswith(own):
                 (gone if _is_gone(parent / name) else held if _owner(parent / name) else set()).add(name)
-    cleared = []
     for name in sorted(gone - held):
         there = [str(parent / name) for parent in parents if (parent / name).is_dir()]
-        if not any(members([folder]) for folder in there) and remove(there):
-            cleared.append(name)
-    return cleared
+        if not any(members([folder]) for folder in there):
+            remove(there)
 
 
 def _names(parent: Path) -> list[str]:

@@ -57,6 +57,20 @@ def test_csv_and_parquet_hold_the_same(rows: list[tuple[int, str | None, str]]) 
         assert (Decimal(one["Price"]) if one["Price"] else None) == other["Price"]
 
 
+def test_names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() -> None:
+    from pyarrow import parquet
+
+    hostile = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\tx", "\rx", "\nx", "\uff1d1", "plain=1", "", None]
+    table = tabled([{"Text": text, "BilledCost": Decimal(-5), "Price": Decimal("-0.5")} for text in hostile])
+    table.columns["Repeated"] = Spread(hostile, np.arange(len(hostile)))
+    told = list(csv.DictReader(io.StringIO(focus_csv(COLUMNS, [table]).decode(), newline="")))
+    quoted = [*(f"'{text}".replace("\r", "\n") for text in hostile[:8]), "plain=1", "", ""]
+    assert [row["Text"] for row in told] == [row["Repeated"] for row in told] == quoted
+    assert {(row["BilledCost"], row["Price"]) for row in told} == {("-5", "-0.5")}
+    kept = parquet.read_table(io.BytesIO(focus_parquet(COLUMNS, [table]))).to_pylist()
+    assert [row["Text"] for row in kept] == hostile
+
+
 def test_labels_are_tags_and_keep_rows_apart() -> None:
     charges = [
         Charge(

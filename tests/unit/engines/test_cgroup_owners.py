@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headframe.engines import cgroup_owners
-from headframe.engines.cgroup_owners import sign, sweep
+from headframe.engines.cgroup_owners import clear, sign
 
 OURS, THEIRS = "headframe-00000000000a", "headframe-00000000000b"
 
@@ -44,7 +44,7 @@ def test_what_a_dead_agent_left_goes_from_all_trees(tree: Path, monkeypatch: pyt
         made(parent, "another-program")
     sign_as_dead(memory / THEIRS, monkeypatch)
     sign_as_dead(memory / OURS, monkeypatch)
-    assert sweep(OURS, [memory, cpu]) == [THEIRS]
+    clear(OURS, [memory, cpu])
     for parent in (memory, cpu):
         assert sorted(path.name for path in parent.iterdir()) == ["another-program", OURS]
 
@@ -60,7 +60,7 @@ def test_what_may_be_anybodys_stays(tree: Path, monkeypatch: pytest.MonkeyPatch)
     os.setxattr(tree / names["foreign"], cgroup_owners.NOTE, b'{"pid": 999999999, "space": 1, "started": 1}')
     sign_as_dead(tree / names["busy"], monkeypatch)
     (made(tree / names["busy"], "alc_1.1.0") / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    assert sweep(OURS, [tree]) == []
+    clear(OURS, [tree])
     assert sorted(path.name for path in tree.iterdir()) == sorted(names.values())
 
 
@@ -69,4 +69,5 @@ def test_a_number_that_was_given_to_another_process_is_not_its_owner(tree: Path)
     sign([folder])
     note = os.getxattr(folder, cgroup_owners.NOTE).replace(b'"started": ', b'"started": 1')
     os.setxattr(folder, cgroup_owners.NOTE, note)
-    assert sweep(OURS, [tree]) == [THEIRS]
+    clear(OURS, [tree])
+    assert not folder.exists()
