@@ -163,7 +163,8 @@ def variables() -> str:
     others = [(f"`{name}`", f"`{value}`") for name, value in sorted(twins.items())]
     slurm = (
         "\n\n## What Slurm calls the same\n\nSet besides, so that scripts written for Slurm go on working; a job's own "
-        "`env` goes before them. On a Slurm cluster Slurm sets its own. `SLURM_ARRAY_TASK_ID` is for jobs of an "
+        "`env` goes before them. They are the same on every cluster, a Slurm cluster too (but for "
+        "`SLURM_JOB_GPUS`, and the hosts where Slurm chooses the nodes). `SLURM_ARRAY_TASK_ID` is for jobs of an "
         "array.\n\n"
     )
     intro = (

@@ -136,6 +136,7 @@ def test_forgetting_drops_the_attempt_and_keeps_log_and_outputs(place: AnyPlace)
 def test_a_gang_starts_together_and_its_first_failure_ends_it(place: AnyPlace) -> None:
     # A failure may end a task before its first line, so the one that fails waits until all have begun.
     run = """
+        [ "$SLURM_PROCID of $SLURM_NTASKS" = "$RANK of $WORLD_SIZE" ] || exit 8
         echo "$RANK of $WORLD_SIZE"; touch "$HEADFRAME_OUTPUTS/begun$RANK"
         if [ "$RANK" != 1 ]; then sleep 100; fi
         until [ -e "$HEADFRAME_OUTPUTS/begun0" ] && [ -e "$HEADFRAME_OUTPUTS/begun2" ]; do sleep 0.02; done

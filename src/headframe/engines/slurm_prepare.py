@@ -23,11 +23,15 @@ from headframe.base.errors import CallerError, HeadframeError
 from headframe.engines import sandbox
 from headframe.engines.agent_prepare import Machine, Say, Surroundings, TaskPlace, surroundings
 from headframe.engines.slurm_held import claimed
-from headframe.engines.variables import Places, hostfile, hosts_of, variables
+from headframe.engines.variables import Places, hostfile, hosts_of, slurm_twins, variables
 from headframe.fleet.engine_words import Launch
 
 LEADER = Path(__file__).with_name("slurm_leader.bash")
 FIRST_PORT, PORTS = 20_000, 12_000  # of MASTER_PORT: below those that a machine gives out by itself
+# What is known on the node alone where Slurm chooses it; which of a node's GPUs a task gets is always so.
+SLURM_CHOOSES = (
+    "SLURM_JOB_GPUS", "SLURM_JOB_NODELIST", "SLURM_NODELIST", "SLURMD_NODENAME", "SLURM_LAUNCH_NODE_IPADDR",
+)  # fmt: skip
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/kfd", "/dev/dri")
 
 
@@ -163,6 +167,10 @@ class _SlurmTask(TaskPlace):
             self.launch, self.piece.rank, places, hosts=hosts, port=port_of(self.launch), devices={},
             fake=site.fake and bool(self.piece.shares), path=sandbox.task_path(),
         )  # fmt: skip
+        twins = slurm_twins(self.launch, self.piece.rank, values)  # a task sees nothing of the batch job around it
+        for name in ("SLURM_JOB_GPUS",) if site.addresses else SLURM_CHOOSES:
+            twins.pop(name, None)
+        return {**twins, **values}
 
 
 def port_of(launch: Launch) -> int:

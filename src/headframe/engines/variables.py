@@ -104,8 +104,8 @@ def variables(  # one argument for each thing that the values depend on
 
 
 def slurm_twins(launch: Launch, rank: int, values: Mapping[str, str]) -> dict[str, str]:
-    """What Slurm calls the same things, for scripts that read it; made of a task's variables. On a Slurm cluster Slurm
-    sets its own.
+    """What Slurm calls the same things, for scripts that read it; made of a task's variables, on every
+    engine the same.
 
     A task is what `srun --ntasks-per-node=1` starts: one on each node, numbered by node.
     """

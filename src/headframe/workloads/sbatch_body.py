@@ -116,7 +116,12 @@ def told_of(body: Body) -> Iterator[tuple[int, str, str]]:
     """(line, what stands there, why) of each line that means something else here."""
     start = first_line(body.lines)
     if body.gang:
-        yield (0, "the script", "It runs on every node, not on the first alone: $NODE_RANK tells them apart.")
+        yield (
+            0,
+            "the script",
+            "It runs on every node, not on the first alone: $NODE_RANK tells them apart. Two "
+            "of them may share a machine that has room for both, unless `exclusive: true`.",
+        )
     for number, line in enumerate(body.lines, 1):
         text = line.strip()
         if number < start or not text or text.startswith("#"):
