@@ -9,6 +9,7 @@ Without a URL a lively example is served for it (half a minute). Nothing is comp
 from __future__ import annotations
 
 import argparse
+import fcntl
 import re
 import subprocess
 import sys
@@ -137,7 +138,7 @@ def special(browser: Any, url: str, session: Any, folder: Path, widths: list[str
                 tab.page.keyboard.press("Control+k")
                 tab.page.get_by_role("combobox").fill("pre")
                 picture(tab, folder, f"palette-{end}")
-                tab.page.keyboard.press("Escape")
+                tab.go("/home")
                 tab.page.keyboard.press("?")
                 picture(tab, folder, f"shortcuts-{end}", 300)
                 tab.go("/jobs")
@@ -169,7 +170,7 @@ def refused(browser: Any, url: str, key: str, folder: Path, widths: list[str], t
                     picture(tab, folder, f"role-taken-{end}", 600)
                     tab.go("/admin/quotas")
                     picture(tab, folder, f"viewer-quotas-{end}", 300)
-                    tab.go("/usage")
+                    tab.go("/admin/organizations")
                     picture(tab, folder, f"forbidden-{end}", 300)
                     tab.go("/jobs")
                     http.delete(f"/v1/keys/{made['id']}").raise_for_status()
@@ -208,7 +209,7 @@ def empty(browser: Any, folder: Path, widths: list[str], themes: list[str]) -> N
                 for theme in themes:
                     tab.theme(theme)
                     for name in EMPTY:
-                        tab.go(PAGES[name])
+                        tab.go(PAGES[name].partition("?")[0])
                         picture(tab, folder, f"empty-{name}-{width}-{theme}", 400)
         crowded(first.page.context.browser, url, key, session, folder, widths, themes)
 
@@ -235,6 +236,25 @@ def crowded(browser: Any, url: str, key: str, session: Any, folder: Path, widths
                 tab.page.screenshot(path=folder / f"many-jobs-{width}-{theme}.png")
                 tab.go(f"/jobs/{long}/log")
                 picture(tab, folder, f"long-log-{width}-{theme}", 1500)
+
+
+def changing_over(browser: Any, folder: Path, widths: list[str], themes: list[str]) -> None:
+    """A server that stands by while no other one decides: a lock that nobody lets go keeps it from taking over."""
+    with tempfile.TemporaryDirectory() as data, (Path(data) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        program = [sys.executable, "-m", "headframe.cli.main", "serve", "--standby", "--data", data, "--port", "0"]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            found = re.search(r"http://[\d.:]+\d", server.stdout.readline())
+            assert found
+            for width in widths:
+                with open_tab(browser, found[0], None, width) as tab:
+                    for theme in themes:
+                        tab.theme(theme)
+                        tab.go("/jobs")
+                        picture(tab, folder, f"changing-over-{width}-{theme}", 300)
+            server.terminate()
+            server.wait(30)
 
 
 def main() -> int:
@@ -275,6 +295,7 @@ def shoot(url: str, key: str, folder: Path, pages: str, widths: list[str], theme
             special(browser, url, session, folder, widths, themes)
             refused(browser, url, key, folder, widths, themes)
             lost(browser, url, session, folder, widths, themes)
+            changing_over(browser, folder, widths, themes)
             empty(browser, folder, widths, themes)
     print(f"{count} pictures of {len(chosen)} pages in {folder}, in {time.monotonic() - began:.0f} s.")
     print("\n".join(wrong), end="\n" if wrong else "")

@@ -63,6 +63,17 @@ def spec_of(tree: Any, element: str) -> Any:
     return json.loads(tree.xpath(f"//{element}/@data-spec")[0])
 
 
+def test_a_rack_has_a_page_that_its_nodes_lead_to(operator: Browser):
+    [address] = [
+        one for one in operator.page("/nodes/nod_1").xpath("//nav[@class='crumbs']/a/@href") if "/racks/" in one
+    ]
+    tree = operator.page(address)
+    assert tree.xpath("//h1/text()") == ["hall 2 / rack-1"]
+    assert tree.xpath("//main//table//a/text()") == ["node-1"]
+    assert "GPUs held" in text_of(tree)
+    assert operator.get(address.replace("rack-1", "rack-2")).status_code == 404
+
+
 def test_a_node_is_drained_and_resumed_by_forms(house: House, operator: Browser):
     node = house.ok("GET", "/v1/nodes")["items"][0]["id"]
     assert operator.post(f"/nodes/{node}/drain", form_token="", reason="x").status_code == 403

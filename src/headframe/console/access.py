@@ -114,5 +114,6 @@ def _is_signed_in(request: Request) -> bool:
 
 def _sign_in_page(request: Request, form: Form = EMPTY, error: CallerError | None = None) -> Response:
     following = own_path(form.text("next") or request.query_params.get("next", ""))
-    told = {"title": "Sign in", "error": error, "form": form, "following": following}
+    told = {"title": "Sign in", "error": error, "form": form, "following": following,
+            "ended": cookie_of(request) is not None and error is None}  # fmt: skip
     return render(request, "sign_in.html", error.status if error else 200, told)

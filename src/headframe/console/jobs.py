@@ -171,6 +171,8 @@ def _reason(job: Job) -> str:
     """What stands behind the state, in a word or two."""
     if job.state == JobState.FAILED and job.exit_code:
         return f"exit code {job.exit_code}"
+    if job.state == JobState.PENDING and job.after:
+        return "waits for other jobs"
     return "" if job.state in (JobState.RUNNING, JobState.SUCCEEDED) else job.stop_reason or job.reason
 
 

@@ -79,7 +79,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "t") nextTheme();
   else if (event.key === "?") void shortcuts();
   else if (event.key === "/") {
-    const field = /** @type {HTMLElement | null} */ (document.querySelector("[data-filter], .filters input"));
+    const field = /** @type {HTMLElement | null} */ (document.querySelector("[data-filter], .filters input:not([type=hidden])"));
     if (field) {
       event.preventDefault();
       field.focus();

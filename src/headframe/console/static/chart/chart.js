@@ -46,7 +46,8 @@ export class Chart extends HTMLElement {
     const group = this.#plot?.spec.group;
     this.#plot = prepare(spec);
     this.#range = spec.range ?? null;
-    if (this.#parts) this.#parts.plot.style.height = `${Number(this.getAttribute("height")) || 180}px`;
+    const parts = this.#parts, tall = Number(this.getAttribute("height")) || 180, none = !this.#plot.x.length;
+    if (parts) [parts.plot.style.height, parts.button.hidden] = [`${none ? Math.min(tall, 120) : tall}px`, none];
     if (spec.group !== group) this.#joinGroup();
     this.#draw();
   }
