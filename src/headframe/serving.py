@@ -109,8 +109,11 @@ class Duty:
             stop()
 
     def say_why(self, why: str) -> None:
+        """The last line of a server that stops in good order."""
         if self.failure is None:
-            _say_why(why)
+            reason = f": {why}" if why else ""
+            left = "Running jobs go on; `headframe serve` takes them up again." if self.front.app else "It stood by."
+            print(f"Headframe stops{reason}. {left}", flush=True)
 
     def _run(self) -> None:
         claim = Claim(self._settings.url)
@@ -241,12 +244,6 @@ def _quick_folder() -> str | None:
     """Memory, where the system offers some as a folder: what is thrown away need not reach a disk."""
     memory = Path("/dev/shm")  # noqa: S108
     return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
-
-
-def _say_why(why: str) -> None:
-    """The last line of a server that stops in good order."""
-    reason = f": {why}" if why else ""
-    print(f"Headframe stops{reason}. Running jobs go on; `headframe serve` takes them up again.", flush=True)
 
 
 def _address(settings: Settings, port: int) -> str:

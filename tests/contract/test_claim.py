@@ -150,3 +150,15 @@ def test_a_database_that_cannot_be_reached_says_nothing_about_who_decides(tmp_pa
         with pytest.raises(StoreFailed) as caught:
             claim.take()
         assert not isinstance(caught.value, ChangingOver)
+
+
+def test_a_database_server_soon_notices_that_a_holder_is_gone_or_halted(postgres_url: str) -> None:
+    """Without this, a claim or a row's lock would be kept for hours by a machine that lost its power."""
+    database = Database(postgres_url)
+    with database.read() as connection:
+        told = {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in (
+            "idle_in_transaction_session_timeout", "lock_timeout")}  # fmt: skip
+        sources = "SELECT count(*) FROM pg_settings WHERE name LIKE 'tcp_keepalives_%%' AND source = 'client'"
+        assert connection.exec_driver_sql(sources).scalar() == 3
+    database.close()
+    assert told == {"idle_in_transaction_session_timeout": "30s", "lock_timeout": "5s"}

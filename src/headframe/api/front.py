@@ -246,7 +246,7 @@ def _without_own(heads: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 def _nobody() -> ChangingOver:
     return ChangingOver(
-        "No server decides at this moment: another one is taking over.", next_step="Try again in a few seconds."
+        "No server decides at this moment: one starts, or takes over.", next_step="Try again in a few seconds."
     )
 
 
