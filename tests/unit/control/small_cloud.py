@@ -274,7 +274,7 @@ def derived(world: World) -> dict[str, Any]:
         "quotas": dict(one.quotas),
         "claims": dict(one.claims),
         "leaving": dict(one.leaving),
-        "borrowed": {key: used for key, used in one.borrowing._used.items() if used},
+        "borrowed": {key: used for key in one.borrowing.tree.slots if (used := one.borrowing.used(*key))},
         "holders": {name: sorted(row) for name, row in one.holders.by_class.items()},
         "free": [array.tolist() for array in (capacity.cpu, capacity.memory, capacity.disk, capacity.gpu)],
         "able": [capacity.ready.tolist(), capacity.usable.tolist()],
