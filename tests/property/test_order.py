@@ -120,7 +120,9 @@ class World:
         if over:
             del self.left[job_id]
         else:
-            self.jobs[job_id] = replace(job, state=JobState.QUEUED, yields_to="", ran_us=job.ran_us + STEP_US)
+            self.jobs[job_id] = replace(
+                job, state=JobState.QUEUED, yields_to="", ran_us=job.ran_us + STEP_US, not_before_us=self.now_us
+            )
             self.queue.add(self.jobs[job_id], 0)
 
     def step(self) -> None:
@@ -150,8 +152,20 @@ class World:
             self.claims[one.job.id] = one.slices
         for job, slices in plan.starts:
             self.start(job, slices)
+        self.replaces(plan)
         assert (self.capacity.gpu >= 0).all()
         assert (self.capacity.cpu >= 0).all()
+
+    def replaces(self, plan: Plan) -> None:
+        """Whom others make way for has a place, and all such places are free once they are gone."""
+        assert all(stop.for_job_id in self.claims for stop in plan.stops)
+        later = self.capacity.scratch()
+        for job_id in self.leaving:
+            later.release(self.held[job_id].slices)
+        for slices in self.claims.values():
+            later.hold(slices)
+        assert (later.gpu >= 0).all(), "somebody makes way for a job that does not fit then"
+        assert (later.cpu >= 0).all()
 
     def lawful(self, job_id: str, whom: str, cause: str) -> None:
         """By rule only; and never one who is within what is guaranteed to it, or inside its own borrowing."""
@@ -168,7 +182,8 @@ class World:
             assert theirs >= mine
             assert (victim.organization_id, victim.project_id) != (waits.organization_id, waits.project_id)
         else:
-            assert (cause, self.rules.order) == ("turn", "least-attained-service")
+            assert cause == "turn"
+            assert ORDERS[self.rules.order].takes_turns
 
     def keeps_bounds(self, begun: Allocation) -> None:
         for quota in self.quotas.values():
@@ -229,6 +244,27 @@ def test_all_finite_work_gets_done_within_bounds_and_by_rule(world: World) -> No
     assert not world.claims
     assert not world.leaving
     assert all(world.borrowing.used(name, "gpu_milli") == 0 for name in ("org_1", "org_2", "prj_1a"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    some.sampled_from(sorted(ORDERS)), some.integers(1, 5), some.sampled_from([0, 0, 2]),
+    some.lists(some.integers(1, 3), min_size=1, max_size=4), some.booleans(),
+)  # fmt: skip
+def test_nobody_starves_however_much_comes(
+    order: str, runs: int, owner: int, crowd: list[int], by_priority: bool
+) -> None:
+    """More keeps coming than can run, all of it shorter or more urgent: who waits gets its turns, and gets done."""
+    world = World([2], [], {}, Rules(order, quantum_us=2 * STEP_US, patience_us=5 * STEP_US, by_priority=by_priority))
+    world.submit(0, Request(owner, 1, 1, "on-demand", 10, 0, runs))
+    for step in range(1, 80):
+        for one in range(2 + step % 2):
+            length = crowd[(step + one) % len(crowd)]
+            world.submit(10 * step + one, Request(0, 1, 1, "on-demand", 90, step, length))
+        world.step()
+        if "job_00" not in world.jobs:
+            return
+    raise AssertionError(f"it starves under {order}")
 
 
 @settings(max_examples=60, deadline=None)

@@ -25,7 +25,7 @@ class Facts:
     `remaining_us` is how long it still has to run, when anybody knows; `attained_us` how long it has run so far, over
     all attempts. `borrows` says that a start would take its owner over what is guaranteed to it (1: inside its
     organization, 2: beyond); `share` is what its organization and its project have used and hold, in millionths of the
-    cloud by weight. `overdue` says that it has waited for longer than the cloud's patience.
+    cloud by weight. `overdue` says that it has waited for longer than the cloud's patience since it came or last ran.
     """
 
     job_id: str
@@ -91,16 +91,15 @@ def _fifo(facts: Facts) -> Key:
     return facts.submitted_us, facts.job_id
 
 
-def _shortest_first(facts: Facts) -> Key:
-    return facts.rank, not facts.overdue, facts.left_us, facts.submitted_us, facts.job_id
+def _aged(key: Callable[[Facts], int]) -> Callable[[Facts], Key]:
+    """By class, then by this; but before that, by age, those who are overdue: so that nothing starves."""
 
+    def aged(facts: Facts) -> Key:
+        if facts.overdue:
+            return facts.rank, 0, 0, facts.submitted_us, facts.job_id
+        return facts.rank, 1, key(facts), facts.submitted_us, facts.job_id
 
-def _shortest_service(facts: Facts) -> Key:
-    return facts.rank, not facts.overdue, facts.left_us * facts.width, facts.submitted_us, facts.job_id
-
-
-def _least_attained(facts: Facts) -> Key:
-    return facts.rank, facts.attained_us * facts.width, facts.submitted_us, facts.job_id
+    return aged
 
 
 ORDERS: dict[str, Order] = {
@@ -111,16 +110,16 @@ ORDERS: dict[str, Order] = {
         Order("fifo", "Strictly by age: what cannot start holds up everything behind it.", _fifo, strict=True),
         Order(
             "shortest-first", "By class, then the job with the least time left to run; running jobs make way.",
-            _shortest_first, by_job=True, takes_turns=True,
+            _aged(lambda facts: facts.left_us), by_job=True, takes_turns=True,
         ),
         Order(
             "shortest-service", "By class, then the job with the least GPU time left; running jobs make way.",
-            _shortest_service, by_job=True, takes_turns=True,
+            _aged(lambda facts: facts.left_us * facts.width), by_job=True, takes_turns=True,
         ),
         Order(
             "least-attained-service",
             "By class, then the job that has had the least GPU time so far; running jobs take turns.",
-            _least_attained, by_job=True, takes_turns=True,
+            _aged(lambda facts: facts.attained_us * facts.width), by_job=True, takes_turns=True,
         ),
     )
 }  # fmt: skip
@@ -132,10 +131,11 @@ class Rules:
     """How a cloud chooses. `order` names a policy.
 
     What was used is half forgotten after `half_life_us`. After `patience_us` a waiting job counts as of the highest
-    priority. A running job makes way for another one's turn after `quantum_us` at the earliest. An owner
-    that has waited for `reclaim_after_us` takes back what is guaranteed to it. `by_priority`: a
-    higher priority may stop a lower one of its own class. `moves`: jobs with checkpoints are moved to make one place of
-    what is free but scattered. `prefer` chooses between clusters that have room: see `PREFERENCES`.
+    priority; under orders without priorities it comes before all who have waited for less. A running job makes way for
+    another one's turn after `quantum_us` at the earliest. An owner that has waited for `reclaim_after_us` takes back
+    what is guaranteed to it. `by_priority`: a higher priority may stop a lower one of its own class. `moves`: jobs with
+    checkpoints are moved to make one place of what is free but scattered. `prefer` chooses between clusters that have
+    room: see `PREFERENCES`.
     """
 
     order: str = DEFAULT

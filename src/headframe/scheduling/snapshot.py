@@ -95,9 +95,10 @@ class Snapshot:
 
     def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0, done_us: int = 0) -> Facts:
         """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately, and
-        `done_us` how much less it has left by that."""
+        `done_us` how much less it has left by that. Who runs does not wait."""
         least_of = least(bucket.want)
-        waited_us = self.now_us - one[0]
+        begun_us = one[0] if job is None else max(one[0], job.not_before_us)
+        waited_us = 0 if done_us else max(self.now_us - begun_us, 0)
         left_us = self.remaining(job) if job is not None else None
         return Facts(
             one[1], one[0], bucket.rank, bucket.priority, least_of["gpu_milli"],
