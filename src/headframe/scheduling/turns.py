@@ -2,6 +2,15 @@
 
 All that could run, running or waiting, stand in one order; from the first on, each gets a place on an empty fleet until
 nothing fits any more. Who keeps the turn keeps the place, as long as that leaves room for everybody who has one.
+
+This is how replays take turns. The loop of a cloud takes them another way (`make_room`, by the law of `preempt`): one
+waiting job after the other looks for those it may stop. Both ask the same order (`order`) and the same `fit`; they are
+two, as they answer different questions. To deal all anew costs as much as the whole fleet holds, at every event, and
+may stop anybody at once: right for published rules, which are met to the second by nothing else. A cloud stops few of
+many, and only by law: nobody without checkpoints, inside a reservation or of a higher class, never more than the
+waiting job needs, with a warning, beside places that are kept and quotas that bind; and it pays for what changes, not
+for what is there. One for both would be either a loop that deals 100,000 GPUs anew for each submit, or replays that do
+not repeat what others have published.
 """
 
 from __future__ import annotations
