@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from headframe.base.changes import Changes, Event, gather
 from headframe.base.errors import Invalid, TooLarge, UnknownMeter
@@ -47,80 +48,73 @@ def default_price_changes(now_us: int, organization_id: str = "") -> Changes:
     return Changes((*prices, *default_meters(now_us)), told)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A price in the words of whoever sets it.
+
+    `amount` is what one `unit` costs, with its currency; for one organization it may be a discount on the list, such as
+    "80 % off" or "2折". `tiers` are (up to so many units, amount).
+    """
+
+    meter: str
+    amount: str = ""
+    unit: str = ""
+    region: str = ANY
+    purchase: str = ANY
+    term: str = ""
+    organization: str | None = None
+    shape: str | None = None
+    tiers: Sequence[tuple[int | None, str]] = ()
+    watts: int = 0
+    minimum: str = "60s"
+
+
 def set_price(
     world: World,
     context: Context,
     caller: Caller,
     *,
-    meter: str,
-    amount: str = "",
-    unit: str = "",
-    region: str = ANY,
-    purchase: str = ANY,
-    term: str = "",
-    organization: str | None = None,
-    shape: str | None = None,
-    tiers: Sequence[tuple[int | None, str]] = (),
-    watts: int = 0,
     starts: str | None = None,
     ends: str | None = None,
-    minimum: str = "60s",
     back_dated: bool = False,
+    **told: Any,
 ) -> tuple[Changes, Price]:
     """A price from a moment on (now when `starts` is None). What is open-ended before it ends where it begins.
 
-    `amount` is what one `unit` costs, with its currency; for one organization it may be a discount on the list, such as
-    "80 % off" or "2折". With `back_dated` it may begin in the past: what was charged since is corrected, not edited.
+    `told` are the fields of `Told`. With `back_dated` it may begin in the past: what was charged since is corrected,
+    not edited.
     """
     caller.need(Permission.PRICES_WRITE, caller.organization_id)
     from_us, to_us = _time(context, starts, ends, back_dated)
-    price = read_price(
-        world, context, caller, from_us, to_us, meter=meter, amount=amount, unit=unit, region=region, purchase=purchase,
-        term=term, organization=organization, shape=shape, tiers=tiers, watts=watts, minimum=minimum,
-    )  # fmt: skip
+    price = read_price(world, context, caller, Told(**told), from_us, to_us)
     return _enter(world, context, caller, price), price
 
 
-def read_price(
-    world: World,
-    context: Context,
-    caller: Caller,
-    from_us: int,
-    to_us: int | None,
-    *,
-    meter: str,
-    amount: str = "",
-    unit: str = "",
-    region: str = ANY,
-    purchase: str = ANY,
-    term: str = "",
-    organization: str | None = None,
-    shape: str | None = None,
-    tiers: Sequence[tuple[int | None, str]] = (),
-    watts: int = 0,
-    minimum: str = "60s",
-) -> Price:
+def read_price(world: World, context: Context, caller: Caller, told: Told, from_us: int, to_us: int | None) -> Price:
     """A price as it was told, checked; it is not in the book yet."""
+    meter, purchase = told.meter, told.purchase
     check_meter(world, meter)
-    shape = shape or usual_shape(meter, purchase)
+    shape = told.shape or usual_shape(meter, purchase)
     for field, value, known in (("purchase", purchase, (*PURCHASES, ANY)), ("shape", shape, tuple(SHAPES))):
         if value not in known:
             raise Invalid(
                 f"{field} is {value!r}, which is not known.", field=field, value=value, allowed=", ".join(known)
             )
-    size_of(meter, unit)
-    minimum_us = parse_span_us(minimum, field="minimum") if is_held(meter) else 0
+    size_of(meter, told.unit)
+    minimum_us = parse_span_us(told.minimum, field="minimum") if is_held(meter) else 0
     if minimum_us > DAY_US:
-        raise Invalid(f"minimum is {minimum!r}, which is too long.", field="minimum", value=minimum, allowed="up to 1d")
-    house = None if organization is None else find_organization(world, context, caller, organization)
-    region_id = region_named(world, region)
-    steps = [(up_to, read_amount(text, "tiers", least=0)) for up_to, text in tiers]
-    if is_discount(amount):
-        money = _discounted(context, amount, meter, unit, region_id, purchase, house, from_us)
-    elif steps and not amount:
+        raise Invalid(
+            f"minimum is {told.minimum!r}, which is too long.", field="minimum", value=told.minimum, allowed="up to 1d"
+        )
+    house = None if told.organization is None else find_organization(world, context, caller, told.organization)
+    region_id = region_named(world, told.region)
+    steps = [(up_to, read_amount(text, "tiers", least=0)) for up_to, text in told.tiers]
+    if is_discount(told.amount):
+        money = _discounted(context, told, region_id, house, from_us)
+    elif steps and not told.amount:
         money = steps[0][1]
     else:
-        money = read_amount(amount, "amount", least=0)
+        money = read_amount(told.amount, "amount", least=0)
     price = Price(
         id=context.ids.new("price"),
         meter=meter,
@@ -128,16 +122,16 @@ def read_price(
         from_us=from_us,
         to_us=to_us,
         currency=money.currency,
-        unit=unit or default_unit(meter),
+        unit=told.unit or default_unit(meter),
         organization_id=ANY if house is None else house.id,
         region_id=region_id,
         purchase=purchase,
-        term=term,
+        term=told.term,
         shape=shape,
         minimum_us=minimum_us,
         tiers=tuple(Tier(up_to, each.nano) for up_to, each in steps),
-        watts=watts,
-        paid_of_list=parse_discount(amount, field="amount") if is_discount(amount) else 0,
+        watts=told.watts,
+        paid_of_list=parse_discount(told.amount, field="amount") if is_discount(told.amount) else 0,
         book=1 + max((one.book for one in world.all(Price).values()), default=0),
     )
     if any(each.currency != money.currency for _, each in steps):
@@ -192,11 +186,9 @@ def _time(context: Context, starts: str | None, ends: str | None, back_dated: bo
     return from_us, to_us
 
 
-def _discounted(
-    context: Context, text: str, meter: str, unit: str, region_id: str, purchase: str, house: Organization | None,
-    at_us: int,
-) -> Money:  # fmt: skip
+def _discounted(context: Context, told: Told, region_id: str, house: Organization | None, at_us: int) -> Money:
     """What a discount leaves of the list price that holds when it begins."""
+    text, meter = told.amount, told.meter
     paid = parse_discount(text, field="amount")
     if house is None:
         raise Invalid(
@@ -204,9 +196,14 @@ def _discounted(
             next_step="Name the organization, or give the amount.",
         )  # fmt: skip
     where = "" if region_id == ANY else region_id
-    kind = "on-demand" if purchase == ANY else purchase
+    kind = "on-demand" if told.purchase == ANY else told.purchase
     offer = context.spending.book.find(meter, Buyer(ANY, house.currency, where, kind), at_us)
-    if offer is None or offer.exchange is not None or offer.price.tiers or (unit and unit != offer.price.unit):
+    if (
+        offer is None
+        or offer.exchange is not None
+        or offer.price.tiers
+        or (told.unit and told.unit != offer.price.unit)
+    ):
         raise Invalid(
             f"The list has no price of {meter} in {house.currency} that {text} could be taken off.",
             field="amount", value=text, allowed="an amount",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from headframe.base.changes import NOTHING, Changes, Event, gather
 from headframe.base.money import NANO, Money, divide_half_even
 from headframe.base.quantities import HOUR_US, SECOND_US, format_span
-from headframe.control.spending import Payer, Payments, Spending
+from headframe.control.lines import Payer, Payments
+from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.jobs.records import Job
 from headframe.pricing.book import ANY

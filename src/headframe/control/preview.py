@@ -14,7 +14,7 @@ from typing import Any
 
 from headframe.base.errors import Invalid
 from headframe.base.quantities import parse_moment_us
-from headframe.control.commands_prices import read_price
+from headframe.control.commands_prices import Told, read_price
 from headframe.control.context import Context
 from headframe.control.ports import Columns, Reads
 from headframe.control.queries_tenancy import find_organization
@@ -82,7 +82,7 @@ def preview(
         to_us = None if ends is None else parse_moment_us(ends, field=f"prices[{number}].ends")
         if to_us is not None and to_us <= from_us:
             raise Invalid("ends is not after the start.", field=f"prices[{number}].ends", value=ends, allowed="later")
-        held = instead(held, read_price(world, context, caller, from_us, to_us, **fields))
+        held = instead(held, read_price(world, context, caller, Told(**fields), from_us, to_us))
     book = Book(held, world.all(Exchange).values())
     houses = sorted(world.all(Organization).items())
     if organization is not None:

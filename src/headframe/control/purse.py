@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from headframe.base.quantities import HOUR_US
-from headframe.control.spending import Payer, Spending
+from headframe.control.lines import Payer
+from headframe.control.spending import Spending
 from headframe.control.world import World
 from headframe.fleet.records import Allocation, Cluster, Node, Slice
 from headframe.metering.meter import quantities

@@ -8,74 +8,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
 
 from headframe.base.changes import Changes
 from headframe.base.quantities import HOUR_US
 from headframe.base.quantities import month_of as calendar_month
+from headframe.control.lines import LASTING, Line, Payer, Payments, Rates, monthly
 from headframe.control.ports import Reads
 from headframe.control.world import World
-from headframe.fleet.records import Allocation, Cluster
+from headframe.fleet.records import Allocation
 from headframe.jobs.records import ENDED, Job
 from headframe.ledger.close import month_of, month_span_us, next_month
 from headframe.ledger.post import wallet
 from headframe.ledger.records import Closing, Transfer
 from headframe.ledger.wallets import Grant, Hold, HoldStage
-from headframe.metering.meter import hour_start_us, quantities, states_of
+from headframe.metering.meter import hour_start_us
 from headframe.metering.records import Intake, UsageRecord
 from headframe.pricing.book import ANY, Book, Buyer
 from headframe.pricing.cover import covers
-from headframe.pricing.rate import CHARGED, WHOLE, Tally, cost_between, least_nano, slope
+from headframe.pricing.rate import WHOLE, Tally, least_nano
 from headframe.pricing.records import Charge, Contract, ContractState, Exchange, Price
 from headframe.tenants.records import AtLimit, Budget, Organization
 
-# Who pays or is limited: ("organization" | "project" | "member", id) by the month; for good ("wallet", organization),
-# ("purse", project), which is what of the wallet the project may use, and ("job", id).
-Payer = tuple[str, str]
 KEPT = "kept"  # the `Intake` that tells up to which day what is kept is weighed
-LASTING = ("wallet", "purse", "job")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The cost of one open allocation that is not yet charged: `slope` x moment + `base`, in nano-units / WHOLE.
-
-    `month_base` is the base when only the time since the month began is counted.
-    """
-
-    job_id: str
-    payers: tuple[Payer, ...]
-    warn_us: int
-    slope: int = 0
-    base: int = 0
-    month_base: int = 0
-
-
-class Payments:
-    """All open allocations that one payer pays for, as one line."""
-
-    __slots__ = ("lines", "slope", "sum", "warns")
-
-    def __init__(self) -> None:
-        self.lines: dict[str, Line] = {}
-        self.slope = 0
-        self.sum = 0
-        self.warns: Counter[int] = Counter()
-
-    def add(self, allocation_id: str, line: Line, base: int) -> None:
-        self.lines[allocation_id] = line
-        self.slope += line.slope
-        self.sum += base
-        self.warns[line.warn_us] += 1
-
-    def drop(self, allocation_id: str, line: Line, base: int) -> None:
-        del self.lines[allocation_id]
-        self.slope -= line.slope
-        self.sum -= base
-        self.warns[line.warn_us] -= 1
-        if not self.warns[line.warn_us]:
-            del self.warns[line.warn_us]
 
 
 class Spending:
@@ -278,7 +232,15 @@ class Spending:
             moments.append(self._price_change_us)
         return max(now_us, min(moments)) if moments else None
 
+    def charged_at_once(self, allocation: Allocation, region_id: str) -> dict[str, int]:
+        """What of an open allocation is charged as it is, or as it will run: without what contracts cover."""
+        return self._rates.charged_at_once(allocation, region_id)
+
     # How the sums are kept.
+
+    @property
+    def _rates(self) -> Rates:
+        return Rates(self.book, self._priced_us, self.now_us, self.month, self.contracts)
 
     def _set_prices(self, world: World) -> None:
         self.book = book_of(world)
@@ -314,9 +276,9 @@ class Spending:
             self._turn(month)
             self._redraw(world)
         if month == self.month:
-            for payer in _monthly(charge):
+            for payer in monthly(charge):
                 self.spent[payer] += charge.amount_nano
-            self._mark(*_monthly(charge))
+            self._mark(*monthly(charge))
         if charge.price_id in self.tiered and charge.kind == "usage":
             self.tallies[charge.organization_id, charge.price_id, calendar_month(charge.to_us - 1)] += charge.quantity
         if charge.job_id in self.job_budgets:
@@ -392,7 +354,7 @@ class Spending:
         hour = hour_start_us(metered_us)
         self.hours.setdefault(allocation.cluster_id, {}).setdefault(hour, {})[allocation.id] = None
         self._places[allocation.id] = (allocation.cluster_id, hour)
-        line = self._lines[allocation.id] = self._draw(world, allocation, metered_us)
+        line = self._lines[allocation.id] = self._rates.draw(world, allocation, metered_us)
         for payer in line.payers:
             base = line.base if payer[0] in LASTING else line.month_base
             self.payments.setdefault(payer, Payments()).add(allocation.id, line, base)
@@ -416,54 +378,6 @@ class Spending:
                 del self.payments[payer]
         self._mark(*line.payers)
 
-    def _draw(self, world: World, allocation: Allocation, metered_us: int) -> Line:
-        """The line of an open allocation, from what is already charged on."""
-        job: Job | None = world.get(Job, allocation.job_id)
-        wallets = (("wallet", allocation.organization_id), ("purse", allocation.project_id))
-        payers = (*_monthly(allocation), *wallets, ("job", allocation.job_id))
-        line = Line(allocation.job_id, payers, job.spec.warn_before_stop_us if job is not None else 0)
-        organization: Organization | None = world.get(Organization, allocation.organization_id)
-        if allocation.running_us is None or organization is None:
-            return line
-        cluster: Cluster | None = world.get(Cluster, allocation.cluster_id)
-        region_id = cluster.region_id if cluster is not None else ""
-        buyer = Buyer(organization.id, organization.currency, region_id, allocation.purchase)
-        held = self.charged_at_once(allocation, region_id)
-        rise = slope(held, buyer, self.book, self._priced_us)
-        states = states_of(allocation)
-
-        def base(start_us: int) -> int:
-            """Stretches under earlier prices and in earlier states are summed exactly; then the line is straight."""
-            total = 0
-            for (from_us, state), (to_us, _) in pairwise(states):
-                past = self.charged_at_once(allocation, region_id, state)
-                total += cost_between(past, buyer, self.book, max(start_us, from_us), max(start_us, to_us))
-            start_us = max(start_us, states[-1][0])
-            bend_us = max(start_us, self._priced_us)
-            return total + cost_between(held, buyer, self.book, start_us, bend_us) - rise * bend_us
-
-        start_us = max(allocation.running_us, metered_us)
-        month_us = max(start_us, month_span_us(self.month)[0])
-        whole = base(start_us)
-        part = whole if month_us == start_us else base(month_us)
-        return Line(line.job_id, payers, line.warn_us, rise, whole, part)
-
-    def charged_at_once(self, allocation: Allocation, region_id: str, state: str = "") -> dict[str, int]:
-        """What of an allocation is charged as it is, as it will run, or in a state: without what contracts cover."""
-        now = state or (states_of(allocation)[-1][1] if allocation.running_us is not None else "running")
-        charged = CHARGED.get(now)
-        held = {meter: quantity for meter, quantity in quantities(allocation.slices).items() if charged}
-        held = {meter: quantity for meter, quantity in held.items() if charged is None or charged(meter)}
-        terms = self.contracts.get(allocation.organization_id)
-        if not terms or allocation.purchase == "spot":
-            return held
-        covered = {
-            one.meter
-            for one in terms.values()
-            if one.quantity and one.region_id in (ANY, region_id) and one.from_us <= self.now_us < one.to_us
-        }
-        return {meter: quantity for meter, quantity in held.items() if meter not in covered}
-
 
 def book_of(world: World) -> Book:
     """All prices and rates of the warm world."""
@@ -483,14 +397,6 @@ def tallies(reads: Reads, prices: Iterable[str], month: str, **where: object) ->
             tally = (row["organization_id"], row["price_id"], month)
             found[tally] = found.get(tally, 0) + row["quantity"]
     return found
-
-
-def _monthly(owned: Allocation | Charge) -> tuple[Payer, ...]:
-    return (
-        ("organization", owned.organization_id),
-        ("project", owned.project_id),
-        ("member", owned.member_id),
-    )
 
 
 def first_of(moments: Iterable[int | None]) -> int | None:
