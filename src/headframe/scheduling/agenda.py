@@ -66,6 +66,11 @@ class Agenda:
         """Waiting jobs of which earlier passes knew a place, by id."""
         return tuple(sorted(self._table.shadows))
 
+    @property
+    def full(self) -> bool:
+        """Whether places are kept for as many waiting jobs as may be."""
+        return len(self.shadows) >= self._table.heads
+
     def room(self, bucket: Bucket, job: Job | None = None) -> Capacity | str:
         """Where a job of this bucket may be placed now, or a stable word why it may not be placed at all."""
         if bucket.reservation is not None:
@@ -109,7 +114,7 @@ class Agenda:
 
     def waits(self, bucket: Bucket, job: Job) -> None:
         """The pass found no room for this job: if it is one of the first, a place is kept for it."""
-        if len(self.shadows) >= self._table.heads or bucket.reservation is not None:
+        if self.full or bucket.reservation is not None:
             return
         found = self._table.shadows.get(job.id)
         if found is None or found.start_us <= self._now_us or found.made_us < self._now_us - REFRESH_US:

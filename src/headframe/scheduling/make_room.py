@@ -78,6 +78,18 @@ class Room:
                     self._owing.change(_owners(one), needs(one.slices), -1)
         return self._owing
 
+    def may_help(self) -> bool:
+        """Whether there can be anybody who makes way for another job, or comes back otherwise, at little cost."""
+        snapshot, holders = self.snapshot, self.snapshot.holders
+        if snapshot.agenda is not None and self._rearrangements > 0 and (self._runners is None or self._runners):
+            return True
+        if holders is None or self._tries <= 0 or self._work <= 0:
+            return False
+        if snapshot.borrowing is not None and snapshot.borrowing.tree.contested:
+            return True
+        ranks = range(len(CLASSES))
+        return any(purchase in holders.by_class for rank in ranks for purchase in _below(snapshot, rank))
+
     def find(self, bucket: Bucket, job: Job) -> Made | None:
         """Who may make way for this job, so that it fits for certain; None when that cannot be, or is not lawful."""
         snapshot, holders = self.snapshot, self.snapshot.holders
@@ -154,6 +166,14 @@ class Room:
 DOUBLINGS = 10  # of a job's turns: ever fewer interruptions, as for jobs that have had much
 
 
+def _below(snapshot: Snapshot, rank: int) -> Iterator[str]:
+    """The purchases of which some may have to make way for a class."""
+    own_class = snapshot.rules.by_priority or snapshot.order.takes_turns
+    for place, purchase in enumerate(CLASSES):
+        if (place == rank and own_class) or (place > rank and place >= STOPPABLE_RANK):
+            yield purchase
+
+
 class _Law:
     """Whom one job may stop; see `preempt`."""
 
@@ -182,11 +202,7 @@ class _Law:
         return self.reclaims or any(purchase in holders.by_class for purchase in self.classes())
 
     def classes(self) -> Iterator[str]:
-        rank, snapshot = self._bucket.rank, self._snapshot
-        own_class = snapshot.rules.by_priority or snapshot.order.takes_turns
-        for place, purchase in enumerate(CLASSES):
-            if (place == rank and own_class) or (place > rank and place >= STOPPABLE_RANK):
-                yield purchase
+        return _below(self._snapshot, self._bucket.rank)
 
     def owes(self, sample: Allocation) -> bool:
         owing = self._room.owing

@@ -58,14 +58,14 @@ class _Pass:
         queue.wake(snapshot.now_us)
         quick = len(queue) > FEW and recently and not snapshot.order.strict
         queue.in_order(
-            self._visit, snapshot, by_job=snapshot.order.by_job, useless=self._useless if quick else None,
-            asleep=self._asleep if queue.asleep else None,
+            self._visit, snapshot, by_job=snapshot.order.by_job, quick=quick,
+            useless=self._useless if quick else self._in_vain, asleep=self._asleep if quick and queue.asleep else None,
         )  # fmt: skip
         if not self.cut:
             queue.fresh.clear()
             if not quick:
                 by_line = len(queue) > FEW and not snapshot.order.by_job
-                queue.looked(snapshot.now_us, self.first, snapshot.key if by_line else None)
+                queue.looked(snapshot.now_us, self.first, by_line=by_line)
         if queue.again:
             self.room.look_again(min(queue.again.values()))
         wake_us = self.room.wake_us if snapshot.refused or queue.again else None
@@ -86,6 +86,14 @@ class _Pass:
             capacity = self.snapshot.capacity
             fits = self.live[want] = may_fit(capacity.boards.parent() or capacity, want)
         return not fits
+
+    def _in_vain(self, want: Want) -> bool:
+        """Whether a look at those who want this changes nothing: there is no room for it, enough of those who wait
+        first for room are known, nobody could have to make way, and no further place will be kept."""
+        if self.live.get(want, True) or len(self.first) < FIRST:
+            return False
+        agenda = self.snapshot.agenda
+        return (agenda is None or agenda.full) and not self.snapshot.order.strict and not self.room.may_help()
 
     def _asleep(self, bucket: Bucket) -> bool:
         """Whether what may be borrowed still stands in the way of a bucket."""

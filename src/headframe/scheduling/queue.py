@@ -145,6 +145,7 @@ class Queue:
         self._by_want: dict[Want, dict[Bucket, list[Waiting]]] = {}
         self._where: dict[str, tuple[Bucket, Waiting]] = {}
         self._by_speed: dict[Want, dict[Bucket, list[Waiting]]] = {}  # wants that say how fast they are on each kind
+        self._by_line = False  # whether a look at a few lines of each want will do
         self.looked_us: int | None = None
         self.first: tuple[Bucket, ...] = ()
         self.leaders: dict[Want, list[Bucket]] = {}
@@ -199,6 +200,7 @@ class Queue:
             self.bound.get(bucket.want, {}).pop(bucket, None)
             if not same:
                 del self._by_want[bucket.want]
+                self.leaders.pop(bucket.want, None)
                 self.bound.pop(bucket.want, None)
                 self._by_speed.pop(bucket.want, None)
             self.fresh.pop(bucket, None)
@@ -209,20 +211,14 @@ class Queue:
         """Wants that say how fast they are on each kind, and how many jobs wait for each."""
         return ((want, sum(map(len, lines.values()))) for want, lines in self._by_speed.items())
 
-    def looked(self, now_us: int, first: Iterable[Bucket], key: Key | None = None) -> None:
+    def looked(self, now_us: int, first: Iterable[Bucket], *, by_line: bool) -> None:
         """A pass has looked at all that waits; `first` are those that wait first for room.
 
-        With a `key`, passes until the next such look at no more than `LEADERS` lines of each want, those that come
-        first now, besides what comes in.
+        If `by_line`, passes until the next such look at no more than `LEADERS` lines of each want, those that come
+        first when such a want is next looked at, besides what comes in.
         """
         self.looked_us, self.first = now_us, tuple(first)
-        self.leaders = {}
-        if key is None:
-            return
-        for want, lines in self._by_want.items():
-            if len(lines) > LEADERS:
-                some = [(key(bucket, line[0]), bucket) for bucket, line in lines.items()]
-                self.leaders[want] = [bucket for _, bucket in heapq.nsmallest(LEADERS, some, key=lambda one: one[0])]
+        self.leaders, self._by_line = {}, by_line
 
     def refused(self, bucket: Bucket, *, by_room: bool) -> None:
         """A pass could not start the first of a bucket, for want of room or for another reason."""
@@ -264,7 +260,8 @@ class Queue:
         ranking: Ranking = PLAIN,
         *,
         by_job: bool = False,
-        useless: Callable[[Want], bool] | None = None,
+        quick: bool = False,
+        useless: Callable[[Want], bool] = lambda _want: False,
         asleep: Callable[[Bucket], bool] | None = None,
     ) -> None:
         """Call `visit` with each waiting job in order; when it answers False, the rest of that bucket is left out, and
@@ -273,10 +270,10 @@ class Queue:
         `visit` must not alter the queue. What `ranking` says of a job may grow from one visit to the next, as its owner
         gets more, but must not shrink. It must not shrink from one job of a bucket to the next either, unless `by_job`.
 
-        With `useless`, buckets of wants that are, and those that are `asleep`, are left out without even a key, unless
-        they are fresh or among the first; both may become so while others are visited.
+        Buckets of wants that are `useless`, and those that are `asleep`, are left out; both may become so while others
+        are visited. If `quick`, they are so without even a key; but those that are fresh or among the first never are.
         """
-        worth = self._worth(useless, asleep, by_job)
+        worth = self._worth(ranking, useless, asleep, by_job) if quick else self._by_want_of_all()
         groups = [_Group(want, lines, ranking, by_job) for want, some in worth for lines in _by_organization(some)]
         heap = [(ranking.outside(group.top[0], group.rank), number, 0) for number, group in enumerate(groups)]
         heapq.heapify(heap)
@@ -286,7 +283,7 @@ class Queue:
             group = groups[number]
             bucket, one = group.top
             turn = starts.get(bucket.organization_id, 0)
-            if group.want is not None and useless is not None and useless(group.want):
+            if group.want is not None and useless(group.want):
                 heapq.heappop(heap)
                 continue
             if group.want is not None and asleep is not None and asleep(bucket):
@@ -309,13 +306,17 @@ class Queue:
             else:
                 heapq.heappop(heap)
 
+    def _by_want_of_all(self) -> Iterator[tuple[Want | None, list[Line]]]:
+        return ((want, list(alike.items())) for want, alike in self._by_want.items())
+
     def _worth(
-        self, useless: Callable[[Want], bool] | None, asleep: Callable[[Bucket], bool] | None, by_job: bool
+        self,
+        ranking: Ranking,
+        useless: Callable[[Want], bool],
+        asleep: Callable[[Bucket], bool] | None,
+        by_job: bool,
     ) -> Iterator[tuple[Want | None, list[Line]]]:
         """The lines that are worth a look, by want; those that always are, together and without a want."""
-        if useless is None:
-            yield None, list(self._buckets.items())
-            return
         some = [bucket for bucket in dict.fromkeys((*self.first, *self.fresh)) if bucket in self._buckets]
         if asleep is not None and not by_job:  # who came in behind others changes nothing for a line that sleeps
             some = [bucket for bucket in some if self.fresh.get(bucket) or not asleep(bucket)]
@@ -324,15 +325,23 @@ class Queue:
         for want, alike in self._by_want.items():
             if useless(want):
                 continue
-            chosen = self._chosen(want, alike)
+            chosen = self._chosen(want, alike, ranking)
             if asleep is not None:
                 chosen = [bucket for bucket in chosen if not asleep(bucket)]
             yield want, [(bucket, alike[bucket]) for bucket in chosen if bucket not in always]
 
-    def _chosen(self, want: Want, alike: Mapping[Bucket, list[Waiting]]) -> Iterable[Bucket]:
+    def _chosen(self, want: Want, alike: Mapping[Bucket, list[Waiting]], ranking: Ranking) -> Iterable[Bucket]:
         """Of the lines of a want those that may be the next: all, or the leaders and those that a limit holds back."""
+        if not self._by_line:
+            return alike
+        if want not in self.leaders:
+            some: list[Bucket] = []
+            if len(alike) > LEADERS:
+                ranked = [(ranking.outside(one, ranking.inside(one, line[0])), one) for one, line in alike.items()]
+                some = [bucket for _, bucket in heapq.nsmallest(LEADERS, ranked, key=lambda one: one[0])]
+            self.leaders[want] = some
         bound = self.bound.get(want, {})
-        leaders = [bucket for bucket in self.leaders.get(want, ()) if bucket in alike and bucket not in bound]
+        leaders = [bucket for bucket in self.leaders[want] if bucket in alike and bucket not in bound]
         return [*leaders, *bound] if len(leaders) * 4 >= LEADERS else alike
 
 
