@@ -31,6 +31,7 @@ from headframe.workloads.spec import Gpus
 
 RESERVED, AHEAD = "reserved", "kept_ahead"  # reasons: something is free and would do, but kept
 MOST_KEEPERS, MOST_NAMED = 20, 5  # reservations that are looked at one by one, and named
+MOST_GPUS = 32  # on one node: fewer than these are tried one by one
 MOST_SPANS = 8  # beginnings of promises before which a shorter job might fit
 HOW = {
     "estimates": "when running jobs are expected to end",
@@ -356,11 +357,9 @@ def _smaller(bucket: Bucket) -> Iterator[Hint]:
         yield Hint({"nodes": nodes}, text, _with(bucket, nodes=nodes))
         nodes //= 2
     for first in bucket.want.resources.gpus[:1]:
-        count = first.count // 2
-        while count >= 1:
+        for count in range(min(first.count, MOST_GPUS) - 1, 0, -1):
             gpus = replace(first, count=count)
             yield Hint({"gpu": _grammar(gpus)}, f"with {words(gpus)}", _with(bucket, gpus=gpus))
-            count //= 2
 
 
 def _returning(bucket: Bucket, job: Job) -> Iterator[Hint]:

@@ -115,6 +115,15 @@ def test_far_back_in_line_the_whole_queue_counts(cloud: SmallCloud) -> None:
     assert abs(cloud.attempts(queue[-1])[0].started_us - answer["starts_us"]) < 20 * MINUTE_US
 
 
+def test_as_many_gpus_as_are_free_would_start_now() -> None:
+    cloud = SmallCloud(nodes=1, gpus=8)
+    cloud.submit("run 1h; exit 0", resources={"gpu": "H100:3", "cpu": 1, "memory": "1GB"})
+    answer = planned(cloud, resources={"gpu": "H100:6", "cpu": 1, "memory": "1GB"})
+    assert answer["waiting"]["would_start_now"] == [{"change": {"gpu": "H100:5"}, "text": "with 5 x H100"}]
+    starts(cloud, answer["waiting"]["would_start_now"], "run 1m; exit 0")
+    cloud.close()
+
+
 def test_whoever_can_make_others_go_is_told_so(cloud: SmallCloud) -> None:
     for _ in range(4):
         cloud.submit("run 3h; exit 0", purchase="spot")
