@@ -279,3 +279,20 @@ def test_a_stop_ends_a_gang_on_all_its_nodes(place: SlurmPlace) -> None:
     place.act([Stop("alc_pair", 1, "user")])
     assert place.wait_seen("alc_pair", *OVER).exit_code == 0
     assert place.text("pair").count("saved") == 4
+
+
+def test_what_a_gang_used_is_told_at_its_end(place: SlurmPlace) -> None:
+    hold = "x = bytearray(80 << 20); import time; t = time.process_time()\nwhile time.process_time() - t < 0.3: pass\n"
+    run = f"""python3 -c '{hold}import os
+while not os.path.exists(os.environ["HEADFRAME_OUTPUTS"] + "/go"): time.sleep(0.02)' &
+wait"""
+    place.act([launch("works", run, tasks=3)])
+    attempt = place.data / "jobs/job_works/attempts/1"
+    place.wait_seen("alc_works", Seen.RUNNING)
+    wait_until((attempt / "alive").read_text, "its leader has looked")
+    looked = (attempt / "alive").stat().st_mtime_ns
+    wait_until(lambda: (attempt / "alive").stat().st_mtime_ns - looked > 2_000_000_000, "and again, and again")
+    (place.data / "jobs/job_works/outputs/go").touch()
+    use = place.wait_seen("alc_works", *OVER).use
+    assert 900_000 <= use["cpu_us"] < 5_000_000, use
+    assert 80 <= use["memory_peak_mib"] < 160, use

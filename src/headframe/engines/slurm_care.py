@@ -29,6 +29,7 @@ from headframe.engines.slurm_held import (
     last_life_us,
     order,
     read_notes,
+    used,
 )  # fmt: skip
 from headframe.engines.slurm_relay import Seat
 from headframe.engines.slurm_words import LIVE, NODE_FAULTS, PENDING, JobRow, NodeRow, hosts
@@ -437,7 +438,8 @@ class Care:
         def bring() -> None:
             with contextlib.suppress(OSError):
                 self.engine.output.log_of(held.job_id).bring(held.generation, held.ranks)
-            self.engine.loop.post(lambda: self._record_end(held, end))
+            use = used(self.engine.folders.attempt(held.job_id, held.generation), held.ranks)
+            self.engine.loop.post(lambda: self._record_end(held, end | {"use": use}))
 
         self.engine.bringers.do(bring)
 

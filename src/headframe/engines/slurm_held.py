@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from headframe.fleet.engine_words import Launch, Observation, Seen
 from headframe.fleet.records import Slice
 
 BARRED = "barred\n"
+TICK_US = 10_000  # of what Linux tells programs of time that was used
+_USED = re.compile(r'"cpu-ticks": (\d+), "peak-kib": (\d+)')
 Shape = tuple[object, ...]  # what batch jobs have in common of which one can take over the next one's work
 KILLED = 128 + signal.SIGKILL
 _KEPT = (
@@ -182,6 +185,18 @@ def read_notes(folder: Path, ranks: list[int]) -> Notes:
                 notes.over[rank] = status(run)
     notes.begun_us = max(begun) if len(begun) == len(ranks) else 0
     return notes
+
+
+def used(folder: Path, ranks: list[int]) -> dict[str, int]:
+    """What an attempt that is over used, as `Observation.use` tells it: as much as its leader had seen when it looked
+    the last time, which it does each `watch`. Empty for what was shorter."""
+    cpu_us = peak_mib = 0
+    for rank in ranks:
+        with contextlib.suppress(OSError):
+            seen = _USED.search((folder / str(rank) / "run" / "status").read_text(errors="replace"))
+            if seen is not None:
+                cpu_us, peak_mib = cpu_us + int(seen[1]) * TICK_US, max(peak_mib, -(-int(seen[2]) // 1024))
+    return {"cpu_us": cpu_us, "memory_peak_mib": peak_mib} if peak_mib else {}
 
 
 def last_life_us(folder: Path, ranks: list[int]) -> int:

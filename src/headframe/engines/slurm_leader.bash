@@ -14,7 +14,7 @@ trap 'hf_rung=1' URG
 trap 'hf_termed=1' TERM
 trap '' USR1 USR2 HUP INT
 hf_rung=0 hf_termed=0 hf_orders=0 hf_failed=0 hf_grace=0 hf_stop='' hf_deadline=0 hf_gang=0
-declare -A hf_live=() hf_leader=() hf_over=() hf_sent=() hf_signalled=()
+declare -A hf_live=() hf_leader=() hf_over=() hf_sent=() hf_signalled=() hf_spent=() hf_peak=()
 
 hf_open_ear() {  # HOST PORT WORD ALLOCATION; once, as a name may take a while to be found
   hf_word=${3:-} hf_allocation=${4:-}
@@ -85,6 +85,33 @@ hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
     printf 'ended %d\n' "$rank" >&7
   ) &
   hf_live[$rank]=1 hf_leader[$rank]=$!
+}
+
+hf_weigh() {  # what all processes of a rank have used until now: hundredths of seconds of a CPU, and KiB at their peaks
+  local rank pid file key value rest sum spent
+  local -a todo more
+  for rank in "${!hf_live[@]}"; do
+    sum=0 spent=0 todo=("${hf_leader[$rank]}")
+    while ((${#todo[@]})); do
+      pid=${todo[0]} todo=("${todo[@]:1}")
+      for file in /proc/"$pid"/task/*/children; do
+        more=()
+        read -r -a more <"$file"
+        todo+=("${more[@]}")
+      done 2>/dev/null
+      if [[ $pid != "${hf_leader[$rank]}" ]]; then
+        while read -r key value rest; do
+          if [[ $key = VmHWM: ]]; then sum=$((sum + value)); break; fi
+        done 2>/dev/null <"/proc/$pid/status"
+        if read -r rest 2>/dev/null <"/proc/$pid/stat"; then
+          more=(${rest##*) })
+          spent=$((spent + more[11] + more[12] + more[13] + more[14]))  # its own, and of what it has waited for
+        fi
+      fi
+    done
+    if ((sum > ${hf_peak[$rank]:-0})); then hf_peak[$rank]=$sum; fi
+    if ((spent > ${hf_spent[$rank]:-0})); then hf_spent[$rank]=$spent; fi
+  done
 }
 
 hf_find_first() {  # the first process of a rank's sandbox, into hf_first; with it all others of it end
@@ -220,7 +247,9 @@ hf_end() {  # a rank's shell is gone: what it left gets the rest of the grace, t
   while read -r line; do
     [[ $line =~ \"(exit|leader)-code\":\ ([0-9]+) ]] && ((code == 0)) && code=${BASH_REMATCH[2]}
   done <"$HF_FOLDER/$rank/run/status"
-  printf '{ "over": 1 }\n' >>"$HF_FOLDER/$rank/run/status"
+  printf '{ "over": 1, "cpu-ticks": %d, "peak-kib": %d }\n' "${hf_spent[$rank]:-0}" "${hf_peak[$rank]:-0}" \
+    >>"$HF_FOLDER/$rank/run/status"
+  unset "hf_spent[$rank]" "hf_peak[$rank]"
   if [[ -n $hf_self ]]; then printf 'over %d %d\n' "$rank" "$code"; else hf_hint; fi
   hf_ended "$rank" "$code"
 }
@@ -253,8 +282,12 @@ hf_loop() {  # until nothing of ours lives
       hf_rung=0 looked=$SECONDS
       hf_read_orders
       if [[ -z $hf_self ]]; then printf 'alive\n' >"$HF_FOLDER/alive"; fi
+      if ((hf_gang == 0)); then hf_weigh; fi
     fi
     if [[ -n $hf_stop ]] && ((hf_gang == 0)); then
+      for rank in "${!hf_live[@]}"; do  # a word of it could have been lost
+        if ! kill -0 "${hf_leader[$rank]}" 2>/dev/null; then hf_over[$rank]=1; fi
+      done
       for rank in "${!hf_over[@]}"; do hf_end "$rank"; done
       hf_now
       for rank in "${!hf_live[@]}"; do
