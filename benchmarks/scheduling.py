@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from headframe.control.garbage import keep_start
 from headframe.fleet.records import Accelerator, Cluster, Node, Region
 from headframe.jobs.records import Job
 from headframe.scheduling.capacity import Capacity
@@ -140,9 +141,10 @@ def fleet(gpus: int) -> Capacity:
 
 
 def cycles(gpus: int, waiting: int, events: int = 400) -> dict[str, Any]:
-    """Full passes until nothing more starts, then passes after one submit or one exit each."""
+    """Full passes until nothing more starts, then passes after one submit or one exit each; at last a look at all."""
+    gc.unfreeze()
     cloud = Cloud(gpus, waiting)
-    gc.collect()
+    keep_start()
     full = [cloud.turn()]
     while full[-1].starts:
         full.append(cloud.turn())
@@ -153,6 +155,8 @@ def cycles(gpus: int, waiting: int, events: int = 400) -> dict[str, Any]:
         else:
             cloud.exit()
         singles.append(cloud.turn())
+    cloud.queue.looked_us = None
+    look = cloud.turn()
 
     def part(of: float, values: Iterable[float]) -> float:
         return round(sorted(values)[int(len(singles) * of)], 2)
@@ -164,6 +168,7 @@ def cycles(gpus: int, waiting: int, events: int = 400) -> dict[str, Any]:
         "incremental_median_ms": part(0.5, (one.ms for one in singles)),
         "incremental_p99_ms": part(0.99, (one.ms for one in singles)),
         "incremental_p99_cpu_ms": part(0.99, (one.cpu_ms for one in singles)),
+        "look_ms": round(look.ms, 1), "look_cpu_ms": round(look.cpu_ms, 1),
     }  # fmt: skip
 
 
@@ -257,7 +262,7 @@ def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[st
         name = f"{rows[-1]['gpus'] // 1000}k"
         for field in ("full_ms", "full_cpu_ms"):
             found[f"{field.replace('full', 'full_cycle')}_{name}"] = rows[-1][field]
-        for field in ("incremental_p99_ms", "incremental_p99_cpu_ms"):
+        for field in ("incremental_p99_ms", "incremental_p99_cpu_ms", "look_ms"):
             found[f"{field}_{name}"] = rows[-1][field]
         tell("size")
         found[f"snapshot_mib_{name}"] = round(size_mib(rows[-1]["gpus"], WAITING), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import Any
 from headframe.base.errors import AlreadyRunning, ChangingOver, StoreFailed
 from headframe.compose import LOG, Cloud, MachineIds, cloud, machine_us
 from headframe.control.driver import ANSWER_TIMEOUT_S, Control
+from headframe.control.garbage import keep_start
 from headframe.control.steady import Steady
 from headframe.documents.papers import Documents
 from headframe.engines.outputs import Outputs
@@ -149,7 +149,7 @@ class Duty:
         known = running.wait_for_machine()
         app = add_console(create_app(running.control, clock=running.clock, ids=running.ids, limits=self._limits))
         running.control.track(f"{self._url}{mlflow.MOUNT}")
-        _keep_start()
+        keep_start()
         self.front.decide(app, running.secret)
         _announce(running, self._port, known)
         self._told = ""
@@ -186,15 +186,9 @@ def _run_app(
         date_header=False, backlog=2048, http=Connection,
     )  # fmt: skip
     server = Server(config, stopping)
-    _keep_start()
+    keep_start()
     told_how(lambda: setattr(server, "should_exit", True))
     server.run(sockets=[listener])
-
-
-def _keep_start() -> None:
-    """What start-up made stays: collecting it again and again costs."""
-    gc.collect()
-    gc.freeze()
 
 
 def serve_example(options: Mapping[str, Any], *, seed: int, scale: int) -> int:

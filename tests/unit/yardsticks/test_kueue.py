@@ -12,6 +12,8 @@ def test_the_published_configurations_are_made_in_full() -> None:
     assert (LARGE.workloads, LARGE.cohorts * LARGE.queues) == (50_000, 1_000)
     assert BASELINE.least_s == pytest.approx(66.0)
     assert LARGE.least_s == pytest.approx(4.025)
+    assert BASELINE.soonest_s == pytest.approx(66.92)
+    assert LARGE.soonest_s == pytest.approx(4.538), "until 0.7 s there is not enough to do"
     assert len(arrivals(BASELINE)) == 15_000
 
 
@@ -20,5 +22,5 @@ def test_all_run_and_none_before_there_is_quota() -> None:
     small = Setting(2, 2, 4, 8, kinds, 0.0)
     outcome = run(small)
     assert outcome.starts == small.workloads + outcome.stopped
-    assert outcome.ended_s >= small.least_s
+    assert outcome.ended_s >= small.soonest_s >= small.least_s
     assert set(outcome.waits_s) == {"small", "large"}
