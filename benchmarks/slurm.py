@@ -2,10 +2,11 @@
 """What Headframe adds to Slurm, on a throwaway Slurm of four nodes on this machine, in one run.
 
 `submit_to_first_line_ms`: from the submit (HTTP, or the start of `sbatch`) until the first line of the job has run;
-one of each in turn. `jobs_500_seconds`: 500 trivial jobs from the first submit until the last has ended, by 500 plain
-`sbatch` one after another, by 500 submits one after another, and by one submit of an array of 500. `observe_5000`: an
-engine that holds 5,000 running jobs looks at them as often as it does by default; the controller is real and has 5,000
-jobs, of which a wrapper around the real `squeue` says that they run, on 1,000 nodes that are not there.
+in pairs, each at the same moment of Slurm's beat. `jobs_500_seconds`: 500 trivial jobs from the first submit until the
+last has ended, by 500 plain `sbatch` one after another, by 500 submits one after another, and by one submit of an array
+of 500; medians of three repeats. `observe_5000`: an engine that holds 5,000 running jobs looks at them as often as it
+does by default; the controller is real and has 5,000 jobs, of which a wrapper around the real `squeue` says that they
+run, on 1,000 nodes that are not there.
 """
 
 from __future__ import annotations
@@ -38,15 +39,16 @@ from headframe.engines.slurm_held import Held
 from headframe.fleet.records import Cluster, Region
 
 STAMP = 'date +%s%N > "{path}"'
+PAUSE_S = 0.05  # between looks at a burst, so that they are no burden
 SMALL = {"cpu": 1, "memory": "64MB"}
 
 
-def until(look: Callable[[], Any], seconds: float = 120.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 120.0, pause: float = 0.005) -> Any:
     end = time.monotonic() + seconds
     while not (found := look()):
         if time.monotonic() > end:
             raise SystemExit("it did not come about in time")
-        time.sleep(0.005)
+        time.sleep(pause)
     return found
 
 
@@ -73,54 +75,84 @@ def cloud(cluster: SlurmCluster, root: Path) -> Iterator[tuple[Client, Path]]:
 
 
 def first_lines(cluster: SlurmCluster, client: Client, root: Path, rounds: int) -> dict[str, Any]:
-    """Milliseconds from the submit to the first line, one of each in turn."""
-    plain, ours, chance = list[float](), list[float](), random.Random(1)
-    for number in range(rounds):
-        path = root / f"plain{number}"
-        began = time.time_ns()
-        cluster.call("sbatch", "-o", "/dev/null", "-c", "1", "--mem=64", "--wrap", STAMP.format(path=path))
-        until(lambda path=path: path.exists() and path.read_text().strip())  # type: ignore[misc]
-        plain.append((int(path.read_text()) - began) / 1e6)
-        time.sleep(chance.random() * 1.2)  # Slurm starts batch jobs in beats: so that each meets all of their phases
-        began = time.time_ns()
-        job = client.submit({"run": "date +%s%N", "clusters": ["lab"], "resources": SMALL, "name": f"first-{number}"})
-        client.wait(job["id"])
-        text = "".join(piece["text"] for piece in client.logs(job["id"]) if piece["stream"] == "stdout")
-        ours.append((int(text) - began) / 1e6)
-        time.sleep(chance.random() * 1.2)
+    """Milliseconds from the submit to the first line. Slurm starts batch jobs in beats of a second, so what a launch
+    takes is for the most part how soon after it the next beat is: each round submits one of each, the first of them by
+    turns, at the same moment of a second, and the rounds' moments are spread evenly over the second."""
+    moments = [(number + 0.5) / rounds for number in range(rounds)]
+    random.Random(1).shuffle(moments)
+    taken: dict[str, list[float]] = {"plain": [], "ours": []}
+    for number, moment in enumerate(moments):
+        for way in ("plain", "ours") if number % 2 else ("ours", "plain"):
+            time.sleep((moment - time.time()) % 1)
+            taken[way].append(_ours(client, number) if way == "ours" else _plain(cluster, root / f"plain{number}"))
+            time.sleep(0.3)
+    plain, ours = taken["plain"], taken["ours"]
     return {
         "headframe_p50": round(statistics.median(ours), 1), "sbatch_p50": round(statistics.median(plain), 1),
+        "added_p50": round(statistics.median(one - other for one, other in zip(ours, plain, strict=True)), 1),
         "headframe_min_max": [round(min(ours)), round(max(ours))],
         "sbatch_min_max": [round(min(plain)), round(max(plain))],
         "rounds": rounds,
     }  # fmt: skip
 
 
-def many(cluster: SlurmCluster, client: Client, count: int) -> dict[str, Any]:
-    """Seconds until `count` trivial jobs have ended."""
-    began = time.monotonic()
+def _plain(cluster: SlurmCluster, path: Path) -> float:
+    began = time.time_ns()
+    cluster.call("sbatch", "-o", "/dev/null", "-c", "1", "--mem=64", "--wrap", STAMP.format(path=path))
+    until(lambda: path.exists() and path.read_text().strip())
+    return (int(path.read_text()) - began) / 1e6
+
+
+def _ours(client: Client, number: int) -> float:
+    began = time.time_ns()
+    job = client.submit({"run": "date +%s%N", "clusters": ["lab"], "resources": SMALL, "name": f"first-{number}"})
+    client.wait(job["id"])
+    text = "".join(piece["text"] for piece in client.logs(job["id"]) if piece["stream"] == "stdout")
+    return (int(text) - began) / 1e6
+
+
+def many(cluster: SlurmCluster, client: Client, count: int, repeats: int) -> dict[str, Any]:
+    """Seconds until `count` trivial jobs have ended: medians of some repeats, each of them one after another."""
+    ways = {
+        "headframe": lambda: _submits(client, count), "sbatch": lambda: _sbatches(cluster, count),
+        "headframe_array": lambda: _array(client, count),
+    }  # fmt: skip
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for _repeat in range(repeats):
+        for way, go in ways.items():
+            until(lambda: not cluster.call("squeue", "-h").strip())
+            began = time.monotonic()
+            go()
+            taken[way].append(time.monotonic() - began)
+    middle = {way: round(statistics.median(seconds), 2) for way, seconds in taken.items()}
+    return middle | {
+        "ratio": round(middle["headframe"] / middle["sbatch"], 2),
+        "ratio_array": round(middle["headframe_array"] / middle["sbatch"], 2),
+        "jobs": count, "repeats": repeats,
+        "each": {way: [round(one, 2) for one in seconds] for way, seconds in taken.items()},
+    }  # fmt: skip
+
+
+def _sbatches(cluster: SlurmCluster, count: int) -> None:
     for _one in range(count):
         cluster.call("sbatch", "-o", "/dev/null", "-c", "1", "--mem=64", "--wrap", "true")
-    until(lambda: not cluster.call("squeue", "-h").strip())
-    plain = time.monotonic() - began
+    until(lambda: not cluster.call("squeue", "-h").strip(), pause=PAUSE_S)
+
+
+def _submits(client: Client, count: int) -> None:
     job = {"run": "true", "clusters": ["lab"], "resources": SMALL}
-    began = time.monotonic()
-    submitted = [client.submit(job)["id"] for _one in range(count)]
-    _all_ended(client, submitted)
-    ours = time.monotonic() - began
-    began = time.monotonic()
-    array = client.submit({**job, "array": {"index": f"0..{count - 1}"}})
-    client.wait(array["id"])
-    one_array = time.monotonic() - began
-    return {
-        "headframe": round(ours, 2), "sbatch": round(plain, 2), "headframe_array": round(one_array, 2),
-        "ratio": round(ours / plain, 2), "jobs": count,
-    }  # fmt: skip
+    _all_ended(client, [client.submit(job)["id"] for _one in range(count)])
+
+
+def _array(client: Client, count: int) -> None:
+    job = {"run": "true", "clusters": ["lab"], "resources": SMALL, "array": {"index": f"0..{count - 1}"}}
+    if client.wait(client.submit(job)["id"])["state"] != "succeeded":
+        raise SystemExit("the array did not succeed")
 
 
 def _all_ended(client: Client, jobs: list[str]) -> None:
     open_states = ["pending", "queued", "starting", "running", "stopping"]
-    until(lambda: not client.jobs(limit=1, state=open_states), 300)
+    until(lambda: not client.jobs(limit=1, state=open_states), 300, PAUSE_S)
     states = {row["state"] for row in client.jobs(limit=len(jobs) + 10) if row["id"] in set(jobs)}
     if states != {"succeeded"}:
         raise SystemExit(f"jobs ended {states}")
@@ -197,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--observed", type=int, default=5000)
     asked = parser.parse_args()
@@ -211,7 +244,7 @@ def main() -> None:
         cluster.start()
         with cloud(cluster, root / "cloud") as (client, _data):
             lines = first_lines(cluster, client, root, asked.rounds)
-            jobs = many(cluster, client, asked.jobs)
+            jobs = many(cluster, client, asked.jobs, asked.repeats)
         watched = observed(cluster, root / "watch", asked.observed, 20.0)
     finally:
         cluster.end()

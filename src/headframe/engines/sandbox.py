@@ -7,6 +7,7 @@ a read-only system, private /tmp, /proc and /dev, and of the data folder only wh
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -175,13 +176,13 @@ def leader_command(sandbox: Sandbox, view: View, command: Sequence[str], beginni
     return ["/bin/sh", "-c", beginning + _BOXED_LEADER, "task", *boxed]
 
 
-def script(setup: Sequence[str], run: str, piped: bool = False) -> str:
-    """The shell script of a task. Its environment comes through a descriptor: a dynamic linker's variable set by the
-    job must not reach bubblewrap or setpriv, which still run as root. A pipe (`piped`) belongs to whoever made it, so
-    that another user may read but not open it."""
+def script(setup: Sequence[str], run: str, piped: bool = False, file: str = "") -> str:
+    """The shell script of a task. Its environment comes through a descriptor, or from a `file` that its user may read:
+    a dynamic linker's variable set by the job must not reach bubblewrap or setpriv, which still run as root. A pipe
+    (`piped`) belongs to whoever made it, so that another user may read but not open it."""
     read = f'eval "$(cat <&{ENV_FD})"' if piped else f". /proc/self/fd/{ENV_FD}"
-    lines = [read, f"exec {ENV_FD}<&-", *setup, run]
-    return "\n".join(lines) + "\n"
+    begin = [f". {shlex.quote(file)}"] if file else [read, f"exec {ENV_FD}<&-"]
+    return "\n".join([*begin, *setup, run]) + "\n"
 
 
 def exports(values: dict[str, str]) -> bytes:

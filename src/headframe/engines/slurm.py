@@ -21,6 +21,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from headframe.base.errors import HeadframeError
@@ -55,6 +56,7 @@ NODES_S, IDLE_S = 10.0, 30.0  # how often nodes are looked at, and everything wh
 LEAVE_S = 3.0  # what Slurm may take to free the nodes of a job that has ended
 SILENT_S = 10.0  # after which a cluster that does not answer is said to be unreachable
 STOPPED_LIMIT = 10_000
+BEGUN_S = 0.05  # how much later the beginning of one of many short jobs is seen
 
 
 class SlurmEngine:
@@ -206,7 +208,11 @@ class SlurmEngine:
             held = self.held.get(allocation_id)
             if held is not None and hmac.compare_digest(word.encode(), self._word.encode()):
                 self.relay.heard()
-                self.care.look(held)
+                if held.rests and not held.hinted:  # it has begun; of many short ones its end will be told with that
+                    held.hinted = True
+                    self.loop.later(BEGUN_S, partial(self.care.look, held))
+                else:
+                    self.care.look(held)
 
     def _run(self) -> None:
         for held in list(self.held.values()):

@@ -110,7 +110,8 @@ class Care:
             self._unveil(held)
             if not engine.settings.pinned:
                 held.story.append(f"Slurm chose {notes.nodes}.")
-            engine.push(held)
+            if len(notes.over) < len(held.ranks):  # or else its end says all
+                engine.push(held)
             if held.stop is not None:
                 self._order_stop(held)
         if len(notes.over) == len(held.ranks):

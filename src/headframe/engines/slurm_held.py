@@ -75,6 +75,7 @@ class Held:
     lost: str = ""  # with which node
     shape: Shape = ()
     rests: bool = False  # its leader stays for a moment when it has ended
+    hinted: bool = False  # its leader has spoken
     handed_since: float | None = None  # to the leader of another, which has yet to take it
 
     @property

@@ -66,7 +66,8 @@ hf_values() {  # the environment of a rank as shell text, into hf_values; no oth
 hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
   local rank=$1 devices=$2 run=$HF_FOLDER/$1/run task=$HF_FOLDER/$1/task
   local sound=1
-  hf_values "$rank" "$devices" || sound=0
+  hf_values=''
+  if [[ -e $task/environment ]]; then hf_values "$rank" "$devices" || sound=0; fi
   printf 'begun\n' >"$run/begun"  # from here on the half on disk may be removed
   (
     trap - URG TERM USR1 USR2 HUP INT
@@ -74,7 +75,8 @@ hf_start() {  # a rank: in a subshell, which notes how it ended and tells us
     for file in /dev/nvidia[0-9]*; do [[ -c $file ]] && hf_binds+=(--dev-bind "$file" "$file"); done
     (
       ((sound)) || exit 125
-      exec 4>>"$run/status" 9< <(printf '%s' "$hf_values") </dev/null >>"$run/stdout" 2>>"$run/stderr"
+      if [[ -n $hf_values ]]; then exec 9< <(printf '%s' "$hf_values"); fi
+      exec 4>>"$run/status" </dev/null >>"$run/stdout" 2>>"$run/stderr"
       [[ -e $task/arguments ]] && exec 3<"$task/arguments"
       exec 6>&- 7>&-
       unset hf_values HF_SEAL HF_EAR
@@ -262,17 +264,17 @@ hf_ended() {  # the first failure ends the gang
 }
 
 hf_loop() {  # until nothing of ours lives
-  local words wait rank looked=$SECONDS
+  local words part line='' wait rank looked=$SECONDS
   while ((${#hf_live[@]})); do
     wait=$HF_WATCH
     if [[ -n $hf_stop ]]; then wait=0.05; fi
-    words=()
-    set -o posix  # so that a signal interrupts `read`
-    read -r -t "$wait" -u 7 -a words
+    words=() part=''
+    set -o posix  # so that a signal interrupts `read`, in the midst of a line as it may be: the rest comes next time
+    if read -r -t "$wait" -u 7 part; then read -r -a words <<<"$line$part"; line=''; else line+=$part; fi
     set +o posix
     if ((hf_termed)); then hf_termed=0; hf_obey stop TERM 2000000; fi
     case ${words[0]:-} in
-      ended) hf_end "${words[1]}" ;;
+      ended) if [[ -n ${hf_live[${words[1]}]:-} ]]; then hf_end "${words[1]}"; fi ;;
       over) unset "hf_live[${words[1]}]"; hf_hint; hf_ended "${words[1]}" "${words[2]}" ;;
       begun) hf_hint ;;
       stop | warn) hf_obey "${words[@]}" ;;

@@ -123,11 +123,16 @@ class _SlurmTask(TaskPlace):
         for name in ("begun", "status", "stdout", "stderr", "session"):
             (self.run / name).touch(0o600)
         work, box = self.launch.work, self.machine.sandbox
-        self.write_script(sandbox.script(work.get("setup") or (), work.get("run") or "", piped=True))
         values = self._values(site, around)
         hidden = set(self.launch.secrets)
         placed = {name: value for name, value in values.items() if name not in hidden}
-        self._write("environment", sandbox.exports(placed))
+        # What the node adds (secrets, devices, hosts that Slurm chose) comes with the rest through a pipe.
+        whole = bool(site.names) and not hidden and not self.piece.shares
+        file = str(self.task / "variables") if whole else ""
+        self.write_script(sandbox.script(work.get("setup") or (), work.get("run") or "", piped=True, file=file))
+        self._write("variables" if whole else "environment", sandbox.exports(placed))
+        if whole and self.uid is not None:
+            os.chown(file, self.uid, self.uid)
         if hidden:  # what describes the placement comes again behind the secrets: it wins over them
             ours = {name: value for name, value in values.items() if self.launch.secrets.get(name) != value}
             self._write("placed", sandbox.exports(ours))
@@ -163,7 +168,7 @@ class _SlurmTask(TaskPlace):
             str(self.work), str(self.job / "checkpoints"), str(self.job / "outputs"), str(self.datasets),
             str(self.task / "hostfile"), around.environment, around.resumed_from, str(self.machine.library or ""),
         )  # fmt: skip
-        return variables(
+        values = variables(
             self.launch, self.piece.rank, places, hosts=hosts, port=port_of(self.launch), devices={},
             fake=site.fake and bool(self.piece.shares), path=sandbox.task_path(),
         )  # fmt: skip
