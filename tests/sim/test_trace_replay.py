@@ -15,7 +15,7 @@ from headframe.base.errors import Invalid, NotFound
 from headframe.base.quantities import SECOND_US
 from headframe.scheduling.packing import packing_named
 from headframe.sim import compare
-from headframe.sim.compare_picture import picture
+from headframe.sim.compare_picture import check_file, picture
 from headframe.sim.trace_jobs import MILLION, TraceJob, parse_fleet
 from headframe.sim.trace_policies import POLICIES, policy_named
 from headframe.sim.trace_replay import Costs, Outcome, Replay
@@ -167,9 +167,18 @@ def test_a_comparison_is_drawn_as_a_picture(tmp_path: Path, name: str) -> None:
     assert head.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
 
 
-def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises((Invalid, NotFound)):
-        picture([], "a trace", tmp_path / "out.doc")
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_replayed(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"out\.doc"):
+        check_file(tmp_path / "out.doc")
+    with pytest.raises(NotFound, match="no folder"):
+        check_file(tmp_path / "none" / "out.png")
+
+
+def test_a_comparison_in_which_nothing_could_run_is_drawn_too(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the extra charts")
+    runs = compare.run(jobs((0, 10, 64)), ["fifo"], compare.Setting(parse_fleet("1xH100:8")), lambda _line: None)
+    picture(runs, "a trace", tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size
 
 
 def test_a_policy_that_is_not_known_is_refused_with_those_that_are() -> None:

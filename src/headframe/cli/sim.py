@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -115,12 +116,14 @@ def trace(path: Path, policies: tuple[str, ...], as_json: bool, **told: Any) -> 
 def compare(policies: str, file: Path, out: Path | None, as_json: bool, **told: Any) -> int:
     """Draw utilization, waiting and fairness of several policies side by side, here and as a picture."""
     from headframe.sim import compare as comparing
-    from headframe.sim.compare_picture import picture
+    from headframe.sim.compare_picture import check_file, picture
     from headframe.sim.trace_readers import read_trace
 
     names = [name.strip() for name in policies.split(",") if name.strip()]
     if not names:
         raise Invalid("--policies names none.", field="--policies", value=policies, allowed="names with commas between")
+    if out is not None:
+        check_file(out)
     setting = _setting(told)
     runs = comparing.run(read_trace(file, _reading(told)), names, setting, progress_lines())
     if out is not None:
@@ -149,13 +152,16 @@ def _setting(told: dict[str, Any]) -> Setting:
 def _reading(told: dict[str, Any]) -> Reading:
     from headframe.sim.trace_readers import Reading
 
+    rate: float | None = told["rate"]
+    if rate is not None and not 0 < rate < math.inf:
+        raise Invalid(f"--rate is {rate:g}.", field="--rate", value=rate, allowed="jobs per hour, above 0")
     spans: dict[str, int] = {}
     for text in told["runs"]:
         application, equals, span = text.partition("=")
         if not equals:
             raise Invalid(f"--runs {text} names no time.", field="--runs", value=text, allowed="APPLICATION=2h")
         spans[application] = parse_span_us(span, field="--runs")
-    return Reading(told["rate"], spans)
+    return Reading(rate, spans)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool, runs: list[Run] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,33 @@ POINTS = 300
 UNITS = ((DAY_US, "days"), (HOUR_US, "hours"), (MINUTE_US, "minutes"), (SECOND_US, "seconds"))
 
 
-def picture(runs: Sequence[Run], title: str, file: Path) -> None:
-    """Write it; the file's ending says which kind. Raises `Invalid` and, without the extra `charts`, `NotFound`."""
+def check_file(file: Path) -> None:
+    """Whether a picture can be written there: asked before the replays, which take their time.
+
+    Raises `Invalid` and, without the folder or the extra `charts`, `NotFound`.
+    """
     if file.suffix.lower() not in KINDS:
         raise Invalid(f"--out is {file.name!r}.", field="--out", value=str(file), allowed=f"a name that ends in "
-                      f"{', '.join(KINDS)}", next_step="Give a name such as compare.png.")  # fmt: skip
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter
-    except ImportError:
-        raise NotFound("Pictures need matplotlib.", next_step="pip install 'headframe[charts]'") from None
+                      f"{', '.join(KINDS)}", next_step=f"Give a name that ends in {', '.join(KINDS)}.")  # fmt: skip
+    if not file.parent.is_dir():
+        raise NotFound(f"There is no folder {file.parent}.", next_step="Make it, or name another with --out.")
+    if find_spec("matplotlib") is None:
+        raise NotFound("Pictures need matplotlib.", next_step="pip install 'headframe[charts]'")
+
+
+def picture(runs: Sequence[Run], title: str, file: Path) -> None:
+    """Write it; the file's ending says which kind. Raises as `check_file`."""
+    check_file(file)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = Figure(figsize=(9.6, 8.4), layout="constrained")
     FigureCanvasAgg(figure)
     used, waiting, took = figure.subplots(3, 1, height_ratios=(1, 1, 1.1))
     figure.suptitle(title, color=INK, fontsize=13, x=0.02, ha="left")
-    last_us = max(one.outcome.last_us for one in runs)
     first_us = min(one.outcome.first_us for one in runs)
+    last_us = max(first_us + SECOND_US, *(one.outcome.last_us for one in runs))
     unit_us, unit = next(
         ((size, name) for size, name in UNITS if last_us - first_us >= 3 * size), (SECOND_US, "seconds")
     )
