@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from headframe.base.errors import DemoFailed, HeadframeError
 from headframe.base.quantities import format_mib, format_span
 from headframe.cli import demo_checks as checks
 from headframe.cli import printing
+from headframe.cli.demo_life import leave_running
 from headframe.cli.demo_server import (
     PRETENDED,
     Card,
@@ -87,8 +89,8 @@ class Demo:
         self.record()
         self.part("The bill")
         self.bill(credit_nano)
-        self.client.close()
         self.close(once)
+        self.client.close()
 
     # How it is told
 
@@ -157,6 +159,7 @@ class Demo:
         for job in self.client.jobs(limit=None, state=["pending", "queued", "starting", "running", "stopping"]):
             self.client.stop(job["id"], "1s")
             self.client.wait(job["id"])
+            until(partial(self._is_settled, job["id"]), 30, f"The metering of {job['name']}")
             self.did(f"stopped {job['name']}, which an earlier demonstration left running")
 
     def train(self) -> None:
@@ -315,14 +318,20 @@ class Demo:
         if once:
             return
         assert self.server.process is not None
-        self.screen.print("The server goes on. Try it:\n")
+        count = leave_running(self.client, self.card.fields["organization"])
+        self.screen.print(f"The server goes on, with {count} jobs to look at for an hour. Open\n")
+        self.screen.print(f"  {self.server.url}/\n", style="bold")
+        self.screen.print(f"and sign in as ada of {ORGANIZATION} with\n")
+        self.screen.print(f"  {self.card.fields['key']}\n")
+        self.screen.print("or as the operator, who sees the whole cloud, with\n")
+        self.screen.print(f"  {self.card.fields['operator_key']}\n")
+        self.screen.print("In a shell:\n")
         self.screen.print(f"  export HEADFRAME_URL={self.server.url} HEADFRAME_KEY={self.card.fields['key']}")
         self.screen.print("  headframe submit --gpu 0.5 --follow -- 'echo hello from GPU $CUDA_VISIBLE_DEVICES'")
         self.screen.print("  headframe jobs")
-        self.screen.print(f"\nIn a browser, {self.server.url}/ takes this key; the operator's shows the whole cloud.")
+        self.screen.print("  headframe example cloud    # 1,536 pretended GPUs with two months of work behind them")
         pids = " ".join(map(str, [self.server.process.pid, *agents(self.data)]))
-        self.screen.print(f"\nThe operator's key is {self.card.fields['operator_key']}")
-        self.screen.print(f"End it: kill {pids}")
+        self.screen.print(f"\nEnd it: kill {pids}")
 
     def must(self, true: bool, otherwise: str) -> None:
         """Go on only when it is so."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headframe.base.errors import CallerError, DemoFailed
 
-PRETENDED = "H100:2"
+PRETENDED = "H100:8"
 _START_S = 60.0
 _STOP_S = 20.0
 _KEY = re.compile(r"\bhf_[A-Za-z0-9_-]{20,}")

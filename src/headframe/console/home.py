@@ -38,7 +38,7 @@ def home(page: Signed) -> Response:
         "home.html", section="home", title="Home", found=found, spend=spend, places=PLACES, lists=LISTS,
         attention=[_linked(one) for one in found.attention], everything=page.house is None,
         chart=None if spend is None else spend_chart(spend, page), sees_fleet=page.may(Permission.FLEET_READ),
-        fleet_cells=sum(found.accelerators.values()), colour="use" if len(page.control.gauges) else "held",
+        fleet_cells=sum(found.accelerators.values()), colour="use" if page.control.gauges.any_busy() else "held",
     )  # fmt: skip
 
 

@@ -86,6 +86,11 @@ class Gauges:
     def __len__(self) -> int:
         return len(self._row)
 
+    def any_busy(self) -> bool:
+        """Whether any accelerator was last seen at work: those that are pretended never are."""
+        with self._lock:
+            return bool((self._columns["use_percent"] > 0).any())
+
     def _grow(self) -> None:
         size = len(self._at_us)
         self._at_us = np.concatenate([self._at_us, np.zeros(size, np.int64)])
