@@ -198,7 +198,7 @@ class World:
 
 @some.composite
 def quotas(draw: some.DrawFn) -> dict[str, Quota]:
-    """Guarantees, bounds on borrowing that let the largest job through, weights; sometimes something is not lent."""
+    """Guarantees, bounds on borrowing that let the largest job through, weights."""
     made = {}
     for house, project in dict.fromkeys([*((house, "") for house, _ in OWNERS), *OWNERS]):
         if draw(some.booleans()):
@@ -279,6 +279,39 @@ def test_the_same_world_takes_the_same_course_in_whatever_order_its_records_come
         }
         other.step()
     assert world.plans == other.plans
+
+
+@settings(max_examples=40, deadline=None)
+@given(worlds(), some.sampled_from([-300, -13, -1, 20, 100_000]))
+def test_a_clock_that_jumps_loses_nobody(world: World, steps: int) -> None:
+    """Backwards, to before everything began, or far ahead: all that waits and runs still gets done."""
+    for _ in range(12):
+        world.step()
+    world.now_us += steps * STEP_US
+    world.requests = []
+    for _ in range(600):
+        world.step()
+        if not world.jobs:
+            return
+    raise AssertionError(f"{sorted(world.jobs)} starve")
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), some.lists(some.integers(0, 3), min_size=2, max_size=2))
+def test_what_an_owner_does_not_lend_is_never_held_by_others(world: World, kept: list[int]) -> None:
+    """A guarantee of which nothing is lent stays free for its owner, whoever waits, at every moment."""
+    houses = {"org_1": 1000 * kept[0], "org_2": 1000 * min(kept[1], sum(world.nodes) - kept[0])}
+    limits = {
+        name: Quota(f"quo_{name}", name, Scope.ORGANIZATION, name, guaranteed={"gpu_milli": own}, lend={"gpu_milli": 0})
+        for name, own in houses.items()
+    }
+    world = World(world.nodes, world.requests, limits, world.rules)
+    for _ in range(40):
+        world.step()
+        held = dict.fromkeys(houses, 0)
+        for one in world.held.values():
+            held[one.organization_id] += needs(one.slices)["gpu_milli"]
+        assert sum(max(held[name], own) for name, own in houses.items()) <= world.total["gpu_milli"]
 
 
 @settings(max_examples=60, deadline=None)
