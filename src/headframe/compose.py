@@ -118,6 +118,9 @@ def cloud(settings: Settings, claim: Claim, url: str) -> Iterator[Cloud]:
                 settings.data, fake_gpus=settings.fake_gpus, log_bound=settings.log_limit_mib << 20,
                 disk_bound=settings.job_disk_mib << 20,
             )  # fmt: skip
+            if term > 1 and not (settings.data / "vault.key").exists():
+                LOG.warning("The store is older than the data folder %s: logs, uploads and secrets lie in another one.",
+                            settings.data)  # fmt: skip
             vault, blobs = Vault(settings.data), Blobs(settings.data, house_bytes=settings.uploads_mib << 20)
             others = _homes(settings)
             engines: dict[str, Engine] = {CLUSTER: engine}

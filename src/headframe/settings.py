@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -148,7 +149,7 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         raise Invalid(f"prefer is {given['prefer']!r}.", field="prefer", allowed=", ".join(PREFERENCES))
     if given.get("metrics", "local") not in ("local", "open", "key"):
         raise Invalid(f"metrics is {given['metrics']!r}.", field="metrics", allowed="local, open or key")
-    if not given.get("advertise", "http://").startswith(("http://", "https://")) and given["advertise"]:
+    if given.get("advertise") and not re.fullmatch(r"https?://[^/\s?#]+/?", given["advertise"]):
         raise Invalid(
             f"advertise is {given['advertise']!r}.", field="advertise", allowed="http://host:port or https://host"
         )

@@ -20,8 +20,10 @@ from headframe.api.app import Server
 from headframe.api.connections import Connection
 from headframe.api.front import Front
 from headframe.api.wire import Limits
+from headframe.base.errors import Invalid
 from headframe.compose import MachineIds
 from headframe.console.changeover import changeover
+from headframe.settings import from_options
 
 SECRET = "of-this-term"
 HERE = "127.0.0.1"
@@ -248,3 +250,10 @@ def test_a_standby_that_stops_ends_streams_at_once() -> None:
             list(lines)
         running.join(10)
         assert not running.is_alive()
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "http://", "a.internal:8470", "http://a/path", "http://a b", "https://a?b"])
+def test_what_is_advertised_must_be_the_address_of_a_server(url: str) -> None:
+    with pytest.raises(Invalid, match="advertise"):
+        from_options({"advertise": url})
+    assert from_options({"advertise": "https://a.internal:8470"}).advertise == "https://a.internal:8470"

@@ -183,6 +183,7 @@ def test_one_that_was_halted_writes_nothing_once_another_has_taken_over(serve: S
     came = ["late"] if late[0].status_code == 201 else []
     assert sorted(one["name"] for one in old.jobs()) == ["after", "before", *came], "asked of the one that was halted"
     assert "nothing of this change was written" in first.log.read_text()
+    assert "secrets lie in another one" in second.log.read_text(), "the second one's folder is a new one"
     assert term == 2
     assert seqs[0] == seqs[1]
     assert chain[0] == chain[1]
