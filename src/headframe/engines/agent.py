@@ -34,6 +34,7 @@ from headframe.engines.agent_loop import AgentLoop
 from headframe.engines.agent_orphans import end_orphans
 from headframe.engines.agent_points import Plain, Points
 from headframe.engines.agent_prepare import Device, Machine, Ready, is_quick, prepare, record_of
+from headframe.engines.agent_roles import Holding
 from headframe.engines.agent_spawn import keep_low_descriptors
 from headframe.engines.agent_state import Folders, Record, load_records, now_us
 from headframe.engines.agent_trash import QUIET_SECONDS, Trash
@@ -164,12 +165,12 @@ class Agent:
                 if job_id in connection.following:
                     connection.send({"grew": job_id})
 
-    def push(self, held: Held) -> None:
+    def push(self, held: Holding) -> None:
         message = {"observation": agent_wire.observation_out(held.observe(full=not held.active))}
         for connection in list(self.connections):
             connection.send(message)
 
-    def ended(self, held: Held) -> None:
+    def ended(self, held: Holding) -> None:
         """Nothing of the allocation lives any more: its log may be closed, old checkpoints may go."""
         record = held.record
         self.grew(record.job_id)

@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from headframe.engines.agent_held import Held
+from headframe.engines.agent_roles import Holding
 
 JOB_BYTES = 100 << 30  # what a job may write unless told otherwise
 WALK_SECONDS = 600.0  # so old may be what is known of a job
@@ -72,7 +70,7 @@ class Disk:
         self._known: dict[str, Walked] = {}
         self._walking = False
 
-    def look(self, held: Iterable[Held]) -> None:
+    def look(self, held: Iterable[Holding]) -> None:
         """Look at all that run; walk through those that could be beyond their bound."""
         running = {one.record.allocation_id: one for one in held if one.active and not one.preparing}
         self._known = {name: known for name, known in self._known.items() if name in running}
@@ -85,18 +83,18 @@ class Disk:
             self._walking = True
             self._in_thread(lambda: self._walk(doubtful, disk_bytes))
 
-    def bound(self, held: Held) -> int:
+    def bound(self, held: Holding) -> int:
         """What a job may take: what it asked for, where that is more than the bound of all."""
         return max(self._limit, held.record.disk_mib << 20)
 
-    def _may_be_beyond(self, name: str, held: Held, disk_bytes: int) -> bool:
+    def _may_be_beyond(self, name: str, held: Holding, disk_bytes: int) -> bool:
         known = self._known.get(name)
         if known is None or time.monotonic() - known.at > WALK_SECONDS:
             return True
         return known.bytes + disk_bytes - known.disk_bytes > self.bound(held)
 
-    def _walk(self, doubtful: list[Held], disk_bytes: int) -> None:
-        found: list[tuple[Held, int]] = []
+    def _walk(self, doubtful: list[Holding], disk_bytes: int) -> None:
+        found: list[tuple[Holding, int]] = []
         try:
             for one in doubtful:
                 record, folders = one.record, one.host.folders
@@ -106,7 +104,7 @@ class Disk:
         finally:
             self._post(lambda: self._walked(found, disk_bytes))
 
-    def _walked(self, found: list[tuple[Held, int]], disk_bytes: int) -> None:
+    def _walked(self, found: list[tuple[Holding, int]], disk_bytes: int) -> None:
         self._walking = False
         for held, whole in found:
             self._known[held.record.allocation_id] = Walked(whole, disk_bytes, time.monotonic())

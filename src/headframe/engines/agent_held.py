@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from headframe.engines.agent_roles import Host
 from headframe.engines.agent_spawn import Start
 from headframe.engines.agent_state import Record, now_us
-from headframe.engines.agent_tasks import End, Host, Task
+from headframe.engines.agent_tasks import End, Task
 from headframe.engines.agent_use import Reading, Watch
 from headframe.engines.cgroups import Use
 from headframe.fleet.engine_words import Observation, Seen
@@ -163,7 +165,7 @@ class Held:
         self.host.ended(self)
         self.host.push(self)
 
-    def look(self, readings: dict[str, Reading] | None) -> None:
+    def look(self, readings: Mapping[str, Reading] | None) -> None:
         """Take down how busy it was since the last look; None at its end, when no driver is asked."""
         if self.tasks and (self.record.sampled or readings is not None):
             uses = [task.use() if readings is None else task.use_now() for task in self.tasks]

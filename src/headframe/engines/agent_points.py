@@ -11,14 +11,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from headframe.engines.agent_roles import Holding
 from headframe.engines.agent_state import now_us
+from headframe.engines.agent_use import Reading
 from headframe.engines.reported import NAME, ReportedFile, size_of
-
-if TYPE_CHECKING:
-    from headframe.engines.agent_held import Held
-    from headframe.engines.agent_use import Reading
 
 KEPT = 30_000  # points for a server that comes later
 # A point: [subject, name, part, microseconds, value, step, whether the job told it]. The subject is a job, "" for the
@@ -38,7 +36,7 @@ class Points:
         self._cpu_us: dict[tuple[str, int], tuple[int, int]] = {}  # by allocation and rank: when, how much
         self._files: dict[str, ReportedFile] = {}
 
-    def measure(self, held: list[Held], readings: Mapping[str, Reading]) -> None:
+    def measure(self, held: list[Holding], readings: Mapping[str, Reading]) -> None:
         """Measure now; `readings` is what the driver has just told of the devices."""
         at_us = now_us()
         found = self._machine(at_us)
@@ -49,7 +47,7 @@ class Points:
                 found += self.task(one, at_us, readings)
         self._say(found)
 
-    def last(self, held: Held) -> None:
+    def last(self, held: Holding) -> None:
         """The end of an allocation: what its job has reported since it was looked at."""
         at_us = now_us()
         for _piece in range(LAST_PIECES):
@@ -61,12 +59,12 @@ class Points:
         for rank in held.record.ranks:
             self._cpu_us.pop((held.record.allocation_id, rank), None)
 
-    def begin(self, held: Held) -> None:
+    def begin(self, held: Holding) -> None:
         """An allocation begins: what its job reported before is known already."""
         held.record.reported = size_of(self._file(held))
         self._files[held.record.allocation_id] = ReportedFile(self._file(held), held.record.reported)
 
-    def task(self, held: Held, at_us: int, readings: Mapping[str, Reading]) -> list[Plain]:
+    def task(self, held: Holding, at_us: int, readings: Mapping[str, Reading]) -> list[Plain]:
         """Points of one allocation, by rank and by device."""
         job, found, cores = held.record.job_id, [], 0
         memory = 0
@@ -90,7 +88,7 @@ class Points:
             found += [[job, meter, GPU + str(name), at_us, value, None, False] for meter, value in told]
         return found + self._reported(held, at_us)
 
-    def _reported(self, held: Held, at_us: int) -> list[Plain]:
+    def _reported(self, held: Holding, at_us: int) -> list[Plain]:
         record = held.record
         file = self._files.get(record.allocation_id)
         if not record.running_us:
@@ -107,7 +105,7 @@ class Points:
         record.reported = file.place
         return found
 
-    def _file(self, held: Held) -> Path:
+    def _file(self, held: Holding) -> Path:
         return held.host.folders.job(held.record.job_id) / "outputs" / NAME
 
     def _machine(self, at_us: int) -> list[Plain]:

@@ -10,14 +10,12 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from headframe.engines import cgroups
-from headframe.engines.agent_loop import AgentLoop
+from headframe.engines.agent_roles import Holding, Host
 from headframe.engines.agent_spawn import NOT_FIRST, STREAMS, Start, open_pipe, spawn
 from headframe.engines.agent_state import (
     CONTAINER,
-    Folders,
     Identity,
     Status,
     bar,
@@ -26,14 +24,9 @@ from headframe.engines.agent_state import (
     now_us,
     status,
 )
-from headframe.engines.cgroups import Use, Writer
+from headframe.engines.cgroups import Use
 from headframe.engines.joblog import STREAMS as LOG_STREAMS
-from headframe.engines.joblog import LogWriter
 from headframe.fleet.engine_words import Seen
-
-if TYPE_CHECKING:
-    from headframe.engines.agent_held import Held
-    from headframe.engines.agent_points import Points
 
 TAKE_BYTES = 256 << 10  # from one pipe in one round, so that a chatty task leaves room for the others
 LAST_BYTES = 16 << 20  # the most that is taken from a pipe after the end
@@ -44,23 +37,6 @@ DRAIN_SECONDS = 2.0  # how long pipes may stay open after the end (by processes 
 UNSEEN_KILLS = 100  # times 50 ms: what podman gets to notice the end of a killed container
 SAME_SECONDS = 0.5
 KILLED = 128 + signal.SIGKILL
-
-
-class Host(Protocol):
-    """What a task needs of the agent."""
-
-    loop: AgentLoop
-    folders: Folders
-    groups: Writer | None
-    points: Points
-
-    def log_of(self, job_id: str) -> LogWriter: ...
-
-    def grew(self, job_id: str) -> None: ...
-
-    def push(self, held: Held) -> None: ...
-
-    def ended(self, held: Held) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +96,7 @@ def _session_of(pid: int) -> int:
 class Task:
     """One rank."""
 
-    def __init__(self, host: Host, held: Held, rank: int) -> None:
+    def __init__(self, host: Host, held: Holding, rank: int) -> None:
         self.host, self.held, self.rank = host, held, rank
         self.run = host.folders.rank(held.record.job_id, held.record.generation, rank) / "run"
         self.who: Identity | None = None

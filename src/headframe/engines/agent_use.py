@@ -7,13 +7,11 @@ NVML tells how busy accelerators are. It is asked on a thread, because a sick dr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from headframe.engines.agent_roles import Holding
 from headframe.engines.agent_state import Record, now_us
-
-if TYPE_CHECKING:
-    from headframe.engines.agent_held import Held
 
 PULSE_SECONDS = 2.0  # how often points are taken
 LOOK_SECONDS = 10.0  # how often the sums are
@@ -93,10 +91,10 @@ class Looks:
 
     def __init__(
         self,
-        held: Callable[[], list[Held]],
+        held: Callable[[], list[Holding]],
         in_thread: Callable[[Callable[[], None]], None],
         post: Callable[[Callable[[], None]], None],
-        measure: Callable[[list[Held], dict[str, Reading]], None] = lambda held, readings: None,
+        measure: Callable[[list[Holding], dict[str, Reading]], None] = lambda held, readings: None,
     ) -> None:
         self._held, self._in_thread, self._post, self._measure = held, in_thread, post, measure
         self._asking = False
@@ -124,18 +122,18 @@ class Looks:
             self._asking = True
             self._in_thread(lambda: self._ask(running, sums))
 
-    def _ask(self, running: list[Held], sums: bool) -> None:
+    def _ask(self, running: list[Holding], sums: bool) -> None:
         readings: dict[str, Reading] = {}
         try:
             readings = read_devices()
         finally:
             self._post(lambda: self._answered(running, readings, sums))
 
-    def _answered(self, running: list[Held], readings: dict[str, Reading], sums: bool) -> None:
+    def _answered(self, running: list[Holding], readings: dict[str, Reading], sums: bool) -> None:
         self._asking, self._has_driver = False, bool(readings)
         self._take(running, readings, sums)
 
-    def _take(self, running: list[Held], readings: dict[str, Reading], sums: bool) -> None:
+    def _take(self, running: list[Holding], readings: dict[str, Reading], sums: bool) -> None:
         self._measure(running, readings)
         if not sums:
             return
@@ -155,7 +153,7 @@ class Watch:
         self._at_us: int | None = None
         self._cpu_us = 0
 
-    def look(self, record: Record, cpu_us: int, readings: dict[str, Reading] | None) -> None:
+    def look(self, record: Record, cpu_us: int, readings: Mapping[str, Reading] | None) -> None:
         """Add the time since the last look to the record's sums. `cpu_us` is what all tasks used since they began.
 
         `readings` None: the end, at which no driver is asked. The first look at what an earlier agent started only
@@ -186,7 +184,7 @@ class Watch:
 
     @staticmethod
     def _device(
-        record: Record, name: str, span_us: int, fake: bool, cores_milli: int, readings: dict[str, Reading] | None
+        record: Record, name: str, span_us: int, fake: bool, cores_milli: int, readings: Mapping[str, Reading] | None
     ) -> None:
         """One accelerator's part, weighed by how much of it is held."""
         sums = record.sampled
