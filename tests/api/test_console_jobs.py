@@ -10,6 +10,7 @@ import pytest
 from browsing import Browser, text_of
 from house import House, wait_for
 
+from headframe.base.errors import Invalid
 from headframe.console.job_document import document_of, yaml_of
 from headframe.console.job_form import document_of as document_of_form
 from headframe.console.job_form import form_of
@@ -211,12 +212,20 @@ def test_a_clone_asks_for_the_same(browser: Browser, house: House):
     }  # fmt: skip
     before = jobfile.parse(spec)
     document = document_of(before)
-    assert jobfile.parse(jobfile.read(yaml_of(document))[0]) == before, "the file says the same"
-    assert jobfile.parse(document_of_form(form_of(document))) == before, "and so does the form"
+    again = jobfile.read(yaml_of(document))[0]
+    assert again["env"] == {"A": None}, "values of variables are told to nobody"
+    assert jobfile.parse(again, env={"A": "1"}) == before, "the file says the same"
+    form = form_of(document)
+    assert form.raw("env") == "A"
+    with pytest.raises(Invalid, match="NAME=VALUE"):
+        document_of_form(form)
+    del document["env"]
+    assert jobfile.parse({**document_of_form(form_of(document)), "env": {"A": "1"}}) == before, "and so does the form"
     made = house.submit(spec={"name": "cloned", "env": {"X": HOSTILE}, "priority": 61})
     tree = browser.page(f"/jobs/new?from={made['id']}")
     assert tree.xpath("//input[@name='priority']/@value") == ["61"]
-    assert HOSTILE in tree.xpath("//textarea[@name='env']")[0].text
+    assert tree.xpath("//textarea[@name='env']")[0].text.strip() == "X"
+    assert HOSTILE not in browser.page(f"/jobs/{made['id']}/config").text_content()
 
 
 def test_form_and_file_lead_to_each_other(browser: Browser):

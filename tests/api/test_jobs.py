@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from house import House, open_house, wait_for
 
+from headframe.jobs.records import Job
+
 
 @pytest.fixture(scope="module")
 def owner(house: House) -> str:
@@ -40,6 +42,14 @@ def test_values_of_variables_cannot_be_read_back(house: House, owner: str):
         assert "t0k3n" not in told
         assert "offline" not in told
     assert "t0k3n" not in house.call("GET", "/v1/jobs", owner).text
+    assert set(house.store.get(Job, job["id"]).spec.env) == {"MODE", "TOKEN"}
+    kept = b"".join(path.read_bytes() for path in house.outputs.data.glob("headframe.db*"))
+    assert b"TOKEN" in kept
+    assert b"t0k3n" not in kept, "the store holds it sealed"
+    wait_for(lambda: _state(house, job, owner) == "running", "the start")
+    launched = next(each for each in house.engine.live() if each.job_id == job["id"])
+    assert (launched.env["TOKEN"], launched.env["MODE"]) == ("t0k3n", "offline")
+    assert "t0k3n" not in repr(launched.work)
     house.ok("POST", f"/v1/jobs/{job['id']}/stop", owner, json={"grace": "1s"})
 
 

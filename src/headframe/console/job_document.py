@@ -13,14 +13,17 @@ from headframe.workloads.spec import Gpus, Resources, Retry, Spec
 _PLAIN = Spec("")
 # Fields that stand in a job file as they are on record.
 _AS_THEY_ARE = (
-    "topology", "image", "python", "packages", "env", "secrets", "setup", "run", "priority", "purchase",
+    "topology", "image", "python", "packages", "secrets", "setup", "run", "priority", "purchase",
     "reservation", "after", "clusters", "prefer", "labels", "node_labels", "node_names", "tolerations", "exclusive",
     "isolation", "warn_signal",
 )  # fmt: skip
 
 
 def document_of(spec: Spec, project: str = "") -> dict[str, Any]:
-    """The job file of a request, without what is so anyhow. `project` is its name, where it is to be said."""
+    """The job file of a request, without what is so anyhow. `project` is its name, where it is to be said.
+
+    Of variables it holds the names: their values are told to nobody, and are to be given anew.
+    """
     found: dict[str, Any] = {"name": spec.name}
     if project:
         found["project"] = project
@@ -32,6 +35,8 @@ def document_of(spec: Spec, project: str = "") -> dict[str, Any]:
         value = getattr(spec, name)
         if value != getattr(_PLAIN, name):
             found[name] = list(value) if isinstance(value, tuple) else value
+    if spec.env:
+        found["env"] = dict.fromkeys(spec.env)
     if spec.files:
         found["files"] = f"sha256:{spec.files}"
     if spec.datasets:

@@ -76,7 +76,7 @@ def form_of(document: Mapping[str, Any]) -> Form:
         if value is None:
             continue
         if name == "env" and isinstance(value, Mapping):
-            told[name] = ["\n".join(f"{key}={'' if each is None else each}" for key, each in value.items())]
+            told[name] = ["\n".join(key if each is None else f"{key}={each}" for key, each in value.items())]
         elif name in LISTS and isinstance(value, list | tuple):
             told[name] = ["\n".join(map(str, value))]
         elif isinstance(value, str | int | float) and not isinstance(value, bool):

@@ -32,9 +32,8 @@ def submit_job(
     after = dependencies(world, context, home, spec)
     now_us, job_id = context.now_us, context.ids.new("job")
     name = spec.name if document.get("name") else f"{spec.type}-{job_id[-6:]}"
-    job = Job(
-        job_id, home.organization_id, home.id, caller.member_id, name, replace(spec, name=name), now_us, after=after
-    )
+    spec = replace(spec, name=name, env={key: context.vault.seal(value) for key, value in spec.env.items()})
+    job = Job(job_id, home.organization_id, home.id, caller.member_id, name, spec, now_us, after=after)
     told, by = f"Submitted to project {home.name}.", {"member_id": caller.member_id, "key_id": caller.key_id}
     if spec.cron:
         job = replace(

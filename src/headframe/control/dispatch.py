@@ -106,7 +106,7 @@ class Dispatch:
         work = _SPEC.dump_python(spec, mode="json")
         if self._isolation == "required":
             work["isolation"] = "required"
-        env = dict(spec.env)
+        env = {name: self._unseal(value, f"The variable {name!r}") for name, value in spec.env.items()}
         env["HEADFRAME_PROJECT"] = project.name
         if job.array_index is not None:
             env["HEADFRAME_ARRAY_INDEX"] = str(job.array_index)
@@ -137,10 +137,13 @@ class Dispatch:
         found = self._reads.find(Secret, project_id=job.project_id, name=name, deleted_us=None, limit=1)
         if not found:
             raise NotFound(f"The secret {name!r} is gone.", next_step="Set it again with `headframe secrets set`.")
+        return self._unseal(found[0].sealed, f"The secret {name!r}")
+
+    def _unseal(self, sealed: str, what: str) -> str:
         try:
-            return self._vault.unseal(found[0].sealed)
+            return self._vault.unseal(sealed)
         except StoreFailed as error:  # with this key, never
-            raise EngineError(f"The secret {name!r} cannot be opened.", next_step=error.next_step) from error
+            raise EngineError(f"{what} cannot be opened.", next_step=error.next_step) from error
 
     def _dataset(self, job: Job, name: str, number: str) -> str:
         owner = job.organization_id
