@@ -21,6 +21,11 @@ OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)
 UNTIL_GO = 'until [ -e "$HEADFRAME_OUTPUTS/go" ]; do sleep 0.05; done'
 
 
+def idle(slurm: SlurmCluster, node: str) -> None:
+    """Wait until nothing ends on a node: without its slurmd that would take minutes."""
+    wait_until(lambda: slurm.call("sinfo", "-h", "-n", node, "-p", "low", "-o", "%T").strip() == "idle", "it is idle")
+
+
 def test_where_slurm_chooses_the_nodes(slurm: SlurmCluster, tmp_path: Path) -> None:
     theirs = slurm.call(
         "sbatch", "--parsable", "-o", "/dev/null", "-w", slurm.nodes[0], "--exclusive", "--wrap", "sleep 100"
@@ -76,6 +81,7 @@ def test_a_node_whose_clock_is_minutes_ahead(slurm: SlurmCluster, tmp_path: Path
     if not FAKETIME.exists():
         pytest.skip("libfaketime is not installed")
     node, ahead = slurm.nodes[0], {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+240s"}
+    idle(slurm, node)
     slurm.kill(f"slurmd-{node}")
     subprocess.run(["slurmd", "-N", node], env=slurm.environment | ahead, check=True, timeout=20)
     exported = ",".join(f"{name}={value}" for name, value in ahead.items())  # for the leader; tasks begin without
@@ -94,6 +100,7 @@ def test_a_node_whose_clock_is_minutes_ahead(slurm: SlurmCluster, tmp_path: Path
         assert ends["runs"].at_us - (ends["runs"].running_us or 0) >= 1_000_000
     finally:
         place.end()
+        idle(slurm, node)
         slurm.kill(f"slurmd-{node}")
         slurm.mend()
 
