@@ -161,7 +161,7 @@ def _all_ended(client: Client, jobs: list[str]) -> None:
 _SQUEUE = """#!/bin/sh
 echo x >> {calls}
 exec /usr/bin/squeue -h -r -o "%i" |
-  awk '{{ printf "%d|RUNNING|hf{tag}-alc_%d-1|root|h%d|None\\n", NR, NR, NR % 1000 }}'
+  awk '{{ printf "%d|RUNNING|hf{tag}-alc_%d-1|root|h%d|UNLIMITED|None\\n", NR, NR, NR % 1000 }}'
 """
 _SCONTROL = """#!/bin/sh
 case "$*" in *topology*) exit 0 ;; esac

@@ -210,9 +210,12 @@ class SlurmEngine:
                 self.relay.heard()
                 if held.rests and not held.hinted:  # it has begun; of many short ones its end will be told with that
                     held.hinted = True
-                    self.loop.later(BEGUN_S, partial(self.care.look, held))
+                    self.loop.later(BEGUN_S, partial(self._look, held))
                 else:
                     self.care.look(held)
+
+    def _look(self, held: Held) -> None:
+        self.care.look(held)
 
     def _run(self) -> None:
         for held in list(self.held.values()):

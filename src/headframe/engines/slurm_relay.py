@@ -7,7 +7,7 @@ attempt that has ended: the engine to hand over, the leader to leave. One of the
 Whether what was handed over is ever begun is for the attempt's file `claim` to say, as always.
 
 A leader takes nothing more once its batch job is ten seconds old: nobody's place in Slurm's queue is kept for long, and
-no time limit comes much closer.
+the time limit of a partition comes no closer than that. Jobs with a limit of their own are not handed over.
 """
 
 from __future__ import annotations

@@ -88,11 +88,12 @@ class Sender:
             engine.loop.post(lambda: engine.care.sent(held, number))
 
     def _seat(self, held: Held, wanted: Submission) -> tuple[int, Seat | None]:
-        """How often its leader is to look for more, and the leader that has it now, if there is one. Secrets are not
-        handed over: half of them is to travel through Slurm. Nor is it tried a second time."""
+        """How often its leader is to look for more, and the leader that has it now, if there is one. Not handed over
+        are secrets, half of which is to travel through Slurm, what has a time limit of its own to be counted by Slurm,
+        and what was handed over before and not begun."""
         engine = self.engine
-        relayed = engine.settings.relay and engine.settings.pinned and held.sandboxed and wanted.count == 1
-        if not relayed:
+        possible = engine.settings.relay and engine.settings.pinned and held.sandboxed
+        if not possible or wanted.count > 1 or wanted.minutes:
             return 0, None
         held.shape = (held.organization_id, *_shape(wanted))
         looks = engine.relay.looks(held.shape)
@@ -131,4 +132,4 @@ class Sender:
 
 def _shape(wanted: Submission) -> tuple[object, ...]:
     """All that one leader can do for the next; the rest is the same for all batch jobs of the cluster."""
-    return wanted.nodes, wanted.cpus, wanted.memory_mib, wanted.gres, wanted.minutes, wanted.user
+    return wanted.nodes, wanted.cpus, wanted.memory_mib, wanted.gres, wanted.user
