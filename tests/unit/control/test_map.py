@@ -23,9 +23,9 @@ from headframe.control.queries_map import (
     TOP,
     Frame,
     _kinds,
-    _natural,
     fleet_frame,
     fleet_map,
+    natural,
 )  # fmt: skip
 from headframe.jobs.records import JobState
 from headframe.tenants.roles import Caller
@@ -66,7 +66,7 @@ def test_everything_stands_in_the_order_of_its_name(cloud: SmallCloud) -> None:
 
 
 def test_names_are_read_as_people_read_them() -> None:
-    assert sorted(["n10", "n2", "n1a", "n1"], key=_natural) == ["n1", "n1a", "n2", "n10"]
+    assert sorted(["n10", "n2", "n1a", "n1"], key=natural) == ["n1", "n1a", "n2", "n10"]
 
 
 def test_kinds_are_told_once_where_they_are_the_same() -> None:
