@@ -170,12 +170,16 @@ def refused(browser: Any, url: str, key: str, folder: Path, widths: list[str], t
                     picture(tab, folder, f"role-taken-{end}", 600)
                     tab.go("/admin/quotas")
                     picture(tab, folder, f"viewer-quotas-{end}", 300)
-                    tab.go("/admin/organizations")
-                    picture(tab, folder, f"forbidden-{end}", 300)
                     tab.go("/jobs")
                     http.delete(f"/v1/keys/{made['id']}").raise_for_status()
                     tab.page.wait_for_url(re.compile("/sign-in"), timeout=20_000)
                     picture(tab, folder, f"session-ended-{end}", 300)
+                narrow = {"name": "jobs only", "member": someone["id"], "scopes": ["jobs:read"]}
+                with open_tab(browser, url, None, width) as tab:
+                    tab.theme(theme)
+                    tab.sign_in(http.post("/v1/keys", json=narrow).json()["key"])
+                    tab.go("/usage")
+                    picture(tab, folder, f"forbidden-{end}", 300)
 
 
 def lost(browser: Any, url: str, session: Any, folder: Path, widths: list[str], themes: list[str]) -> None:

@@ -243,7 +243,7 @@ def failure(request: Request, error: HeadframeError) -> Response:
         _log.error("request %s failed: %s", request_id_of(request), error, exc_info=error)
     ours = error.status >= 500 and not isinstance(error, TooBusy | StoreFailed)
     told = {
-        "title": "Not found" if error.status == 404 else "That did not work",
+        "title": {403: "Not allowed", 404: "Not found"}.get(error.status, "That did not work"),
         "error": None if ours else error,
         "request_id": request_id_of(request),
         "status": error.status,
