@@ -331,7 +331,7 @@ class Demo:
         self.screen.print("  headframe jobs")
         self.screen.print("  headframe example cloud    # 1,536 pretended GPUs with two months of work behind them")
         pids = " ".join(map(str, [self.server.process.pid, *agents(self.data)]))
-        self.screen.print(f"\nEnd it: kill {pids}")
+        self.screen.print(f"\nEnd it: kill {pids} (jobs outlive their server: those end by themselves within the hour)")
 
     def must(self, true: bool, otherwise: str) -> None:
         """Go on only when it is so."""

@@ -14,9 +14,8 @@ TRAINING = """exec python3 -u - <<'END'
 import json, math, os, random, time
 
 metrics = open(os.environ["HEADFRAME_OUTPUTS"] + "/metrics.jsonl", "a")
-chance, step = random.Random(os.environ["HEADFRAME_JOB_ID"]), 0
-while True:
-    step += 1
+chance = random.Random(os.environ["HEADFRAME_JOB_ID"])
+for step in range(1, 3500):
     loss = 0.4 + 2.2 / math.sqrt(1 + step / 40) + chance.gauss(0, 0.02)
     rate = 3e-4 * min(1, step / 60)
     row = {"step": step, "loss": round(loss, 4), "learning_rate": rate, "tokens_per_second": chance.gauss(11800, 150)}
@@ -36,7 +35,7 @@ JOBS: tuple[dict[str, Any], ...] = (
 
 
 def leave_running(client: Client, organization: str) -> int:
-    """Submit them as a member would; how many there are. They end by themselves."""
+    """Submit them as a member would; how many there are. They end by themselves, also where the server is gone."""
     client.set_budget(scope="organization", scope_id=organization, amount=BUDGET, at_limit="warn")
     for job in JOBS:
         client.submit(job)
