@@ -144,8 +144,8 @@ class Quota:
 class Budget:
     """Money that a scope may spend in a month (UTC). Warns at `warn_percent`; `at_limit` says what follows at 100.
 
-    One that is `removed` binds nobody; the next budget of its scope is a new one. `operator`: whoever runs the cloud put
-    it on a customer, who cannot change it.
+    One that is `removed` binds nobody; the next budget of its scope is a new one. `operator`: whoever runs the cloud
+    put it on a customer, who cannot change it.
     """
 
     id: str

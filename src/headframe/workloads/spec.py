@@ -73,8 +73,8 @@ class Spec:
     `nodes_min`..`nodes_max` tasks form the gang (equal unless elastic). `isolation` is "preferred" or "required".
     Every task's node carries all of `node_labels`, is one of `node_names` (names or ids; empty: any) and has no taint
     but `tolerations`; with `exclusive` each task holds its whole node. `prefer` is one of `PREFERENCES`, or "" for the
-    cloud's own. On record the values of `env` are sealed. `within` and `near` follow from its datasets: groups of names of clusters, regions or labels, of each
-    of which it must have one, or would rather.
+    cloud's own. On record the values of `env` are sealed. `within` and `near` follow from its datasets: groups of names
+    of clusters, regions or labels, of each of which it must have one, or would rather.
     """
 
     name: str
