@@ -48,10 +48,14 @@ class Settings:
     ] = 100 << 10
     uploads_mib: Annotated[int, "The most that one organization's uploaded files may hold, in MiB."] = 200 << 10
     keep_logs_us: Annotated[
-        int, "How long the log of a job is kept after its end, in microseconds; as an option also `forever`."
+        int,
+        "How long the log and the working folders of a job are kept after its end, in microseconds; as an option also "
+        "`forever`.",
     ] = KEEP.logs_us
     keep_files_us: Annotated[
-        int, "How long outputs and checkpoints of a job are kept after its end, in microseconds."
+        int,
+        "How long outputs and checkpoints of a job are kept after its end, in microseconds; 4611686018427387904, which "
+        "is `forever`, keeps them until somebody removes them.",
     ] = KEEP.files_us
     keep_environments_us: Annotated[
         int, "How long an environment of packages is kept that no job uses, in microseconds."

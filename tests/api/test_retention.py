@@ -12,12 +12,20 @@ from headframe.base.changes import Event
 from headframe.base.errors import StoreFailed
 from headframe.base.quantities import DAY_US, HOUR_US
 from headframe.control.records import Reply
+from headframe.control.retention import Keep
 from headframe.metering.records import UsageEvent
 from headframe.metrics.records import Chunk, Measured, Point, Series
 from headframe.pricing.records import Charge
 from headframe.tenants.records import Session
 
 MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _files_go(house: House) -> None:
+    """The operator has said that results go, too."""
+    retention = house.control.retention
+    retention.keep = replace(retention.keep, files_us=30 * DAY_US)
 
 
 def prune(house: House) -> int:
@@ -246,3 +254,14 @@ def test_only_the_operator_looks_and_removes(house: House) -> None:
     assert house.call("POST", "/v1/storage/prune").status_code == 202
     wait_for(lambda: not (house.outputs.data / "jobs" / old).exists())
     assert house.store.find(Event, kind__prefix="pruning_ordered")
+
+
+def test_what_a_job_made_stays_unless_the_operator_says_otherwise(house: House) -> None:
+    old = ran(house)
+    folder = house.outputs.data / "jobs" / old
+    (folder / "1").mkdir()
+    (folder / "1" / "scratch").write_bytes(b"z" * 5000)
+    house.control.retention.keep = Keep()
+    house.clock.ahead_us += 3650 * DAY_US
+    prune(house)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "outputs"]

@@ -77,7 +77,7 @@ def _piles(call: Call) -> list[Pile]:
     retention = call.control.retention
     keep = retention.keep
     kept = {
-        "logs": keep.logs_us, "outputs": keep.files_us, "checkpoints": keep.files_us, _WORKING: keep.files_us,
+        "logs": keep.logs_us, "outputs": keep.files_us, "checkpoints": keep.files_us, _WORKING: keep.logs_us,
         "environments": keep.environments_us, "packages": keep.environments_us, "replies": keep.replies_us,
         "sessions": keep.sessions_us, "series": keep.outlines_us,
     }  # fmt: skip

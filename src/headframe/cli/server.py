@@ -50,9 +50,9 @@ _STORE = click.option(
 @click.option("--uploads", metavar="SIZE", envvar="HEADFRAME_UPLOADS",
               help="The most that an organization may upload [default: 200GB].")  # fmt: skip
 @click.option("--keep-logs", metavar="SPAN", envvar="HEADFRAME_KEEP_LOGS",
-              help="How long logs of ended jobs are kept, or forever [default: 30d].")  # fmt: skip
+              help="How long logs and working folders of ended jobs are kept, or forever [default: 30d].")  # fmt: skip
 @click.option("--keep-files", metavar="SPAN", envvar="HEADFRAME_KEEP_FILES",
-              help="How long outputs and checkpoints of ended jobs are kept, or forever [default: 30d].")  # fmt: skip
+              help="How long outputs and checkpoints of ended jobs are kept [default: forever].")  # fmt: skip
 @click.option("--keep-environments", metavar="SPAN", envvar="HEADFRAME_KEEP_ENVIRONMENTS",
               help="How long environments are kept that no job uses [default: 14d].")  # fmt: skip
 @click.option("--keep-replies", metavar="SPAN", envvar="HEADFRAME_KEEP_REPLIES",

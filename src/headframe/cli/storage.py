@@ -26,7 +26,7 @@ DUE = (
     Column("SIZE", lambda row: printing.size(row["bytes"]) if row["subject"] else "", right=True, whole=True),
     Column("LAST USED", lambda row: printing.moment(row["used_us"] or None)),
 )
-_FILES = ("outputs", "checkpoints", "working folders")  # what the removal calls the files of a job
+_FILES = ("outputs", "checkpoints")  # what the removal calls the files of a job
 _DAY_US = 86_400_000_000
 
 

@@ -1,10 +1,10 @@
 """What nobody needs any more is removed, bit by bit: how long each kind of thing is kept, and what keeps it longer.
 
-Logs and files of jobs that have ended, environments that no job uses, remembered answers, sessions that are over and
-what was measured of ended jobs go. What the books stand on never does: usage records, charges, transfers, invoices
-and events stay for good, which the store sees to by itself. Nothing of a job goes while the job, or the array that it
-belongs to, is open, nor while a bill for it is. What goes is told first, as an event of the job, and then removed: who
-is killed in between removes it the next time.
+Logs and working folders of jobs that have ended, their outputs where that was said, environments that no job uses,
+remembered answers, sessions that are over and what was measured of ended jobs go. What the books stand on never does:
+usage records, charges, transfers, invoices and events stay for good, which the store sees to by itself. Nothing of a
+job goes while the job, or the array that it belongs to, is open, nor while a bill for it is. What goes is told first,
+as an event of the job, and then removed: who is killed in between removes it the next time.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ Run = Callable[..., Any]
 class Keep:
     """How long things are kept after their end or their last use, in microseconds; `FOREVER`: they are.
 
-    `unpaid`: logs and files of a job stay as long as a bill for it is open.
+    `logs_us` holds for a job's log and its working folders, `files_us` for its outputs and checkpoints. `unpaid`: all
+    of it stays as long as a bill for the job is open.
     """
 
     logs_us: int = 30 * DAY_US
-    files_us: int = 30 * DAY_US
+    files_us: int = FOREVER  # somebody made them, and pays for them
     environments_us: int = 14 * DAY_US
     replies_us: int = DAY_US
     series_us: int = 30 * DAY_US  # as measured; then an outline stays

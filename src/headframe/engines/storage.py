@@ -18,8 +18,8 @@ _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _ALL = 1 << 62
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LOG = "log"
-# What is in a job's folder besides its log, and how it is called; the rest are the working folders of attempts.
-_OF_JOBS = {LOG: "logs", "outputs": "outputs", "checkpoints": "checkpoints"}
+RESULTS = ("outputs", "checkpoints")  # a job's "files"; its "logs" are its log and the working folders of attempts
+_OF_JOBS = {LOG: "logs"} | {name: name for name in RESULTS}
 _BESIDE = {"blobs": "uploads", "datasets": "datasets", "columns": "columns"}
 
 
@@ -110,4 +110,4 @@ class Storage:
             return []
 
     def _of(self, job_id: str, kind: str) -> Iterator[str]:
-        return (name for name in self._left(job_id) if (name == LOG) is (kind == "logs"))
+        return (name for name in self._left(job_id) if (name in RESULTS) is (kind == "files"))
