@@ -329,12 +329,31 @@ def test_who_is_promised_a_place_gets_it(world: World) -> None:
     assert set(promised) <= world.started
 
 
-@settings(max_examples=60, deadline=None)
+@some.composite
+def guarantees(draw: some.DrawFn) -> dict[str, Quota]:
+    """Of some organizations, which may borrow under one of them, and of some projects."""
+    made = {}
+    for name in ("org_1", "org_2", "org_3", "prj_1a", "prj_2a"):
+        if draw(some.booleans()):
+            scope = Scope.PROJECT if name.startswith("prj") else Scope.ORGANIZATION
+            house, own = f"org_{name[4]}", 1000 * draw(some.integers(0, 3))
+            above = "org_1" if name in ("org_2", "org_3") and draw(some.booleans()) else ""
+            made[name] = Quota(f"quo_{name}", house, scope, name, guaranteed={"gpu_milli": own}, parent_id=above)
+    return made
+
+
+@settings(max_examples=120, deadline=None)
 @given(
-    some.lists(some.tuples(some.integers(0, 4), some.sampled_from([1, 1, 2]), some.sampled_from([50, 75])), max_size=24)
+    some.lists(
+        some.tuples(some.integers(0, 4), some.sampled_from([1, 1, 2]), some.sampled_from([50, 75])), max_size=24
+    ),
+    guarantees(),
 )
-def test_each_start_goes_to_whom_the_order_puts_first_at_that_moment(waiting: list[tuple[int, int, int]]) -> None:
-    """Shares grow with each start; the queue, which asks for few keys, comes to the same as asking for all."""
+def test_each_start_goes_to_whom_the_order_puts_first_at_that_moment(
+    waiting: list[tuple[int, int, int]], limits: dict[str, Quota]
+) -> None:
+    """Shares, and what is borrowed, grow with each start; the queue, which asks for few keys, comes to the same as
+    asking for all."""
     owners = [("org_1", "prj_1a"), ("org_1", "prj_1b"), ("org_2", "prj_2a"), ("org_2", "prj_2b"), ("org_3", "prj_3a")]
     world = World([8], [], {}, Rules())
     for number, (owner, gpus, priority) in enumerate(waiting):
@@ -346,6 +365,7 @@ def test_each_start_goes_to_whom_the_order_puts_first_at_that_moment(waiting: li
     view = Snapshot(
         world.capacity, world.queue, world.jobs, {}, holdings, {}, {}, lambda *_: "",
         shares=Shares({}, holdings, {}, world.total, 0, 1000),
+        borrowing=Borrowing(Tree.of(limits, world.total), limits),
     )  # fmt: skip
     left = dict(world.jobs)
 
@@ -353,7 +373,10 @@ def test_each_start_goes_to_whom_the_order_puts_first_at_that_moment(waiting: li
         keys = {name: view.key(found, (job.submitted_us, name)) for name, job in left.items()
                 if (found := world.queue.bucket(name)) is not None}  # fmt: skip
         assert job_id == min(keys, key=lambda name: keys[name])
-        holdings.add({"gpu_milli": 1000 * bucket.want.resources.gpus[0].count}, bucket.owners)
+        amounts = {"gpu_milli": 1000 * bucket.want.resources.gpus[0].count}
+        holdings.add(amounts, bucket.owners)
+        assert view.borrowing is not None
+        view.borrowing.change(bucket.owners, amounts)
         assert view.shares is not None
         view.shares.forget(bucket.organization_id)
         view.shares.forget(bucket.project_id)

@@ -163,9 +163,11 @@ class Derived:
             case Quota():
                 self.quotas[record.scope_id] = record
                 self._borrowing = None
+                self.queue.unbind()
                 self.holders.epoch += 1
             case Reservation():
                 self._promised = None
+                self.holders.epoch += 1
                 for part in record.slices:  # when those who are there end depends on it
                     for name in self.on_node.get(part.node_id, ()):
                         self.endings.changed(name)
@@ -174,6 +176,7 @@ class Derived:
                     self._capacity = None
                 self.fleet_changes += 1
                 self._borrowing = self._total = None
+                self.queue.unbind()
                 self.holders.epoch += 1
 
     def _allocation(self, before: Allocation | None, after: Allocation | None) -> None:

@@ -95,8 +95,7 @@ def grow_elastic(world: World, view: Snapshot, now_us: int) -> Iterator[Changes]
     if view.agenda is None or not growth_due(world, now_us):
         return
     derived.reviewed_us, derived.reviewed_epoch = now_us, derived.holders.epoch
-    wanted = [bucket.want for bucket, reason in view.refused.items() if reason == "no_capacity"]
-    for one, order in grow(view.agenda.ground(), runners(world, derived.elastic, now_us), wanted):
+    for one, order in grow(view.agenda.ground(), runners(world, derived.elastic, now_us), tuple(view.wanted)):
         bucket = Bucket.of(one.job, 0)
         more = needs(one.allocation.slices[:1])  # one node more, at least, must be within all limits
         if within(view, bucket, more) is None and not view.blocked(*bucket.owners):

@@ -8,7 +8,7 @@ within its guarantee may take back from siblings that are over theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -118,7 +118,9 @@ class Tree:
             leaf = f"{project}/{member}"
             for meter, amount in self.members.get(member, {}).items():
                 self.guaranteed[leaf, meter] = amount
-                self.contested.add((project, meter))
+                if (project, meter) not in self.contested:
+                    self.contested.add((project, meter))
+                    self._steps.clear()  # others of the project borrow of this member
             for meter, amount in self.member_bounds.get(member, {}).items():
                 self.bounds[leaf, meter] = amount
             steps = [leaf, project, organization]
@@ -126,6 +128,13 @@ class Tree:
                 steps.append(self.parents[steps[-1]])
             found = self.paths[owners] = (*steps, CLOUD)
         return found
+
+    def know(self, every: Iterable[Owners]) -> None:
+        """Take in who else may hold something: a member's guarantee counts in the projects in which it has jobs, for
+        the others there, too, whoever is asked after first."""
+        if self.members:
+            for owners in every:
+                self.path(owners)
 
     def slot(self, branch: str, meter: str) -> int:
         return self.slots.setdefault((branch, meter), len(self.slots))

@@ -98,11 +98,11 @@ class Room:
         law = _Law(self, bucket, job)
         if not law.any(holders):
             return None
-        same = law.same()
+        agenda = snapshot.agenda
+        same = law.same(), agenda.sort(bucket, job) if agenda is not None else None
         if holders.hopeless.get(same) == holders.epoch:
             return None
         self._tries -= 1
-        agenda = snapshot.agenda
         ground = agenda.ground(*agenda.horizon(bucket, job)) if agenda is not None else Ground(snapshot.capacity)
         victims = [one for one in self._victims(holders, law, bucket) if one.allocation.id not in self._gone]
         self._work -= len(victims)

@@ -54,6 +54,8 @@ class _Pass:
         snapshot.capacity.prices = asked(snapshot.capacity, queue.bidders())
         for job_id, slices in sorted(snapshot.claims.items()):
             self._earlier(job_id, slices)
+        if snapshot.borrowing is not None:
+            snapshot.borrowing.tree.know(queue.owners())
         recently = queue.looked_us is not None and 0 <= snapshot.now_us - queue.looked_us < LOOK_US
         queue.wake(snapshot.now_us)
         quick = len(queue) > FEW and recently and not snapshot.order.strict
@@ -62,13 +64,17 @@ class _Pass:
             useless=self._useless if quick else self._in_vain, asleep=self._asleep if quick and queue.asleep else None,
         )  # fmt: skip
         if not self.cut:
-            queue.fresh.clear()
+            queue.seen()
             if not quick:
                 by_line = len(queue) > FEW and not snapshot.order.by_job
                 queue.looked(snapshot.now_us, self.first, by_line=by_line)
         if queue.again:
             self.room.look_again(min(queue.again.values()))
-        wake_us = self.room.wake_us if snapshot.refused or queue.again else None
+        if self.cut:
+            self.room.look_again(snapshot.now_us)
+        elif quick and queue.looked_us is not None:  # who was left out may fit though nothing happens any more
+            self.room.look_again(queue.looked_us + LOOK_US)
+        wake_us = self.room.wake_us if snapshot.refused or queue.again or quick or self.cut else None
         return Plan(
             tuple(self.starts),
             tuple(self.stops),
@@ -85,6 +91,8 @@ class _Pass:
         if fits is None:
             capacity = self.snapshot.capacity
             fits = self.live[want] = may_fit(capacity.boards.parent() or capacity, want)
+        if not fits:
+            self.snapshot.wanted[want] = None
         return not fits
 
     def _in_vain(self, want: Want) -> bool:
@@ -130,7 +138,10 @@ class _Pass:
         if job_id in snapshot.claims and job_id not in self.dropped:
             return True  # it starts already, or its place is kept
         same = (bucket.want, agenda.sort(bucket, job) if agenda is not None else None)
-        verdict = Verdict(None, "no_capacity") if same in self.full else judge(snapshot, bucket, job)
+        if same in self.full:
+            verdict = Verdict(None, barred(snapshot, bucket) or "no_capacity")
+        else:
+            verdict = judge(snapshot, bucket, job)
         if verdict.slices is not None:
             self._start(bucket, job, verdict.slices)
             return True
@@ -153,8 +164,10 @@ class _Pass:
             snapshot.queue.asleep[bucket] = verdict.shortage
         else:
             snapshot.queue.asleep.pop(bucket, None)
-        if verdict.reason == "no_capacity" and agenda is not None:
-            agenda.waits(bucket, job)
+        if verdict.reason == "no_capacity":
+            snapshot.wanted[bucket.want] = None
+            if agenda is not None:
+                agenda.waits(bucket, job)
         return None if snapshot.order.strict else False
 
     def _keep_back(self, bucket: Bucket, job: Job, found: choose.Wait) -> None:

@@ -111,6 +111,10 @@ class Ranking(Protocol):
         """Where one stands among all that stands so among its own."""
         ...
 
+    def branch(self, bucket: Bucket) -> str:
+        """Whose starts may alter where those of a bucket stand among their own: a project, or a branch above it."""
+        ...
+
 
 def plain(bucket: Bucket, one: Waiting) -> Rank:
     """Class, priority, age: the order among owners who have all had the same."""
@@ -125,6 +129,9 @@ class _Plain:
 
     def outside(self, bucket: Bucket, inside: Rank) -> Rank:
         return inside
+
+    def branch(self, bucket: Bucket) -> str:
+        return bucket.project_id
 
 
 PLAIN = _Plain()
@@ -227,11 +234,29 @@ class Queue:
         else:
             self.bound.setdefault(bucket.want, {})[bucket] = None
 
+    def seen(self) -> None:
+        """A pass has looked at all that came in. Who is the first of its line may come before the leaders."""
+        for bucket, first in self.fresh.items():
+            leaders = self.leaders.get(bucket.want)
+            if first and leaders and bucket not in leaders:
+                leaders.append(bucket)
+                if len(leaders) > 4 * LEADERS:  # they are found anew when they are next asked for
+                    del self.leaders[bucket.want]
+        self.fresh.clear()
+
+    def unbind(self) -> None:
+        """Limits, or what they are parts of, have changed: nothing is known to stand in anybody's way."""
+        self.asleep.clear()
+
     def wake(self, now_us: int) -> None:
         """Who sleeps and is to be looked at by now is as good as new."""
         for bucket in [bucket for bucket, at_us in self.again.items() if at_us <= now_us]:
             del self.again[bucket]
             self.fresh[bucket] = True
+
+    def owners(self) -> Iterator[tuple[str, str, str]]:
+        """Organization, project and member of each line."""
+        return (bucket.owners for bucket in self._buckets)
 
     def bucket(self, job_id: str) -> Bucket | None:
         found = self._where.get(job_id)
@@ -277,28 +302,30 @@ class Queue:
         groups = [_Group(want, lines, ranking, by_job) for want, some in worth for lines in _by_organization(some)]
         heap = [(ranking.outside(group.top[0], group.rank), number, 0) for number, group in enumerate(groups)]
         heapq.heapify(heap)
-        starts: dict[str, int] = {}  # visits that went well, by organization and by project: their keys may have grown
+        starts: dict[str, int] = {}  # visits that went well, by who has more since: their keys may have grown
         while heap:
             was, number, made = heap[0]
             group = groups[number]
             bucket, one = group.top
-            turn = starts.get(bucket.organization_id, 0)
+            branch = ranking.branch(bucket)
+            house = bucket.organization_id if branch == bucket.project_id else branch
+            turn = starts.get(house, 0)
             if group.want is not None and useless(group.want):
                 heapq.heappop(heap)
                 continue
             if group.want is not None and asleep is not None and asleep(bucket):
                 group.close()
-            elif group.stale(starts.get(bucket.project_id, 0)):
+            elif group.stale(starts.get(branch, 0)):
                 pass
             elif made == turn or ranking.outside(bucket, group.rank) == was:
                 answer = visit(bucket, one[1])
                 if answer is None:
                     return
                 if answer:
-                    for owner in (bucket.organization_id, bucket.project_id):
+                    for owner in dict.fromkeys((house, branch)):
                         starts[owner] = starts.get(owner, 0) + 1
                     turn += 1
-                    group.advance(starts[bucket.project_id])
+                    group.advance(starts[branch])
                 else:
                     group.close()
             if group.heap:
@@ -354,7 +381,7 @@ def _by_organization(lines: list[Line]) -> Iterable[list[Line]]:
 
 class _Group:
     """Lines of one organization that are left out together, in an order of their own: what the organization as a whole
-    has does not count among them. `heap` holds (rank, line, place in the line, starts of the project until then).
+    has does not count among them. `heap` holds (rank, line, place in the line, starts of its branch until then).
     """
 
     def __init__(self, want: Want | None, lines: list[Line], ranking: Ranking, by_job: bool) -> None:

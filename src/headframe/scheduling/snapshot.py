@@ -28,7 +28,7 @@ from headframe.scheduling.order import (
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Bucket, Queue, Rank, Waiting
 from headframe.scheduling.shares import Shares
-from headframe.scheduling.want import least
+from headframe.scheduling.want import Want, least
 from headframe.tenants.records import Quota
 
 Slices = tuple[Slice, ...]
@@ -46,7 +46,8 @@ class Snapshot:
     `attempts` theirs by allocation; `claims` the places that are kept while others make way, by job; `leaving` who
     makes way (by job), and for whom; `runners` gives the running jobs that can go on elsewhere or in another size.
     `price` is what slices cost an hour in a region (nano-units); `tiers` are kept for `choose`. `whole` is what is free
-    also in clusters that other rules schedule (None: there are none).
+    also in clusters that other rules schedule (None: there are none). `wanted` are wants for which the pass found no
+    room, whether it looked at who waits or not.
     """
 
     capacity: Capacity
@@ -74,6 +75,7 @@ class Snapshot:
     price: Callable[[Bucket, str, Slices], int] = lambda _bucket, _region_id, _slices: 0
     tiers: dict[object, Tiers] = field(default_factory=dict)
     whole: Capacity | None = None
+    wanted: dict[Want, None] = field(default_factory=dict)
 
     def key(self, bucket: Bucket, one: Waiting) -> Rank:
         """Where a waiting job stands in the order."""
@@ -92,6 +94,14 @@ class Snapshot:
         if self.order.key is not fair or self.shares is None:
             return inside
         return among_all(inside, self.shares.of(bucket.organization_id))
+
+    def branch(self, bucket: Bucket) -> str:
+        """Whose starts may alter where those of a bucket stand among their own: the project's, by its share; where
+        anything is guaranteed, those of all that borrow of each other."""
+        borrowing = self.borrowing
+        if borrowing is None or not self.order.by_share or not borrowing.tree.contested:
+            return bucket.project_id
+        return borrowing.tree.path(bucket.owners)[-2]
 
     def facts(self, bucket: Bucket, one: Waiting, job: Job | None = None, more_us: int = 0, done_us: int = 0) -> Facts:
         """What the order looks at; `job` only where jobs of a bucket differ, `more_us` what it has run lately, and

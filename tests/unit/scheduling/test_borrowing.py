@@ -113,3 +113,11 @@ def test_what_is_counted_in_and_out_again_leaves_nothing() -> None:
     for name, count in reversed(steps):
         one.change(owner(name), gpus(count), -1)
     assert {name: one.used(name, "gpu_milli") for name in before} == before
+
+
+def test_who_borrows_inside_a_project_does_not_depend_on_who_was_asked_after_first() -> None:
+    own = Quota("quo", "org", Scope.MEMBER, "mem_1", guaranteed={"gpu_milli": 1000})
+    for asked in (("mem_1", "mem_2"), ("mem_2", "mem_1", "mem_2")):
+        held = tree(own)
+        found = [held.borrows(owner("prj", member=name), gpus(1)) for name in asked]
+        assert found[-1] == held.borrows(owner("prj", member="mem_2"), gpus(1)) == 1

@@ -14,7 +14,7 @@ from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.explain import refuse_impossible, words
 from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings
-from headframe.scheduling.place import PASS_LIMIT, judge, place
+from headframe.scheduling.place import LOOK_US, PASS_LIMIT, judge, place
 from headframe.scheduling.queue import Bucket, Queue
 from headframe.scheduling.snapshot import Snapshot
 from headframe.scheduling.waiting import Around, tell
@@ -233,3 +233,53 @@ def test_between_two_looks_at_all_the_first_of_many_lines_still_start_first() ->
             started.append(start.job.id)
     assert len(started) == 40
     assert started == [f"job_{number:04}" for number in (0, 1, *range(60, 98))]
+
+
+def test_who_comes_in_between_two_looks_at_all_starts_before_those_who_come_after_it() -> None:
+    """Also when room is found only after the pass that saw it come in."""
+    jobs = [replace(job(number), project_id=f"prj_{number:04}") for number in range(300)]
+    view = snapshot(capacity(1, 1), jobs)
+    everything = fit(view.capacity, want(1, nodes=2))
+    assert everything is not None
+    view.capacity.hold(everything)
+
+    def decide() -> list[str]:
+        plan = place(replace(view, capacity=view.capacity.scratch(), holdings=Holdings(), refused={}))
+        return [one.id for one, _ in plan.starts]
+
+    assert decide() == []
+    view.capacity.release(everything[:1])
+    assert decide() == ["job_0000"]
+    view.queue.remove("job_0000")
+    view.capacity.hold(everything[:1])
+    urgent = job(999)
+    urgent = replace(urgent, project_id="prj_new", spec=replace(urgent.spec, priority=90))
+    view.queue.add(urgent, 0)
+    assert isinstance(view.jobs, dict)
+    view.jobs[urgent.id] = urgent
+    assert decide() == []
+    view.capacity.release(everything[:1])
+    assert decide() == [urgent.id]
+
+
+def test_a_pass_that_looks_at_few_is_followed_by_one_that_looks_at_all() -> None:
+    """Though nothing happens: whoever was not looked at may fit. So after one that broke off."""
+    jobs = [replace(job(number, want(2)), project_id=f"prj_{number:04}") for number in range(300)]
+    view = snapshot(capacity(1), jobs)
+    assert place(replace(view, refused={})).wake_us is None
+    assert place(replace(view, refused={}, now_us=1)).wake_us == LOOK_US
+    assert place(replace(view, refused={}, now_us=LOOK_US)).wake_us is None
+    room = capacity(0, cpu_milli=10_000_000)
+    room.memory[:] = 1 << 40
+    many = snapshot(room, [job(number, want(0)) for number in range(PASS_LIMIT + 3)], now_us=7)
+    assert place(many).wake_us == 7
+
+
+def test_a_pass_that_looks_at_few_says_of_all_that_has_no_room_that_it_is_wanted() -> None:
+    jobs = [job(number, want(2)) for number in range(300)]
+    view = snapshot(capacity(1), [*jobs, job(300, want(0))])
+    place(replace(view, refused={}, capacity=view.capacity.scratch()))
+    view.queue.first = ()
+    later = replace(view, refused={}, capacity=view.capacity.scratch(), wanted={})
+    place(later)
+    assert list(later.wanted) == [want(2)]

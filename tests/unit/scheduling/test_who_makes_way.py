@@ -6,14 +6,26 @@ from dataclasses import replace
 from typing import Any
 
 from headframe.base.quantities import HOUR_US, MINUTE_US, SECOND_US
-from headframe.fleet.records import Accelerator, Allocation, Cluster, HoldState, Node, Region
+from headframe.fleet.records import (
+    Accelerator,
+    Allocation,
+    Cluster,
+    HoldState,
+    Node,
+    Region,
+    Reservation,
+    ReservationState,
+    Share,
+    Slice,
+)
 from headframe.jobs.records import Attempt, Job, JobState
+from headframe.scheduling.agenda import Agenda, Timetable
 from headframe.scheduling.borrowing import Borrowing, Tree
 from headframe.scheduling.capacity import Capacity
 from headframe.scheduling.fit import fit
 from headframe.scheduling.limits import Holdings, needs
 from headframe.scheduling.order import ORDERS, Rules
-from headframe.scheduling.place import FEW, place
+from headframe.scheduling.place import FEW, LOOK_US, place
 from headframe.scheduling.plan import Plan
 from headframe.scheduling.preempt import Holders
 from headframe.scheduling.queue import Queue
@@ -85,14 +97,21 @@ class Floor:
         self.jobs.pop(held.job_id)
 
     def decide(
-        self, claims: dict[str, Any] | None = None, leaving: dict[str, str] | None = None, now_us: int = NOW_US
+        self,
+        claims: dict[str, Any] | None = None,
+        leaving: dict[str, str] | None = None,
+        now_us: int = NOW_US,
+        table: Timetable | None = None,
+        blocked: str = "",
     ) -> Plan:
+        """A pass; `table` is what is known of the time to come, `blocked` a project that may start nothing."""
+        capacity = self.capacity.scratch()
         return place(
             Snapshot(
-                self.capacity.scratch(), self.queue, self.jobs, self.quotas, self.holdings.copy(), {}, {},
-                lambda *owners: "", now_us=now_us, order=self.order, rules=self.rules,
-                borrowing=self.borrowing.copy(), holders=self.holders, attempts=self.attempts,
-                claims=claims or {}, leaving=leaving or {},
+                capacity, self.queue, self.jobs, self.quotas, self.holdings.copy(), {}, {},
+                lambda _, project, __: "budget" if project == blocked else "", now_us=now_us, order=self.order,
+                rules=self.rules, borrowing=self.borrowing.copy(), holders=self.holders, attempts=self.attempts,
+                claims=claims or {}, leaving=leaving or {}, agenda=Agenda(now_us, capacity, table) if table else None,
             )
         )  # fmt: skip
 
@@ -229,7 +248,8 @@ def test_an_owner_takes_back_in_time_though_of_many_who_wait_few_are_looked_at()
     floor.wait("a-1", owner="a", not_before_us=NOW_US)
     due_us = NOW_US + floor.rules.reclaim_after_us
     moments = NOW_US, NOW_US + SECOND_US, due_us - SECOND_US
-    assert [floor.decide(now_us=moment).wake_us for moment in moments] == [due_us] * 3
+    wakes = [floor.decide(now_us=moment).wake_us for moment in moments]
+    assert wakes == [due_us, NOW_US + LOOK_US, due_us], "between two looks at all, at the second of them"
     plan = floor.decide(now_us=due_us)
     assert stopped(plan) == [("b-1", "reclaim")]
     assert [claim.job.id for claim in plan.claims] == ["job_a-1"]
@@ -292,3 +312,33 @@ def test_a_hard_quota_is_met_by_stopping_ones_own_lower_class() -> None:
     plan = floor.decide()
     assert len(plan.stops) == 1
     assert plan.stops[0].job_id in ("job_spot-1", "job_spot-2")
+
+
+def test_nobody_makes_way_for_whom_a_budget_holds_back() -> None:
+    """Though one that asks for the same, and comes before it, has found no room."""
+    quotas = tuple(replace(guaranteed(name, 2), organization_id="org_a") for name in ("prj_a", "prj_ab"))
+    floor = Floor(4, quotas=quotas)
+    for number in range(4):
+        floor.run(f"b-{number}", owner="ab", since_us=NOW_US - HOUR_US)
+    floor.wait("c-1", owner="ac", priority=90)
+    floor.wait("a-1", owner="a")
+    plan = floor.decide(blocked="prj_a")
+    assert stopped(plan) == []
+    assert sorted(plan.refused.values()) == ["budget", "no_capacity"]
+    assert stopped(floor.decide()) == [("b-0", "reclaim")]
+
+
+def test_who_was_stopped_in_vain_once_is_thought_of_again_when_a_promise_is_over() -> None:
+    floor = Floor(1, 1)
+    floor.run("spot", purchase="spot")
+    (held,) = floor.held["job_spot"].slices
+    other = next(node.id for node in floor.capacity.nodes if node.id != held.node_id)
+    row = floor.capacity.row[other]
+    share = Share(floor.capacity.devices[row][0].id, 0, "H100", 1000)
+    promised = Reservation(
+        "res", "org_b", "exam", NOW_US, NOW_US + HOUR_US, kind="H100", count=1, state=ReservationState.ACTIVE,
+        slices=(Slice(0, other, 64_000, 65_536, 1000, (share,)),),
+    )  # fmt: skip
+    floor.wait("pair", 1, nodes=2)
+    assert not floor.decide(table=Timetable({"res": promised})).stops
+    assert stopped(floor.decide(now_us=NOW_US + 2 * HOUR_US, table=Timetable())) == [("spot", "class")]
