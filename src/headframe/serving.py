@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ class Duty:
             if not self._settings.standby:
                 raise
             self._say(f"Headframe stands by at {self._url}: {error.message}")
+            import_module("headframe.console.pages")  # now, so that taking over need not wait for it
             with contextlib.suppress(StoreFailed):
                 self.front.way = claim.decider()
             self._ending.wait(LOOK_S)
@@ -183,7 +185,8 @@ def _run_app(
 
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, server_header=False,
-        date_header=False, backlog=2048, http=Connection,
+        date_header=False, backlog=2048, http=Connection, ws="none",
+        log_level=logging.ERROR,  # its warnings are of odd requests: anybody could fill the log with them
     )  # fmt: skip
     server = Server(config, stopping)
     keep_start()

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from house import WallClock, served, wait_for
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from headframe.api import front
 from headframe.api.app import Server
 from headframe.api.connections import Connection
 from headframe.api.front import Front
@@ -83,8 +84,9 @@ class Probe:
 
 
 @pytest.fixture
-def pair() -> Iterator[SimpleNamespace]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """The one that decides, the standby before it, and clients of both."""
+    monkeypatch.setattr(front, "LISTEN_S", 0.1)
     refuse = changeover(WallClock(), MachineIds())
     probe, first, second = Probe(), Front(refuse, Limits()), Front(refuse, Limits())
     first.decide(probe.app, SECRET)
@@ -215,6 +217,32 @@ def test_a_server_that_has_gone_is_told_apart_from_one_that_may_have_done_it(pai
     assert {one["code"] for one in (asked, sent, refused)} == {"changing_over"}
     assert "Idempotency-Key" in sent["next_step"]
     assert "Idempotency-Key" not in asked["next_step"] + refused["next_step"]
+
+
+def test_one_that_is_halted_lets_nobody_wait(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and answers nothing; whoever waits is told, and who comes later is told at once."""
+    monkeypatch.setattr(front, "DEAF_S", 0.2)
+    alive = pair.second.way
+    with socket.create_server((HERE, 0)) as halted:
+        pair.second.way = SimpleNamespace(url=f"http://{HERE}:{halted.getsockname()[1]}", secret=SECRET)
+        assert "Idempotency-Key" in pair.http.post("/seen").json()["next_step"], "it may wake up and do it"
+        told = pair.http.post("/seen")
+        assert (told.status_code, "no sign of life" in told.json()["detail"]) == (503, True)
+        assert pair.http.get("/healthz").json()["role"] == "standby"
+    pair.second.way = alive
+    wait_for(lambda: pair.http.get("/seen").status_code == 200, "the one that answers")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "heads", "status"),
+    [("GET /seen HTTP/1.0", "", b"200"), ("GET /seen HTTP/1.1", "Host: a\r\nHost: b\r\n", b"400")],
+    ids=["a probe without a host", "two hosts"],
+)
+def test_an_odd_request_is_not_taken_for_a_server_that_is_gone(pair, request_line, heads, status) -> None:
+    where = httpx.URL(pair.standby)
+    with socket.create_connection((where.host, where.port), timeout=10) as line:
+        line.sendall(f"{request_line}\r\n{heads}\r\n".encode())
+        assert line.recv(65536).split(b" ")[1] == status
 
 
 def test_one_that_takes_over_ends_what_it_passed_on_and_answers_itself(pair) -> None:

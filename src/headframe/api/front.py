@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from hmac import compare_digest
@@ -18,6 +19,7 @@ import httpx
 from anyio import to_thread
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headframe.api.streams import close_streams
@@ -27,6 +29,7 @@ from headframe.base.errors import ChangingOver
 RELAY = b"x-headframe-relay"  # "<secret> <scheme> <address of the caller>", from one of our servers to another
 CONNECT_S, READ_S, WRITE_S = 3.0, 90.0, 60.0  # answers come, and streams show life, more often than that
 IDLE_S = 4.0  # less than a server keeps an idle connection, so that none is used that is just being closed
+LISTEN_S, DEAF_S = 2.0, 10.0  # how often we ask the one that decides for a sign of life, and how long we wait for it
 # What belongs to one connection, and what we say ourselves.
 _OWN = frozenset(
     {
@@ -34,6 +37,7 @@ _OWN = frozenset(
         b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"forwarded", b"x-real-ip", RELAY,
     }
 )  # fmt: skip
+_log = logging.getLogger("headframe.api")
 
 
 class Way(Protocol):
@@ -57,7 +61,7 @@ class Front:
     def __init__(self, refuse: Refuse, limits: Limits) -> None:
         self.app: FastAPI | None = None
         self.way: Way | None = None
-        self._secret = ""
+        self._secret = self._deaf = ""  # where a server is that takes requests and answers none
         self._refuse, self._limits = refuse, limits
         self._loop: asyncio.AbstractEventLoop | None = None
         self._under_way: dict[asyncio.Task[None], _Passage] = {}
@@ -66,7 +70,7 @@ class Front:
     def decide(self, app: FastAPI, secret: str) -> None:
         """Answer by our own app from now on; what was passed on to another server ends."""
         self._secret, self.app, self.way = secret, app, None
-        self._on_loop(lambda: self._end(streams_only=False))
+        self._on_loop(lambda: self._end(lambda _: True))
 
     def step_down(self) -> None:
         """Answer by our own app no longer; its streams end, and so does what others ask of it under our secret."""
@@ -78,7 +82,7 @@ class Front:
         """End all streams: the server stops."""
         if self.app is not None:
             close_streams(self.app)
-        self._on_loop(lambda: self._end(streams_only=True))
+        self._on_loop(lambda: self._end(lambda passage: passage.is_stream))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,6 +96,8 @@ class Front:
             await app(scope, receive, send)
         elif scope["path"] == "/healthz" and not told:
             await answer({"status": "ok", "role": "standby"})(scope, receive, send)
+        elif way is not None and way.url == self._deaf and not told:
+            await self._refuse(scope, _silent())(scope, receive, send)
         elif way is not None and not told:  # one that was passed on to us is not passed on again: it might go round
             await self._pass_on(way, scope, receive, send)
         else:
@@ -102,10 +108,33 @@ class Front:
         self._loop = asyncio.get_running_loop()
         to_thread.current_default_thread_limiter().total_tokens = self._limits.threads
         await send({"type": "lifespan.startup.complete"})
+        listening = asyncio.create_task(self._listen())
         await receive()
+        listening.cancel()
         for wire in self._wires.values():
             await wire.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _listen(self) -> None:
+        """While we stand by, look whether the one that decides still answers: it may be halted and keep its claim."""
+        while True:
+            await asyncio.sleep(LISTEN_S)
+            way, deaf = self.way, ""
+            if way is None:
+                continue
+            limits = {"connect": CONNECT_S, "read": DEAF_S, "write": DEAF_S, "pool": DEAF_S}
+            asked = httpx.Request("GET", way.url, extensions={"target": b"/healthz", "timeout": limits})
+            try:
+                await (await self._wire(way).handle_async_request(asked)).aread()
+            except httpx.ReadTimeout:
+                deaf = way.url
+            except httpx.TransportError:
+                pass  # it is gone, which whoever asks for something hears at once
+            if deaf and self.way is not None and self.way.url == deaf:
+                self._end(lambda passage: passage.is_stream or not passage.is_answered)
+                if deaf != self._deaf:
+                    _log.warning("%s decides and does not answer; while it lives nobody can take over: end it.", deaf)
+            self._deaf = deaf
 
     def _believes(self, scope: Scope, told: bytes) -> bool:
         """Take another server's word for where a request came from, if it is one of ours."""
@@ -140,7 +169,10 @@ class Front:
             return
         if error is not None and not isinstance(error, httpx.TransportError):
             raise error
-        if not passage.is_answered:
+        if isinstance(error, httpx.LocalProtocolError) and not passage.is_answered:  # such as two hosts
+            wrong = PlainTextResponse("Invalid HTTP request.", 400)
+            await wrong(passage.scope, passage.receive, passage.send)
+        elif not passage.is_answered:
             never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             certain = never_sent or passage.scope["method"] in ("GET", "HEAD")
             refused = _nobody() if certain else _unknown()
@@ -160,9 +192,9 @@ class Front:
             self._wires[scheme] = httpx.AsyncHTTPTransport(verify=trust, limits=room, trust_env=False)
         return self._wires[scheme]
 
-    def _end(self, *, streams_only: bool) -> None:
+    def _end(self, which: Callable[[_Passage], bool]) -> None:
         for task, passage in self._under_way.items():
-            if passage.is_stream or not streams_only:
+            if which(passage):
                 passage.ended_by_us = True
                 task.cancel()
 
@@ -229,7 +261,8 @@ class _Passage(httpx.AsyncByteStream):
         came = f"{way.secret} {self.scope['scheme']} {client[0] if client else ''}".encode()
         given = [(bytes(name), bytes(value)) for name, value in self.scope["headers"]]
         chunked = [(b"transfer-encoding", b"chunked")] if any(name == b"transfer-encoding" for name, _ in given) else []
-        return [*_without_own(given), *chunked, (RELAY, came)]
+        host = [] if any(name == b"host" for name, _ in given) else [(b"host", httpx.URL(way.url).netloc)]  # HTTP/1.0
+        return [*_without_own(given), *host, *chunked, (RELAY, came)]
 
 
 def _without_own(heads: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -247,6 +280,13 @@ def _without_own(heads: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 def _nobody() -> ChangingOver:
     return ChangingOver(
         "No server decides at this moment: one starts, or takes over.", next_step="Try again in a few seconds."
+    )
+
+
+def _silent() -> ChangingOver:
+    return ChangingOver(
+        f"The server that decides has given no sign of life for {DEAF_S:.0f} seconds.",
+        next_step="Try again in a moment. Should it stay so, its operator ends it, and another one takes over.",
     )
 
 
