@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Row, Running, end_of, log_text, until
+from running import Row, Running, check_books, end_of, log_text, until
 
 from headframe.cli.throwaway_slurm import SlurmCluster
 
@@ -140,3 +144,54 @@ def test_a_server_killed_under_a_slurm_job_finds_it_again(lab: Running) -> None:
     ended = end_of(lab.client(), job["id"])
     assert (ended["state"], ended["attempt"]) == ("succeeded", 1)
     assert log_text(lab.client(), job["id"]).split() == [str(number) for number in range(1, 81)]
+
+
+def test_a_cluster_given_up_comes_back_and_what_lives_there_is_ended_and_never_paid(
+    lab: Running, slurm: SlurmCluster
+) -> None:
+    client = lab.client()
+    run = 'echo "attempt $HEADFRAME_ATTEMPT"; until [ "$HEADFRAME_ATTEMPT" = 2 ]; do echo x >> beats; sleep 0.05; done'
+    job = client.submit(
+        {"name": "cut-off", "run": run, "clusters": ["lab", "local"], "prefer": "listed",
+         "resources": {"cpu": 1, "memory": "64MB"}, "retry": {"on": ["node_failure"], "max": 2}}
+    )  # fmt: skip
+    until(lambda: "attempt 1" in log_text(client, job["id"]))
+    beats = lab.data / "jobs" / job["id"] / "attempts/1/0/work/beats"
+    leaders = [int(pid) for pid in subprocess.run(
+        ["pgrep", "-f", f"{slurm.root}/spool/.*/slurm_script"], capture_output=True, text=True, check=True
+    ).stdout.split()]  # fmt: skip
+    lab.kill()
+    try:
+        for pid in leaders:  # cut off from the shared folder, too
+            os.kill(pid, signal.SIGSTOP)
+        for name in ("slurmctld", *(f"slurmd-{node}" for node in slurm.nodes)):
+            slurm.kill(name)
+        lab.start()
+        client = lab.client()
+        until(lambda: {one["name"]: one for one in client.clusters()}["lab"]["unreachable_us"])
+        client.lose_cluster("lab", "lab", "the hall burned down")
+        ended = end_of(client, job["id"])
+        story = client.story(job["id"])
+        assert (ended["state"], [one["outcome"] for one in story["attempts"]]) == (
+            "succeeded", ["node_failure", "succeeded"]), story  # fmt: skip
+        assert story["allocations"][1]["cluster_id"] == "clu_local"
+        before = beats.stat().st_size
+        until(lambda: beats.stat().st_size > before)  # nobody can end it while it is cut off
+    finally:
+        slurm.mend()
+        for pid in leaders:
+            with contextlib.suppress(ProcessLookupError):  # Slurm was told to end it, and has
+                os.kill(pid, signal.SIGCONT)
+    until(lambda: not slurm.call("squeue", "-h", "-t", "running").strip())
+    size = beats.stat().st_size
+    client.resume_cluster("lab")
+    after = client.submit(
+        {"name": "again", "run": "true", "clusters": ["lab"], "resources": {"cpu": 1, "memory": "64MB"}}
+    )
+    assert end_of(client, after["id"])["state"] == "succeeded"
+    assert beats.stat().st_size == size
+    again = client.story(job["id"])
+    assert [(one["id"], one["released_us"]) for one in again["allocations"]] == [
+        (one["id"], one["released_us"]) for one in story["allocations"]
+    ]
+    check_books(lab)
