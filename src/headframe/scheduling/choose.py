@@ -142,7 +142,9 @@ def why(view: Snapshot, bucket: Bucket, slices: tuple[Slice, ...]) -> str:
     cluster = view.capacity.clusters[view.capacity.nodes[view.capacity.row[slices[0].node_id]].cluster_id]
     if place:
         better = ", ".join(_named(view, tier) for tier in order[:place])
-        return f" It is in {cluster.name}: what it prefers ({better}) has no room for it now."
+        open_ones = any(view.capacity.clusters[one].takes_work for tier in order[:place] for one in tier)
+        lacks = "has no room for it now" if open_ones else "takes no new work now"
+        return f" It is in {cluster.name}: what it prefers ({better}) {lacks}."
     prefer = bucket.choice.prefer or view.rules.prefer
     ranks = [_rank(view, bucket, tier[0]) for tier in order]
     alike = [rank for rank in ranks if rank[0] == ranks[0][0]]  # with as much of its data

@@ -60,6 +60,13 @@ def test_listed_clusters_come_in_their_order(cloud: SmallCloud) -> None:
     assert told(cloud, jobs[0]).endswith(" It is in west: the first of its list.")
 
 
+def test_a_better_cluster_that_is_drained_is_not_called_full(cloud: SmallCloud) -> None:
+    cloud.run(drain_cluster, cloud.owner, "east")
+    job = cloud.submit("run 3h; exit 0", resources=BOTH)
+    cloud.settle()
+    assert told(cloud, job).endswith(" It is in main: what it prefers (east) takes no new work now.")
+
+
 def test_labels_of_clusters_choose_as_those_of_nodes_do(cloud: SmallCloud) -> None:
     cloud.run(mark_cluster, cloud.owner, "west", labels=("tier=gold",))
     cloud.run(mark_node, cloud.owner, "nod_0", labels=("disk=nvme",))
