@@ -15,10 +15,12 @@ from headframe.jobs.records import Job
 from headframe.scheduling.calendar import inside
 from headframe.scheduling.capacity import WHOLE, Capacity
 from headframe.scheduling.fit import fit, suitable, tasks_per_node
+from headframe.scheduling.task import tasks_on
 from headframe.scheduling.want import Want
 from headframe.workloads.spec import Gpus, Resources
 
 POSSIBLE_LIMIT = 10_000  # wants remembered, so that nobody can fill the memory by asking
+CLOSE = {"nvlink": ", on one fast link", "node": ", on one node", "rack": ", in one rack", "block": ", in one block"}
 BLOCKS = {
     "budget_exhausted": "What is left of a budget does not pay for a start: raise it, or wait for the next month.",
     "no_exchange_rate": "Nothing is priced in the organization's currency, nor converted to it: ask the operator.",
@@ -43,7 +45,10 @@ def shape(want: Want) -> str:
     resources = want.resources
     wanted = " or ".join(words(gpus) for gpus in want.alternatives)
     text = f"{wanted}, {resources.cpu_milli / 1000:g} CPU, {format_mib(resources.memory_mib)} of memory"
-    return f"{want.nodes_min} x ({text})" if want.nodes_min > 1 else text
+    text += " on a node of its own" if want.exclusive else ""
+    if want.nodes_min == 1:
+        return f"{text}, on one fast link" if want.topology == "nvlink" else text
+    return f"{want.nodes_min} x ({text}){CLOSE.get(want.topology, '')}"
 
 
 def refuse_impossible(capacity: Capacity, want: Want) -> None:
@@ -114,7 +119,7 @@ def nearest(empty: Capacity, want: Want) -> str:
     parts = [f"{cpu / 1000:g} CPU", f"{format_mib(memory)} of memory"]
     if suits is not None and best is not None:
         parts.insert(0, words(Gpus(best.kind, int(suits.sum(axis=1).max()), WHOLE)))
-    tasks = int(tasks_per_node(empty, want.resources, best, ready).sum())
+    tasks = _together(empty, want, best)
     gang = f"; of such tasks {tasks} fit at once" if tasks else ""
     return f"{', '.join(parts)} on one node{gang}"
 
@@ -127,9 +132,7 @@ def free(capacity: Capacity, want: Want) -> dict[str, Any]:
         "nodes_ready": int(ready.sum()),
         "most_cpu_on_a_node": _most(capacity.cpu, ready) / 1000,
         "most_memory_mib_on_a_node": _most(capacity.memory, ready),
-        "tasks_that_fit": max(
-            int(tasks_per_node(capacity, want.resources, gpus, ready).sum()) for gpus in want.alternatives
-        ),
+        "tasks_that_fit": max(_together(capacity, want, gpus) for gpus in want.alternatives),
     }
     if best is not None:
         suits = suitable(capacity, best) & ready[:, None]
@@ -137,6 +140,17 @@ def free(capacity: Capacity, want: Want) -> dict[str, Any]:
         answer["gpus_free"] = int((suits & (capacity.gpu == WHOLE)).sum())
         answer["most_gpus_free_on_a_node"] = int((suits & (capacity.gpu == WHOLE)).sum(axis=1).max(initial=0))
     return answer
+
+
+def _together(capacity: Capacity, want: Want, gpus: Gpus | None) -> int:
+    """How many tasks fit at once; those of a gang as close together as they have to be, of one kind."""
+    if gpus is not None and gpus.kind is None and want.nodes_max > 1:
+        return max((_together(capacity, want, replace(gpus, kind=kind)) for kind in capacity.kinds), default=0)
+    counts = tasks_on(capacity, want.task(gpus), slice(None))
+    if want.nodes_max == 1 or not len(counts):
+        return int(counts.sum())
+    places = capacity.places
+    return int(np.bincount(places.codes[places.level(want.topology)], weights=counts).max())
 
 
 def _most(array: Any, ready: Any) -> int:

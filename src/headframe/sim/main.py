@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import click
 
+from headframe.sim.children import end_with_parent
 from headframe.sim.report import as_json, swarm_told, told
 from headframe.sim.run import Outcome, scenario_of, simulate
 from headframe.sim.scenarios import SCENARIOS
@@ -53,7 +54,8 @@ def _run_all(jobs: list[tuple[int, str, int | None]]) -> list[Outcome]:
     outcomes = []
     shows = sys.stderr.isatty()
     # Fresh processes: nothing of this one may leak into a world.
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=end_with_parent) as pool:
         for outcome in pool.map(_world, jobs, chunksize=4):
             outcomes.append(outcome)
             if shows:

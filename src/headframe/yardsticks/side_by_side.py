@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from headframe.base.errors import HeadframeError, OurError
+from headframe.sim.children import end_with_parent
 from headframe.yardsticks.records import MUST, Options, Row
 from headframe.yardsticks.registry import YARDSTICKS
 
@@ -142,6 +143,7 @@ def _received(pipe: Connection, child: BaseProcess) -> Found:
 
 
 def _child(pipe: Connection, case: Case) -> None:
+    end_with_parent()
     with suppress(KeyboardInterrupt):  # whoever has started it says so
         pipe.send(_case(case))
 

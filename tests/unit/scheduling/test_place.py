@@ -283,3 +283,31 @@ def test_a_pass_that_looks_at_few_says_of_all_that_has_no_room_that_it_is_wanted
     later = replace(view, refused={}, capacity=view.capacity.scratch(), wanted={})
     place(later)
     assert list(later.wanted) == [want(2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "nearest"),
+    [
+        (replace(want(1, nodes=3), exclusive=True), "3 x (1 x H100, 1 CPU, 1 GiB of memory on a node of its own)", 2),
+        (want(1, nodes=6, topology="node"), "6 x (1 x H100, 1 CPU, 1 GiB of memory), on one node", 4),
+        (want(1, nodes=3, topology="nvlink"), "3 x (1 x H100, 1 CPU, 1 GiB of memory), on one fast link", 2),
+        (want(1, nodes=9), "9 x (1 x H100, 1 CPU, 1 GiB of memory)", 8),
+    ],
+)
+def test_how_many_tasks_fit_at_once_counts_only_those_that_are_as_close_as_asked(
+    asked: Want, told: str, nearest: int
+) -> None:
+    with pytest.raises(Impossible) as refused:
+        refuse_impossible(capacity(4, 4), asked)
+    assert refused.value.message == f"No node here could ever run {told}."
+    assert f"of such tasks {nearest} fit at once" in refused.value.next_step
+
+
+def test_tasks_in_two_clusters_are_no_gang() -> None:
+    clusters = {name: Cluster(name, "reg", name, "scripted") for name in ("one", "two")}
+    nodes = [Node(f"nod_{name}", name, name, 64_000, 65_536, 1000) for name in clusters]
+    devices = [Accelerator(f"acc_{one.id}_{n}", one.id, n, "H100", "nvidia", 81_559) for one in nodes for n in (0, 1)]
+    asked = want(1, nodes=4)
+    with pytest.raises(Impossible, match="could ever run") as refused:
+        refuse_impossible(Capacity(REGIONS, clusters, nodes, devices), asked)
+    assert "of such tasks 2 fit at once" in refused.value.next_step
