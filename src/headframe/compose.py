@@ -122,6 +122,7 @@ def cloud(settings: Settings, claim: Claim, url: str) -> Iterator[Cloud]:
                 LOG.warning("The store is older than the data folder %s: logs, uploads and secrets lie in another one.",
                             settings.data)  # fmt: skip
             vault, blobs = Vault(settings.data), Blobs(settings.data, house_bytes=settings.uploads_mib << 20)
+            blobs.clear()
             others = _homes(settings)
             engines: dict[str, Engine] = {CLUSTER: engine}
             engines |= {home.cluster.id: registry.FACTORIES[home.cluster.engine](home) for home in others}

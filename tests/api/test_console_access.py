@@ -162,6 +162,15 @@ def test_static_files_are_kept_for_ever_and_named_by_their_contents(url: str):
             assert http.get(path).status_code == 404
 
 
+def test_what_is_not_there_is_a_page_for_a_browser_and_a_problem_for_a_program(url: str):
+    with httpx.Client(base_url=url, trust_env=False) as http:
+        page = http.get("/nosuch/%3Cscript%3E", headers={"Accept": "text/html,*/*"})
+        assert (page.status_code, page.headers["content-type"][:9]) == (404, "text/html")
+        assert "/nosuch/&lt;script&gt;" in page.text
+        for path, accept in (("/nosuch", "*/*"), ("/v1/nosuch", "text/html")):
+            assert http.get(path, headers={"Accept": accept}).json()["code"] == "not_found"
+
+
 def test_every_page_asks_who_is_there(url: str):
     """Whatever a page is called: without a session it shows the way in, and its forms do nothing."""
     public = {"/", "/sign-in", "/static/{total}/{name:path}"}

@@ -192,3 +192,14 @@ def test_a_stopping_server_sends_its_readers_away_one_after_another(tmp_path: Pa
         close_streams(house.app)
         wait_for(lambda: one.over and two.over, "the end of the streams")
         assert not house.app.state.serving.bells
+
+
+def test_an_organization_follows_no_end_of_different_things(house: House, owner: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub, "MOST_PICTURES", 2)
+    with live(house, "nodes:q=a,nodes:q=b", owner):
+        refused = house.call("GET", "/v1/live?topics=nodes:q=c", owner)
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_busy")
+        with live(house, "nodes:q=a,fleet", house.member(house.organization("other-mill")["id"], "owner")) as others:
+            others.wait(lambda topic, frame: topic == "nodes:q=a")
+        with live(house, "nodes:q=b", owner) as again:
+            again.wait(lambda topic, frame: topic == "nodes:q=b")

@@ -20,13 +20,14 @@ from headframe.api.documents import dump
 from headframe.api.topics import GAUGES, Gauge, topics_of
 from headframe.api.wire import Serving
 from headframe.base.changes import Event
-from headframe.base.errors import CallerError, HeadframeError
+from headframe.base.errors import CallerError, HeadframeError, TooBusy
 from headframe.control.queries_tenancy import is_welcome
 from headframe.jobs.records import Job
 from headframe.tenants.roles import Caller
 
 RING = 2000  # events that are kept for readers who come back
 BEHIND = 1000  # events that wait for one reader, before it is told to start anew
+MOST_PICTURES = 1000  # different ones that one organization's readers look at together
 LOOK_S = 2.0  # how often it is looked whether readers are still welcome, besides after each commit
 HEARTBEAT_S = 15.0  # a comment after so much silence, so that what lies between does not cut the connection
 _OF_JOB = (
@@ -143,6 +144,7 @@ class Hub:
                 if self._task is None:
                     await self._start()
             looked_at = [self._picture(reader.caller, name, argument) for name, argument in gauges]
+            self._check_room(reader.caller.organization_id, looked_at)
             for picture in looked_at:
                 if not picture.frame:
                     await self._draw(picture)
@@ -166,6 +168,14 @@ class Hub:
                 del self._pictures[key]
         if self._bell is not None:
             self._bell.set()  # the last one turns out the light
+
+    def _check_room(self, house: str, looked_at: Sequence[Picture]) -> None:
+        """Raise `TooBusy` for a picture too many: each is drawn again and again while it is looked at."""
+        fresh = [picture for picture in looked_at if not picture.readers and not picture.gauge.shared]
+        if fresh:
+            own = sum(picture.caller.organization_id == house for picture in self._pictures.values())
+            if own + len(fresh) > MOST_PICTURES:
+                raise TooBusy("Too many different things are followed.", next_step="Follow fewer, or try again later.")
 
     async def _start(self) -> None:
         """Hear of commits from now on, and know those of a while before."""

@@ -20,6 +20,7 @@ HOUSE_BYTES = 200 << 30
 _ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_IN_MEMORY = 256 << 20
+_ARRIVING = ".arriving"  # the folder, beside an organization's content, of what is not whole yet
 
 
 class Blobs:
@@ -32,6 +33,12 @@ class Blobs:
         self._held: dict[str, int] = {}  # bytes by organization, with what is on its way; counted at first need
         self._lock = threading.Lock()
 
+    def clear(self) -> None:
+        """Remove what was arriving when a server was killed. Only for the one server that holds the data folder."""
+        for left in self._root.glob(f"*/{_ARRIVING}/*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
     def missing(self, organization_id: str, hashes: Sequence[str]) -> list[str]:
         """Those of the hashes whose content is not here, each once, in the order given."""
         return [one for one in dict.fromkeys(hashes) if not self._path(organization_id, one).is_file()]
@@ -42,7 +49,9 @@ class Blobs:
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, fresh = tempfile.mkstemp(prefix=".upload.", dir=path.parent)
+            arriving = path.parent.with_name(_ARRIVING)
+            arriving.mkdir(mode=0o700, exist_ok=True)
+            handle, fresh = tempfile.mkstemp(dir=arriving)
         except OSError as error:
             raise self._failed(error) from error
         arrived: list[int] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from headframe.base.errors import StoreFailed
@@ -41,7 +41,7 @@ class Storage:
                 add("store", path.stat().st_size)
         for job_id in self.jobs():
             for name in self._left(job_id):
-                size = taken((self._jobs / job_id / name,), _ALL)
+                size = self._size(job_id, [name])
                 if size:
                     add(_OF_JOBS.get(name, "working folders"), size)
         for one in shelf.standing(self._envs):
@@ -65,7 +65,7 @@ class Storage:
 
     def size_bytes(self, job_id: str, kind: str) -> int:
         """How much room they take; 0 for folders with nothing in them."""
-        return taken([self._jobs / job_id / name for name in self._of(job_id, kind)], _ALL)
+        return self._size(job_id, self._of(job_id, kind))
 
     def remove(self, job_id: str, kind: str) -> None:
         """Remove them, and the job's folder with the last of it."""
@@ -102,6 +102,10 @@ class Storage:
                 f"The environment {one.subject} cannot be removed: {error.strerror}.",
                 next_step=f"See who may write in {self._envs / one.organization_id}.",
             ) from error
+
+    def _size(self, job_id: str, names: Iterable[str]) -> int:
+        places = (self._jobs / job_id / name for name in names)
+        return taken((place for place in places if not place.is_symlink()), _ALL)
 
     def _left(self, job_id: str) -> list[str]:
         try:

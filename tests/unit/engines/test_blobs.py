@@ -128,3 +128,16 @@ def test_a_file_that_grows_is_sent_as_large_as_it_was(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(StoreFailed):
         list(content)
+
+
+def test_what_was_arriving_when_a_server_was_killed_is_cleared_away(tmp_path: Path) -> None:
+    def killed() -> Iterator[bytes]:
+        yield b"x" * 100
+        Blobs(tmp_path).clear()  # the next server begins, and this one's file is gone under its hands
+        yield b""
+
+    whole = hashlib.sha256(b"whole").hexdigest()
+    Blobs(tmp_path).write("org_1", whole, iter([b"whole"]))
+    with pytest.raises(StoreFailed):
+        Blobs(tmp_path).write("org_1", hashlib.sha256(b"x" * 100).hexdigest(), killed())
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [whole]

@@ -54,6 +54,8 @@ def test_a_hostile_folder_goes_and_takes_nothing_with_it(tmp_path: Path) -> None
     (deep / "..\n'\"").write_text("odd")
     os.mkfifo(deep / "pipe")
     storage = Storage(tmp_path)
+    assert storage.size_bytes("job_1", "logs") == 0, "what lies elsewhere is not looked through"
+    assert "logs" not in {one.kind for one in storage.piles()}
     storage.remove("../outside", "files")
     storage.remove("job_1", "logs")
     assert (job / "outputs").exists()

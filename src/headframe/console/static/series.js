@@ -49,7 +49,10 @@ function newest(group) {
   const mean = last.reduce((sum, value) => sum + value, 0) / last.length / group.by;
   const unit = group.unit === "mib" ? "MiB" : (!group.reported && KNOWN[group.key.slice(2)]?.[3]) || "";
   const step = group.reported ? group.series[0]?.step?.at(-1) : null;
-  return `${Number(mean.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 })}${unit ? ` ${unit}` : ""}${typeof step === "number" ? ` at step ${step.toLocaleString("en")}` : ""}`;
+  const size = Math.abs(mean);
+  const figure = size && (size < 1e-4 || size >= 1e12)
+    ? mean.toExponential(3) : Number(mean.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
+  return `${figure}${unit ? ` ${unit}` : ""}${typeof step === "number" ? ` at step ${step.toLocaleString("en")}` : ""}`;
 }
 
 /** What tells a series from the others of its chart. @param {Series} one @param {boolean} reported */
