@@ -139,6 +139,10 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     for name in SPANS:
         if options.get(name) is not None:
             given[f"{name}_us"] = max(parse_span_us(options[name], field=f"--{name.replace('_', '-')}"), 1)
+    if given.get("quantum_us", SECOND_US) < SECOND_US:  # jobs would do nothing but make way for each other
+        raise Invalid(
+            f"--quantum is {options['quantum']!r}.", field="--quantum", value=options["quantum"], allowed="from 1s on"
+        )
     for name in KEPT:
         if (text := options.get(name)) is not None:
             field = f"--{name.replace('_', '-')}"

@@ -14,6 +14,8 @@ from headframe.cli.naming import Names
 from headframe.cli.options import Session, common, confirm, group, part
 from headframe.cli.printing import Column
 
+MOST_GPUS = 1_000_000
+
 
 def _size(row: Mapping[str, Any]) -> str:
     """`32 x H100`, or `4 nodes`."""
@@ -126,9 +128,11 @@ def _gpu(text: str | None, nodes: int | None) -> tuple[str | None, int | None]:
     if text is None:
         return None, None
     kind, _, number = text.rpartition(":") if ":" in text else ("", "", text) if text.isdecimal() else (text, "", "")
-    if (number and not number.isdecimal()) or (nodes and number) or (not nodes and not number):
+    counts = number.isascii() and number.isdecimal() and 0 < int(number) <= MOST_GPUS
+    if (number and not counts) or (nodes and number) or (not nodes and not number):
         raise Invalid(
             f"--gpu {text!r} is not {'a kind' if nodes else 'a kind and a count'}.",
-            field="--gpu", value=text, allowed="H100 beside --nodes" if nodes else "KIND:COUNT such as H100:32, or 8",
+            field="--gpu", value=text,
+            allowed="H100 beside --nodes" if nodes else "KIND:COUNT such as H100:32, or 8: from 1 to 1000000",
         )  # fmt: skip
     return kind or None, int(number) if number else None

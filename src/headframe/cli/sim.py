@@ -119,7 +119,7 @@ def compare(policies: str, file: Path, out: Path | None, as_json: bool, **told: 
     from headframe.sim.compare_picture import check_file, picture
     from headframe.sim.trace_readers import read_trace
 
-    names = [name.strip() for name in policies.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in policies.split(",") if name.strip()))
     if not names:
         raise Invalid("--policies names none.", field="--policies", value=policies, allowed="names with commas between")
     if out is not None:

@@ -21,6 +21,7 @@ MOST_RESERVATIONS = 100
 TONES = {ReservationState.ACTIVE: "ok", ReservationState.PLANNED: "info"}
 SOURCES = {
     "estimates": "when what runs is expected to end",
+    "kept": "when what is reserved, or kept for others, is free again",
     "guess": "a guess: of some of what runs nobody knows how long",
     "queue": "after those who wait before it",
     "reservation": "when its reservation begins",

@@ -344,6 +344,7 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
     trial.hold(slices_of(sum((one.amounts for one in minded), Counter())))
     back = [Ending(one.to_us, one.to_us, slices_of(one.amounts), one.owner) for one in minded if one.to_us < NEVER_US]
     order = islice(merge(endings, sorted(back, key=by_end), key=by_end), SEARCH_LIMIT)
+    kept = {one.owner for one in minded}  # only asked
     step, guessed = FIRST_STEP, False
     while some := list(islice(order, step)):
         step *= 2
@@ -358,7 +359,8 @@ def shadow(outlook: Outlook, want: Want, job_id: str, lasts_us: int, endings: It
         start_us = max(some[-1].likely_us, now_us + 1)
         if any(one.from_us < start_us + lasts_us for one in outlook.promises if one not in minded):
             return None
-        return Shadow(job_id, start_us, found, now_us, "guess" if guessed else "estimates")
+        known = "kept" if some[-1].job_id in kept else "estimates"
+        return Shadow(job_id, start_us, found, now_us, "guess" if guessed else known)
     return None
 
 

@@ -129,7 +129,7 @@ def refuse_overlap(
     if not placed.lacking:
         return
     size = _size(placed)
-    asked = counted(size, f"{placed.kind or 'any'} {'node' if placed.nodes else 'accelerator'}")
+    asked = counted(size, f"{placed.kind} {'node' if placed.nodes else 'accelerator'}".strip())
     there = [
         f"{names.get(one.id, 'another organization')} ({format_second(one.from_us)} to {format_second(one.to_us)})"
         for one in sorted(others, key=lambda one: (one.from_us, one.id))

@@ -23,9 +23,9 @@ AHEAD_LIMIT = 2000  # waiting jobs that are gone through
 class Expected:
     """When a job is expected to start; `source` says from what that follows.
 
-    "estimates": ends of running jobs, promised or learned. "guess": among them jobs of which nobody knows how long
-    they run. "queue": those, and all who wait before it. "reservation": the beginning of its own. "quota": ends of its
-    owner's other jobs.
+    "estimates": ends of running jobs, promised or learned. "kept": the end of a reservation, or of who waits before it
+    and has a place. "guess": among them jobs of which nobody knows how long they run. "queue": those, and all who wait
+    before it. "reservation": the beginning of its own. "quota": ends of its owner's other jobs.
     """
 
     start_us: int

@@ -35,6 +35,7 @@ MOST_GPUS = 32  # on one node: fewer than these are tried one by one
 MOST_SPANS = 8  # beginnings of promises before which a shorter job might fit
 HOW = {
     "estimates": "when running jobs are expected to end",
+    "kept": "when what is reserved, or kept for others before it, is expected to be free again",
     "guess": "at a guess: of some running jobs nobody knows how long they run",
     "queue": "after those who wait before it; further back in line this is rough",
     "reservation": "when its reservation begins",

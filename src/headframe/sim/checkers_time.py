@@ -104,7 +104,7 @@ class FirstInLine:
             late = (scene.now_us - self._told_us) // SECOND_US
             raise Violation("FirstInLine", f"{job_id} was to start {late} s ago and has waited first since")
         shadow = world.derived.shadows.get(job_id)
-        known = shadow is not None and shadow.source == "estimates" and shadow.made_us >= self._since_us
+        known = shadow is not None and shadow.source in ("estimates", "kept") and shadow.made_us >= self._since_us
         if shadow is not None and known and (not self._told_us or shadow.start_us < self._told_us):
             self._told_us = shadow.start_us
 

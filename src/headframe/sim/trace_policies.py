@@ -290,6 +290,6 @@ def policy_named(name: str) -> Choice:
     """The policy of this name; raises `Invalid`."""
     found = POLICIES.get(name)
     if found is None:
-        raise Invalid(f"--policy is {name!r}, which is not a policy.", field="--policy", value=name,
+        raise Invalid(f"There is no policy {name!r}.", field="--policy", value=name,
                       allowed=", ".join(POLICIES), next_step=f"One of: {', '.join(POLICIES)}.")  # fmt: skip
     return found

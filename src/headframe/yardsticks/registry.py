@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from headframe.base.errors import Invalid
 from headframe.yardsticks.records import Options, Row
 
 
@@ -33,7 +34,12 @@ class Yardstick:
         return found
 
     def cases(self, data: Path | None, options: Options) -> list[Options]:
-        """What it consists of. Raises `NotFound` when files are missing and `Invalid` when they are wrong."""
+        """What it consists of. Raises `NotFound` when files are missing, `Invalid` when they or options are wrong."""
+        if not self.parts and (options.workloads or options.seeds or options.policies):
+            raise Invalid(
+                "This yardstick is a single case, and cannot be narrowed.", field="--workload, --seeds, --policy",
+                next_step="Leave out --workload, --seeds and --policy.",
+            )  # fmt: skip
         found: list[Options] = self._named(self.parts)(data, options) if self.parts else [options]
         return found
 

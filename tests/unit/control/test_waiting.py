@@ -87,6 +87,7 @@ def test_a_job_is_told_of_reservations_by_name_inside_its_house_only(cloud: Smal
     other = cloud.story(theirs, cloud.owner)["waiting"]
     assert "spring" not in other["text"]
     assert "another organization" in other["text"]
+    assert (answer["starts_from"], "reserved" in answer["text"]) == ("kept", True)
     inside = cloud.submit("run 10m; exit 0", reservation="spring")
     answer = told(cloud, inside)
     assert (answer["reason"], answer["starts_from"]) == ("reservation_not_begun", "reservation")
