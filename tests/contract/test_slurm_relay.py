@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,11 @@ def test_what_does_not_fit_or_has_secrets_goes_to_slurm(place: SlurmPlace) -> No
     assert place.engine.held["alc_by_hand"].number == stays
     place.slurm.call("scancel", stays)
     end = place.wait_seen("alc_by_hand", *OVER)
-    assert (end.exit_code, "cancelled in Slurm" in end.detail) == (128 + 15, True)
+    assert (end.exit_code, end.detail) == (
+        128 + 15,
+        "It was cancelled in Slurm, not by Headframe. It ran in the batch job "
+        f"{stays}, which has the name of one that ran there before it.",
+    )
 
 
 def test_one_of_both_makes_the_file(tmp_path: Path) -> None:
@@ -114,3 +119,44 @@ def test_one_of_both_makes_the_file(tmp_path: Path) -> None:
     assert (seat.number, seat.name) == ("7", "stays")
     assert (tmp_path / "stays/next").read_text() == f"alc_1 20 {tmp_path}\n"
     assert relay.take(("a",), "alc_2", 20, tmp_path) is None
+
+
+def test_who_is_stopped_while_it_is_submitted_leaves_no_seat(
+    place: SlurmPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(place, "g")
+    place.engine.relay._seats.clear()
+    calls, go = place.engine.calls, threading.Event()
+    submit = calls.submit
+    monkeypatch.setattr(calls, "submit", lambda wanted: (go.wait(20), submit(wanted))[1])
+    place.act([launch("h", STARTS + "true")])
+    wait_until(lambda: (held := place.engine.held.get("alc_h")) and held.submitting and held.rests, "Slurm is asked")
+    place.act([Stop("alc_h", 1, "test", "SIGTERM", 0)])
+    assert place.wait_seen("alc_h", *OVER).detail == "stopped before it started"
+    go.set()
+    place.act([launch("i", STARTS + "exit 5")])
+    assert (place.wait_seen("alc_i", *OVER).exit_code, starts(place, "i")) == (5, 1)
+    assert place.engine.held["alc_i"].handed_since is None
+    assert not (place.data / "jobs/job_h/outputs/starts").exists()
+
+
+def test_a_drained_node_gets_nothing_by_way_of_a_leader_that_waits_there(place: SlurmPlace) -> None:
+    stays = many(place, "j")
+    place.slurm.call("scontrol", "update", f"nodename={place.slurm.nodes[0]}", "state=drain", "reason=disk")
+    try:
+        place.engine.request_report()
+        wait_until(lambda: place.engine.fleet.rows[place.node(0)].shut, "it is known to be drained")
+        place.act([launch("k", STARTS + "true")])
+        wait_until(lambda: (held := place.engine.held.get("alc_k")) and held.number, "somebody has it")
+        assert place.engine.held["alc_k"].number != stays.number
+        assert not place.engine.held["alc_k"].running_us
+    finally:
+        place.slurm.call("scontrol", "update", f"nodename={place.slurm.nodes[0]}", "state=resume")
+    assert place.wait_seen("alc_k", *OVER).exit_code == 0
+
+
+def test_a_leader_that_slurm_was_told_to_end_takes_nothing_more(place: SlurmPlace) -> None:
+    stays = many(place, "l")
+    place.slurm.call("scancel", "--batch", "--signal=TERM", stays.number)
+    place.act([launch("m", STARTS + "exit 6")])
+    assert (place.wait_seen("alc_m", *OVER).exit_code, starts(place, "m")) == (6, 1)

@@ -152,17 +152,31 @@ class Status:
     at_us: int = 0  # when the last of it was written
 
 
+_MOST = 1 << 53  # of numbers that can be meant
+
+
 def status(run: Path) -> Status:
-    found: dict[str, int] = {}
     try:
         with open(run / "status", "rb") as stream:
-            for line in stream.read().decode("utf-8", "replace").split("\n"):
-                with contextlib.suppress(ValueError):
-                    found.update(json.loads(line) if line.strip() else {})
+            text = stream.read().decode("utf-8", "replace")
             at_us = os.fstat(stream.fileno()).st_mtime_ns // 1000
     except OSError:
         return Status()
-    if not found:
+    return status_of(text, at_us, run)
+
+
+def status_of(text: str, at_us: int, run: Path | None = None) -> Status:
+    """What the text of a task's status file says, as far as it can be meant so; `run`: where its container is noted."""
+    found: dict[str, int] = {}
+    for line in text.split("\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            told = json.loads(line) if line.strip() else {}
+            if isinstance(told, dict):
+                found |= {key: value for key, value in told.items() if type(value) is int and 0 <= value < _MOST}
+    for name in ("exit-code", "leader-code"):
+        if found.get(name, 0) > 255:
+            del found[name]
+    if not found and run is not None:
         found = _container(run)
     return Status(
         found.get("child-pid"), found.get("pid-namespace"), found.get("exit-code"), found.get("leader-code"), at_us

@@ -90,7 +90,7 @@ class SlurmEngine:
         self._polling, self._poll_again, self._report_wanted = False, False, False
         self._nodes_at = self._answered_at = self._polled_at = 0.0
         self._told_silent = False
-        self._unsettled = False
+        self._unsettled = self._handed = False
         self._leaving: dict[str, tuple[Held, float]] = {}
         self._told: tuple[tuple[Node, ...], tuple[Accelerator, ...]] = ((), ())
         self._forgotten: dict[str, None] = {}
@@ -333,7 +333,11 @@ class SlurmEngine:
             return
         self._polling, self._poll_again = True, False
         self._polled_at = time.monotonic()
-        stale = self._unsettled or self._polled_at - self._nodes_at >= (NODES_S if self._busy() else IDLE_S / 2)
+        stale = (
+            self._unsettled
+            or self._handed
+            or self._polled_at - self._nodes_at >= (NODES_S if self._busy() else IDLE_S / 2)
+        )
         want_nodes = self._report_wanted or stale
         self._poller.do(lambda: self._ask(want_nodes))
 
@@ -380,9 +384,9 @@ class SlurmEngine:
         fresh = nodes is not None and tree is not None
         if nodes is not None and tree is not None:
             self.fleet.take_in(nodes, tree)
-            self._nodes_at = self._answered_at
-        self._find_ghosts(rows)
+            self._nodes_at, self._handed = self._answered_at, False
         self.care.compare(rows, began)
+        self._find_ghosts(rows)  # what runs in another's batch job is known now by its notes
         if fresh:
             told, self._told = self._told, self.fleet.records(self._ours({row.name for row in rows}))
             self._unsettled = told != self._told  # what others hold counts when it is seen twice: look again soon
@@ -417,8 +421,10 @@ class SlurmEngine:
             self._leaving[held.slurm_name] = held, time.monotonic()
 
     def stays(self, name: str) -> None:
-        """A batch job whose attempt had ended runs another: Slurm does not let its nodes go."""
+        """A batch job whose attempt had ended runs another: Slurm does not let its nodes go. As it is not asked, it
+        cannot refuse, so nodes are looked at each time from then on."""
         self._leaving.pop(name, None)
+        self._handed = True
 
     def _find_ghosts(self, rows: Sequence[JobRow]) -> None:
         self._ghosts.clear()

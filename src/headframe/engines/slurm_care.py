@@ -17,7 +17,19 @@ from headframe.base.errors import ClusterDown, HeadframeError
 from headframe.engines import checkpoints
 from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended
-from headframe.engines.slurm_ends import BY_HAND, NEVER, SIGNALLED, TERMED, WHY, lost, tail, too_long, where
+from headframe.engines.slurm_ends import (
+    BY_HAND,
+    NEVER,
+    SIGNALLED,
+    TERMED,
+    WHY,
+    by_itself,
+    lost,
+    named_after,
+    tail,
+    too_long,
+    where,
+)
 from headframe.engines.slurm_held import (
     KILLED,
     Held,
@@ -66,7 +78,7 @@ class Care:
         self.engine.poll_when_due()  # it may have rested
 
     def handed(self, held: Held, seat: Seat) -> None:
-        """It is with the leader of an attempt that has ended, unless that has just died."""
+        """It is with the leader of an attempt that has ended, unless that has just died or leaves as it was told to."""
         held.submitting, held.unclear_since, held.number, held.batch = False, None, seat.number, seat.name
         held.handed_since = time.monotonic()
         if held.active:
@@ -101,9 +113,10 @@ class Care:
             return None
         engine = self.engine
         notes = read_notes(engine.folders.attempt(held.job_id, held.generation), held.ranks)
-        if notes.number and (notes.number, notes.batch or held.name) != (held.number, held.slurm_name):
-            held.number, held.unclear_since = notes.number, None
-            held.batch = notes.batch if notes.batch != held.name else ""
+        batch = notes.batch if notes.batch != held.name else ""
+        theirs = bool(engine.settings.users) and (held.number != "" or batch != "")  # a user could name any other's
+        if notes.number and (notes.number, batch) != (held.number, held.batch) and not theirs:
+            held.number, held.batch, held.unclear_since = notes.number, batch, None
         if notes.begun_us and not held.running_us:
             held.running_us = min(max(notes.begun_us - engine.skew_us, held.at_us), now_us())
             held.places = notes.nodes
@@ -147,7 +160,7 @@ class Care:
             self._finish(held, Seen.LOST, None, lost(told), "node", end["at_us"])
         else:
             code, detail = next((why for name, why in WHY if state.startswith(name)), (end["exit_code"], ""))
-            self._finish_as(held, end | {"exit_code": code, "detail": detail or end["detail"]})
+            self._finish_as(held, end | {"exit_code": code, "detail": named_after(held, detail) or end["detail"]})
 
     def _look_again(self, held: Held) -> None:
         self.look(held)
@@ -407,7 +420,7 @@ class Care:
         if held.stop is not None and not (state in NODE_FAULTS or not state):
             self._finish(held, Seen.EXITED, KILLED, "killed", "job")
         elif known := next((why for name, why in WHY if state.startswith(name)), None):
-            self._finish(held, Seen.EXITED, *known, "job")
+            self._finish(held, Seen.EXITED, known[0], named_after(held, known[1]), "job")
         elif state in NODE_FAULTS:
             self._finish(held, Seen.LOST, None, lost(told), "node", life_us)
         elif state == "COMPLETED":
@@ -450,8 +463,10 @@ class Care:
         engine.left(held)
         if held.sent:
             self._keep(held)
+        if engine.settings.users:  # whose files its notes are: what they say has ended is to have ended
+            engine.loop.later(FORCE_S, lambda: self._cancel(held))
         engine.output.wake_followers(held.job_id)
-        if held.rests and end["seen"] == Seen.EXITED.value and held.stop is None:
+        if held.rests and held.stop is None and held.running_us and by_itself(end):
             folder = engine.folders.attempt(held.job_id, held.generation)
             engine.relay.offer(held.shape, folder, held.number, held.slurm_name)
         engine.push(held)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 from pathlib import Path
+from typing import Any
 
 from headframe.engines.slurm_calls import Ended
-from headframe.engines.slurm_held import KILLED
-from headframe.fleet.engine_words import Launch
+from headframe.engines.slurm_held import KILLED, Held
+from headframe.engines.slurm_plain import read_plain
+from headframe.fleet.engine_words import Launch, Seen
 from headframe.workloads.sbatch_values import span
 
 BY_HAND = "It was cancelled in Slurm, not by Headframe."
@@ -52,6 +54,19 @@ def where(told: Ended | None) -> str:
 def tail(path: Path) -> str:
     """The last line of a batch job's own output, for a story."""
     with contextlib.suppress(OSError):
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in read_plain(path.parent, path.name)[0].splitlines() if line.strip()]
         return lines[-1][:300] if lines else ""
     return ""
+
+
+def by_itself(end: dict[str, Any]) -> bool:
+    """Whether its leader wrote down this end and goes on: it does not when Slurm was told to end the batch job, and it
+    is not there for what never began."""
+    return end["seen"] == Seen.EXITED.value and end["exit_code"] not in SIGNALLED
+
+
+def named_after(held: Held, detail: str) -> str:
+    """What Slurm did to a batch job, for an attempt that it is not named after: who did that may have meant another."""
+    if not held.batch or not detail:
+        return detail
+    return f"{detail} It ran in the batch job {held.number}, which has the name of one that ran there before it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,9 @@ class SlurmFleet:
         """What it holds of each node in Slurm, which may have chosen others than it was meant for."""
         if self.settings.pinned:
             return one.asked.items()
-        return zip((self.node_id(name) for name in hosts(one.places)), one.asked.values(), strict=False)
+        with contextlib.suppress(ValueError):  # it may be a user's own leader that says where it is
+            return zip((self.node_id(name) for name in hosts(one.places)), one.asked.values(), strict=False)
+        return ()
 
     def _others(self, node_id: str, row: NodeRow, ours: list[int]) -> tuple[int, int, int]:
         """What others hold: all that is held but ours. The controller's words on nodes and our knowledge of jobs are

@@ -7,6 +7,7 @@ Their moments are those of the file system, one clock for all nodes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from headframe.engines import checkpoints
-from headframe.engines.agent_state import Folders, Status, now_us, safe, status
+from headframe.engines.agent_state import Folders, Status, now_us, safe, status_of
+from headframe.engines.slurm_plain import open_plain, read_plain
 from headframe.fleet.engine_words import Launch, Observation, Seen
 from headframe.fleet.records import Slice
 
 BARRED = "barred\n"
 TICK_US = 10_000  # of what Linux tells programs of time that was used
-_USED = re.compile(r'"cpu-ticks": (\d+), "peak-kib": (\d+)')
+_USED = re.compile(r'"cpu-ticks": (\d{1,12}), "peak-kib": (\d{1,12})')
+_NODES = re.compile(r"[A-Za-z0-9_.,\[\]-]{1,10000}")
 Shape = tuple[object, ...]  # what batch jobs have in common of which one can take over the next one's work
 KILLED = 128 + signal.SIGKILL
 _KEPT = (
@@ -166,24 +169,25 @@ def read_notes(folder: Path, ranks: list[int]) -> Notes:
     """The notes in an attempt's folder, as far as they can be read."""
     notes = Notes()
     with contextlib.suppress(OSError):
-        for line in (folder / "taken").read_text(errors="replace").splitlines():
+        for line in read_plain(folder, "taken")[0].splitlines():
             words = line.split()
-            if words[:1] == ["job"] and len(words) >= 2:
+            if words[:1] == ["job"] and len(words) >= 2 and _is_number(words[1]):
                 notes.number, notes.nodes = words[1], words[2] if len(words) > 2 else ""
+                notes.nodes = notes.nodes if _NODES.fullmatch(notes.nodes) else ""
                 notes.batch = words[3] if len(words) > 3 else ""
-            elif words[:1] == ["failed"] and len(words) >= 2 and words[1].isdigit() and notes.failed is None:
+            elif words[:1] == ["failed"] and len(words) >= 2 and _is_number(words[1]) and notes.failed is None:
                 notes.failed = int(words[1])
     if not notes.number:
         return notes
     begun: list[int] = []
     for rank in ranks:
-        run = folder / str(rank) / "run"
-        moment_us = _written_us(run / "begun")
+        moment_us = _written_us(folder, str(rank), "run", "begun")
         if moment_us:
             begun.append(moment_us)
         with contextlib.suppress(OSError):
-            if '"over"' in (run / "status").read_text(errors="replace"):
-                notes.over[rank] = status(run)
+            text, at_us = read_plain(folder, str(rank), "run", "status")
+            if '"over"' in text:
+                notes.over[rank] = status_of(text, at_us)
     notes.begun_us = max(begun) if len(begun) == len(ranks) else 0
     return notes
 
@@ -194,7 +198,7 @@ def used(folder: Path, ranks: list[int]) -> dict[str, int]:
     cpu_us = peak_mib = 0
     for rank in ranks:
         with contextlib.suppress(OSError):
-            seen = _USED.search((folder / str(rank) / "run" / "status").read_text(errors="replace"))
+            seen = _USED.search(read_plain(folder, str(rank), "run", "status")[0])
             if seen is not None:
                 cpu_us, peak_mib = cpu_us + int(seen[1]) * TICK_US, max(peak_mib, -(-int(seen[2]) // 1024))
     return {"cpu_us": cpu_us, "memory_peak_mib": peak_mib} if peak_mib else {}
@@ -202,14 +206,18 @@ def used(folder: Path, ranks: list[int]) -> dict[str, int]:
 
 def last_life_us(folder: Path, ranks: list[int]) -> int:
     """The last moment at which something of an attempt is known to have lived."""
-    files = [folder / "alive", folder / "taken"]
-    files += [folder / str(rank) / "run" / name for rank in ranks for name in ("stdout", "stderr", "begun", "status")]
-    return max(_written_us(path) for path in files)
+    files: list[tuple[str, ...]] = [("alive",), ("taken",)]
+    files += [(str(rank), "run", name) for rank in ranks for name in ("stdout", "stderr", "begun", "status")]
+    return max(_written_us(folder, *names) for names in files)
 
 
-def _written_us(path: Path) -> int:
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 19
+
+
+def _written_us(folder: Path, *names: str) -> int:
     """When a file was written; 0 while it is empty. It is opened, so that the file server is asked."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(open_plain(folder, *names), "rb") as file:
         seen = os.fstat(file.fileno())
         return seen.st_mtime_ns // 1000 if seen.st_size else 0
     return 0
@@ -240,18 +248,26 @@ def claimed(folder: Path) -> bool:
 def claimant(folder: Path) -> str | None:
     """The number of the batch job that has begun an attempt: "" when it had no room to write it, None for nobody."""
     try:
-        return (folder / "claim").read_text(errors="replace").strip()
+        return read_plain(folder, "claim")[0].strip()
     except FileNotFoundError:
         return None
+    except OSError as problem:
+        if problem.errno in (errno.EINVAL, errno.ELOOP, errno.ENXIO):
+            return ""  # something else was put there, and only by somebody who had begun
+        raise
 
 
 def order(folder: Path, line: str) -> None:
     """Add an order for the leader. The file is replaced as a whole, so that no half of a line is ever read."""
     path = folder / "orders"
+    before, fresh = "", folder / "orders.new"
+    with contextlib.suppress(OSError):  # a leader that can read no orders is ended by Slurm
+        before, _at_us = read_plain(folder, "orders")
     with contextlib.suppress(FileNotFoundError):
-        before = path.read_text()
-        fresh = folder / "orders.new"
-        fresh.write_text(f"{before}{line}\n")
+        fresh.unlink(missing_ok=True)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(handle, "w") as file:
+            file.write(f"{before}{line}\n")
         fresh.replace(path)
 
 

@@ -354,6 +354,7 @@ hf_follow() {  # another attempt of the same shape, which the server hands over 
     done
     if [[ -z $folder ]]; then return 1; fi
   fi
+  if [[ -n $hf_stop ]] || ((hf_termed)); then return 1; fi  # Slurm ends us: the next one is for another batch job
   HF_FOLDER=$folder HF_LOOKS=$more HF_SEAL='' hf_allocation=$allocation
   hf_orders=0 hf_failed=0 hf_stop='' hf_deadline=0 hf_rung=0
   hf_live=() hf_leader=() hf_over=() hf_sent=() hf_signalled=()

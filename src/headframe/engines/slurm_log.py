@@ -17,6 +17,7 @@ from pathlib import Path
 from headframe.engines.agent_state import Folders, now_us
 from headframe.engines.joblog import STREAMS, LogWriter, segment_starts
 from headframe.engines.joblog_reader import open_segment
+from headframe.engines.slurm_plain import open_plain
 
 CHUNK_BYTES = 256 << 10
 PUNCH_BYTES = 8 << 20  # so much of a file that has been moved is given back to the disk at once
@@ -45,9 +46,8 @@ class JobLog:
         """Move all that is there now; whether that was anything."""
         grew = False
         for rank in ranks:
-            run = self._folders.rank(self._job_id, attempt, rank) / "run"
             for stream in (0, 1):
-                while self._move(run / STREAMS[stream], attempt, rank, stream):
+                while self._move(attempt, rank, stream):
                     grew = True
         return grew
 
@@ -57,18 +57,19 @@ class JobLog:
                 self._writer.close()
                 self._writer = None
 
-    def _move(self, path: Path, attempt: int, rank: int, stream: int) -> bool:
+    def _move(self, attempt: int, rank: int, stream: int) -> bool:
         """One chunk; False when there is no more."""
+        folder, names = self._folders.attempt(self._job_id, attempt), (str(rank), "run", STREAMS[stream])
         key = f"{attempt}.{rank}.{stream}"
         with self._lock:
             moved = self._moved.get(key, 0) if self._writer is not None else -1
             try:
-                size = path.stat().st_size
+                size = folder.joinpath(*names).lstat().st_size
                 if size == moved or (size == 0 and moved < 0):
                     return False
                 writer = self._open()
                 moved = self._moved.get(key, 0)
-                with open(path, "r+b", buffering=0) as file:
+                with open(open_plain(folder, *names, flags=os.O_RDWR), "r+b", buffering=0) as file:
                     size = os.fstat(file.fileno()).st_size  # as of the opening, which asks the file server
                     if size < moved:
                         writer.say("some output was cut here: the task has truncated it", attempt, rank)

@@ -86,13 +86,21 @@ def prepare(machine: Machine, launch: Launch, site: Site, say: Say) -> Prepared:
 
 
 def _hand_over(job: Path, folder: Path, owner: tuple[int, int]) -> None:
-    """Make the job's folders and all of this attempt the user's, who alone may enter."""
-    for path in (job, job / "attempts", job / "outputs", job / "checkpoints", folder):
-        os.chown(path, *owner)
-    job.chmod(0o700)
+    """Make what the job writes and all of this attempt the user's, who alone may enter. What is around that stays ours,
+    or else the user could put something of others in its place, to be read, written or owned."""
+    log = job / "log"
+    log.mkdir(exist_ok=True)
+    log.chmod(0o700)
+    for path in (job, job / "attempts"):
+        os.chown(path, os.geteuid(), owner[1])
+        path.chmod(0o710)
+    folder.chmod(0o700)
     for _path, folders, files, here in os.fwalk(folder, follow_symlinks=False):
         for name in (*folders, *files):
             os.chown(name, *owner, dir_fd=here, follow_symlinks=False)
+    for path in (job / "outputs", job / "checkpoints", folder):  # last: until now nobody could enter
+        os.chown(path, *owner)
+        path.chmod(0o700)
 
 
 def _check_box(machine: Machine, launch: Launch, ready: Prepared) -> None:

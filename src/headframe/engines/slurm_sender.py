@@ -90,15 +90,18 @@ class Sender:
     def _seat(self, held: Held, wanted: Submission) -> tuple[int, Seat | None]:
         """How often its leader is to look for more, and the leader that has it now, if there is one. Not handed over
         are secrets, half of which is to travel through Slurm, what has a time limit of its own to be counted by Slurm,
-        and what was handed over before and not begun."""
+        what was handed over before and not begun, and anything on a node that takes no work. Where jobs run as Unix
+        users, their notes cannot say whose batch job they are in: nothing is handed over."""
         engine = self.engine
-        possible = engine.settings.relay and engine.settings.pinned and held.sandboxed
+        settings, rows = engine.settings, engine.fleet.rows
+        possible = settings.relay and settings.pinned and held.sandboxed and not settings.users
         if not possible or wanted.count > 1 or wanted.minutes:
             return 0, None
         held.shape = (held.organization_id, *_shape(wanted))
         looks = engine.relay.looks(held.shape)
         held.rests = looks > 0
-        if held.prepared.seal or held.batch or held.handed_since is not None:
+        closed = any(row is None or row.shut or row.down for row in map(rows.get, held.asked))
+        if closed or held.prepared.seal or held.batch or held.handed_since is not None:
             return looks, None
         return looks, engine.relay.take(held.shape, held.allocation_id, looks, held.prepared.folder)
 
