@@ -55,9 +55,11 @@ class Storage:
     def jobs(self) -> Sequence[str]:
         """The jobs that have a folder here, by id."""
         try:
-            return sorted(name for name in os.listdir(self._jobs) if _JOB.fullmatch(name))
+            with os.scandir(self._jobs) as entries:
+                folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
             return []
+        return sorted(name for name in folders if _JOB.fullmatch(name))
 
     def has(self, job_id: str, kind: str) -> bool:
         """Whether a job has "logs" or "files"."""

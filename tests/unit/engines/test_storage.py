@@ -53,7 +53,9 @@ def test_a_hostile_folder_goes_and_takes_nothing_with_it(tmp_path: Path) -> None
     (deep / "loop").symlink_to(deep)
     (deep / "..\n'\"").write_text("odd")
     os.mkfifo(deep / "pipe")
+    (tmp_path / "jobs" / "job_2").symlink_to(outside)
     storage = Storage(tmp_path)
+    assert storage.jobs() == ["job_1"]
     assert storage.size_bytes("job_1", "logs") == 0, "what lies elsewhere is not looked through"
     assert "logs" not in {one.kind for one in storage.piles()}
     storage.remove("../outside", "files")
