@@ -136,7 +136,8 @@ def refuse_overlap(
     ]
     shown = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
     text = f"Only {size - placed.lacking} of the {asked} can be promised for that time"
-    why = f"; reserved then already: {shown}." if there else ": the rest is drained or broken, or jobs without an end in sight hold it."
+    free = "the rest is drained or broken, or jobs without an end in sight hold it"
+    why = f"; reserved then already: {shown}." if there else f": {free}."
     if there_are < size:
         why = f": there {'is' if there_are == 1 else 'are'} {there_are or 'none'} here."
     raise Overlap(
