@@ -192,7 +192,6 @@ class ToldLogs:
 
     def __init__(self, logs: Logs, reads: Reads) -> None:
         self._logs, self._reads = logs, reads
-        self.follow, self.tail = logs.follow, logs.tail
 
     def read(self, job_id: str, offset: int, limit: int) -> tuple[list[LogPiece], int]:
         pieces, following = self._logs.read(job_id, offset, limit)
@@ -206,6 +205,12 @@ class ToldLogs:
 
     def end(self, job_id: str) -> int:
         return self._logs.end(job_id) or self.read(job_id, 0, 1)[1]
+
+    def tail(self, job_id: str, lines: int) -> int:
+        return self._logs.tail(job_id, lines)
+
+    def follow(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._logs.follow(job_id, wake)
 
 
 def removal(reads: Reads, job_id: str, kind: str) -> Event | None:
