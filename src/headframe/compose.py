@@ -38,6 +38,7 @@ from headframe.engines.vault import Vault
 from headframe.fleet.records import Cluster, Node, Region
 from headframe.settings import Settings, from_options
 from headframe.store.claim import Claim
+from headframe.store.database import parse_url
 from headframe.store.migrations import migrate as migrate_store
 from headframe.store.sql_store import SqlStore
 from headframe.store.usage_columns import UsageColumns
@@ -215,13 +216,15 @@ def _only_one(data: Path) -> Iterator[None]:
 def _keep_private(settings: Settings) -> None:
     """Let nobody else read the database, also where others may pass the data folder, as tasks without a sandbox must.
     SQLite gives the files beside it the same mode."""
-    if settings.store_url:
+    address = parse_url(settings.url)
+    if address.get_backend_name() != "sqlite" or not address.database:
         return
-    place = settings.data / "headframe.db"
+    place = Path(address.database)
     try:
         os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        for each in sorted(settings.data.glob("headframe.db*")):
-            each.chmod(0o600)
+        if not settings.store_url:  # elsewhere it is the operator's, once it is there
+            for each in sorted(settings.data.glob("headframe.db*")):
+                each.chmod(0o600)
     except OSError as error:
         raise StoreFailed(
             f"The database {place} cannot be used: {error.strerror}.",

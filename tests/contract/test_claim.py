@@ -61,6 +61,19 @@ def test_a_database_server_takes_one_headframe_at_a_time(postgres_url: str) -> N
             first.take()
 
 
+def test_a_file_takes_one_headframe_at_a_time_whatever_their_folders(tmp_path) -> None:
+    with claims(f"sqlite:///{tmp_path}/shared.db") as (first, second):
+        first.take()
+        with pytest.raises(AlreadyRunning, match="runs on this database"):
+            second.take()
+        first.release()
+        second.take()
+        with pytest.raises(AlreadyRunning):
+            first.take()
+    with claims(f"sqlite:///{tmp_path}/nowhere/shared.db", 1) as (lost,), pytest.raises(StoreFailed, match="nowhere"):
+        lost.take()
+
+
 def test_terms_count_up_and_tell_where_the_one_is_that_decides(empty_url: str) -> None:
     with claims(empty_url) as (first, second):
         assert first.decider() is None, "nobody has made the tables yet"

@@ -1,18 +1,20 @@
 """Who decides on a store: one server at a time, each for a term with a number of its own.
 
-On a database server the claim is a session's advisory lock, which ends with its holder however that ends; files are
-guarded by the lock on their folder. A lock can be lost unnoticed, though: by a holder that was halted, or whose
+On a database server the claim is a session's advisory lock, for a file the lock of another file beside it: both end
+with their holder however that ends. A lock can be lost unnoticed, though: by a holder that was halted, or whose
 connection broke. So each who begins to decide raises the number of the term, and no older term can write any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 from pathlib import Path
 
 from sqlalchemy import Connection, exc, inspect, select
 
-from headframe.base.errors import AlreadyRunning
+from headframe.base.errors import AlreadyRunning, StoreFailed
 from headframe.control.records import Decider
 from headframe.store.database import Database, explained, superseded
 from headframe.store.schema import tables
@@ -32,25 +34,46 @@ class Claim:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._session: Connection | None = None
+        self._lock: int | None = None  # the descriptor of the file beside a database that is a file
         self._is_made = False  # whether the table is there
         self.term = 0
 
     def take(self) -> None:
         """Keep others off; raises `AlreadyRunning` while another server holds the claim."""
-        if self._database.is_sqlite:
-            return
-        with explained():
-            try:
-                self._session = self._session or self._database.session()
-                held = self._session.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LOCK})").scalar()
-            except BaseException:
-                self._hang_up()
-                raise
+        held = self._lock_file() if self._database.is_sqlite else self._lock_session()
         if not held:
             raise AlreadyRunning(
                 "Another Headframe runs on this database.",
                 next_step="Use that one, stop it first, or wait for its end with --standby.",
             )
+
+    def _lock_file(self) -> bool:
+        """Two servers may name one file though their data folders differ."""
+        if self._lock is None and not self._database.in_memory:
+            place = f"{self._database.url.database}.lock"
+            try:
+                lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise StoreFailed(
+                    f"The file {place} cannot be made: {error.strerror}.",
+                    next_step="Check that its folder is there, and that this user may write in it.",
+                ) from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(lock)
+                return False
+            self._lock = lock
+        return True
+
+    def _lock_session(self) -> bool:
+        with explained():
+            try:
+                self._session = self._session or self._database.session()
+                return bool(self._session.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LOCK})").scalar())
+            except BaseException:
+                self._hang_up()
+                raise
 
     def begin(self, url: str, secret: str, now_us: int) -> int:
         """Begin a term, reached by others at `url`; its number. Waits for a transaction of the term before."""
@@ -99,6 +122,9 @@ class Claim:
 
     def _hang_up(self) -> None:
         """End the session and the lock with it: in the pool it would be kept, as it belongs to the connection."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
         session, self._session = self._session, None
         if session is not None:
             with contextlib.suppress(exc.SQLAlchemyError):
