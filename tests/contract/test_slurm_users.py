@@ -13,6 +13,8 @@ import pytest
 
 from headframe.cli.throwaway_slurm import SlurmCluster
 from headframe.engines import slurm_care as care
+from headframe.engines.agent_state import Status
+from headframe.engines.slurm_held import SET_UP_FAILED, Notes, conclusion, hold
 from headframe.fleet.engine_words import Seen
 from tests.contract.engine_contract import SlurmPlace, launch, wait_until
 
@@ -95,3 +97,13 @@ def test_a_user_cannot_keep_the_engine_waiting_nor_go_on_after_an_end_of_its_own
     end = place.run("after", "id -un")
     assert (end.exit_code, place.text("after", "stdout")) == (0, "nobody\n")
     wait_until(lambda: number not in place.slurm.call("squeue", "-h", "-t", "running", "-o", "%i").split(), "it ends")
+
+
+def test_a_sandbox_that_cannot_be_made_for_a_user_is_no_fault_of_the_job() -> None:
+    seen = Status(inside=7, leader_code=SET_UP_FAILED)
+    held = hold(launch("box", "true"), "hf", sandboxed=True)
+    end = conclusion(held, Notes("1", over={0: seen}), 0)
+    assert (end["seen"], end["fault"], end["exit_code"]) == ("failed", "engine", None)
+    assert "see the log" in end["detail"]
+    killed = conclusion(held, Notes("1", over={0: Status(inside=7, leader_code=137)}), 0)
+    assert (killed["seen"], killed["exit_code"]) == ("exited", 137)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -110,8 +111,11 @@ def test_jobs_run_as_the_unix_user_of_their_organization(slurm: SlurmCluster, tm
     try:
         place = SlurmPlace(data, slurm, users={"org_1": "nobody"}, sandbox=False)
         try:
-            end = place.run("whose", 'id -un; echo kept > "$HEADFRAME_OUTPUTS/file"', secrets={"TOKEN": "t"})
-            assert (end.exit_code, place.text("whose", "stdout")) == (0, "nobody\n"), end
+            end = place.run("whose", 'id -un; id -G; echo kept > "$HEADFRAME_OUTPUTS/file"', secrets={"TOKEN": "t"})
+            assert (end.exit_code, place.text("whose", "stdout")) == (
+                0,
+                f"nobody\n{pwd.getpwnam('nobody').pw_gid}\n",
+            ), end
             assert (data / "jobs/job_whose/outputs/file").owner() == "nobody"
             other = place.run("nobodys", "true", organization=2)
             assert (other.seen, "No Unix user" in other.detail) == (Seen.FAILED, True)

@@ -39,6 +39,7 @@ class Submission:
     together: bool = False  # below one switch
     output: str = "/dev/null"
     user: str = ""  # "": whoever we are
+    group: str = ""  # the user's, which Slurm does not look up: without it a job had ours
     partition: str = ""
     account: str = ""
     qos: str = ""
@@ -118,7 +119,7 @@ class Commands:
         words += [f"--time={wanted.minutes}"] if wanted.minutes else []
         words += [f"--time-min={wanted.least_minutes}"] if wanted.least_minutes else []
         words += ["--switches=1"] if wanted.together else []
-        words += [f"--uid={wanted.user}"] if wanted.user else []
+        words += [f"--uid={wanted.user}", f"--gid={wanted.group}"] if wanted.user else []
         for option in ("partition", "account", "qos"):
             words += [f"--{option}={getattr(wanted, option)}"] if getattr(wanted, option) else []
         try:

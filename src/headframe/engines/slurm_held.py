@@ -23,6 +23,7 @@ from headframe.fleet.engine_words import Launch, Observation, Seen
 from headframe.fleet.records import Slice
 
 BARRED = "barred\n"
+SET_UP_FAILED = 1  # the end of a sandbox program that could not make the sandbox; that of a task it says otherwise
 TICK_US = 10_000  # of what Linux tells programs of time that was used
 _USED = re.compile(r'"cpu-ticks": (\d{1,12}), "peak-kib": (\d{1,12})')
 _NODES = re.compile(r"[A-Za-z0-9_.,\[\]-]{1,10000}")
@@ -293,6 +294,7 @@ def _rank_end(held: Held, found: Status) -> tuple[Seen, int | None, str]:
         return Seen.EXITED, code, ""
     if held.stop is not None:
         return Seen.EXITED, KILLED, "killed"
-    if found.inside is not None:  # it began, and its sandbox was taken away before the end could be told
+    if found.inside is not None and found.leader_code != SET_UP_FAILED:
+        # It began, and its sandbox was taken away before the end could be told.
         return Seen.EXITED, KILLED, "killed from outside of the job"
     return Seen.FAILED, None, "the sandbox could not be started on the node: see the log"

@@ -119,7 +119,7 @@ class Sender:
         gres = {
             gres_option(engine.fleet.gres(node, (share.kind for share in one.shares))) for node, one in sums.items()
         }
-        longest = launch.work.get("max_duration_us")
+        longest, owner = launch.work.get("max_duration_us"), engine.users.owner(launch)
         spare_us = int(launch.work.get("warn_before_stop_us") or 0) + SPARE_US
         return Submission(
             held.name, f"headframe allocation={held.allocation_id} generation={held.generation} job={held.job_id}",
@@ -129,6 +129,7 @@ class Sender:
             nodes=tuple(rows[node].name for node in sums) if settings.pinned else (),
             together=not settings.pinned and launch.work.get("topology") in ("rack", "block") and len(sums) > 1,
             output=str(ready.folder / "slurm.out"), user=engine.users.name(held.organization_id),
+            group=str(owner[1]) if owner is not None else "",
             partition=settings.partition, account=settings.account, qos=settings.qos, more=settings.sbatch,
         )  # fmt: skip
 
