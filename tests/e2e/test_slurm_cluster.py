@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Row, Running, check_books, end_of, log_text, until
+from running import Row, Running, end_of, log_text, until
 
+from headframe.cli import demo_checks
 from headframe.cli.throwaway_slurm import SlurmCluster
 
 WORKERS = """
@@ -194,4 +196,8 @@ def test_a_cluster_given_up_comes_back_and_what_lives_there_is_ended_and_never_p
     assert [(one["id"], one["released_us"]) for one in again["allocations"]] == [
         (one["id"], one["released_us"]) for one in story["allocations"]
     ]
-    check_books(lab)
+    until(lambda: all(one["settled"] for one in client.story(job["id"])["allocations"]))
+    owed = sum(one.amount_nano for one in demo_checks.bill([client.story(job["id"])], client.prices()))
+    with contextlib.closing(sqlite3.connect(f"file:{lab.data}/headframe.db?mode=ro", uri=True)) as store:
+        paid = store.execute("SELECT sum(amount_nano) FROM charges WHERE job_id = ?", (job["id"],)).fetchone()
+    assert paid == (owed,)
