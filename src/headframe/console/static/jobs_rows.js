@@ -57,12 +57,23 @@ export function ordered(rows, order, now) {
 }
 
 /**
- * Heads that order the list when they are pressed: upwards, then downwards, then as it was, the newest first.
+ * Heads that order the list when they are pressed: upwards, then downwards, then as it was, the newest first. A list to
+ * choose from does the same where there is no room for heads.
  * @param {HTMLTableElement} table @param {string} order @param {(order: string) => void} choose
  */
 export function heads(table, order, choose) {
   let now = order;
+  const list = /** @type {HTMLSelectElement | null} */ (document.querySelector("[data-orders]"));
+  list?.addEventListener("change", (event) => {
+    event.stopPropagation(); // the filters need not be asked anew
+    now = list.value;
+    mark();
+    choose(now);
+  });
   const mark = () => {
+    table.dataset.by = now.replace("-", "");
+    if (list) list.value = now;
+    if (list && list.selectedIndex < 0) list.value = now.replace("-", "");
     for (const head of /** @type {NodeListOf<HTMLElement>} */ (table.querySelectorAll("th[data-order]"))) {
       const name = head.dataset.order ?? "", way = now === name ? "ascending" : now === `-${name}` ? "descending" : "none";
       head.setAttribute("aria-sort", way);
