@@ -62,6 +62,23 @@ def test_the_list_is_ordered_by_its_heads_with_the_keyboard(tab: Tab):
     tab.check()
 
 
+def test_the_list_is_ordered_on_a_phone_that_has_no_heads(browser: Any, cloud: ConsoleCloud, session: Any):
+    with open_tab(browser, cloud.url, session, "phone") as tab:
+        page = tab.go("/jobs")
+        names = page.locator("tr[aria-rowindex] .job a")
+        expect(names.first).to_be_visible()
+        upwards = sorted(names.all_inner_texts(), key=str.casefold)
+        page.get_by_label("Order").select_option("Name")
+        expect(names).to_have_text(upwards)
+        assert page.url.endswith("?order=job")
+        page.get_by_label("Order").select_option("Ran longest")
+        expect(page.locator("tr[aria-rowindex] .ran").first).to_be_visible()
+        page.get_by_label("Order").select_option("Newest first")
+        expect(page.locator("tr[aria-rowindex] .ran").first).to_be_hidden()
+        assert page.url.endswith("/jobs")
+        tab.check()
+
+
 def test_views_are_saved_and_forgotten(tab: Tab):
     page = tab.go("/jobs?sort=running")
     page.get_by_text("Views").click()
