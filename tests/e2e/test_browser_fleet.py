@@ -37,7 +37,7 @@ def test_nodes_are_filtered_drained_and_resumed_by_keyboard(cloud: ConsoleCloud,
     expect(page.locator("hf-grid tbody")).to_have_text("Nothing matches these words.")
     page.keyboard.press("Control+A")
     page.keyboard.type(node["name"][:4])
-    expect(page.locator(".grid-count")).to_have_text("1 node")
+    expect(page.locator("hf-grid > .grid-count")).to_have_text("1 node")
     assert page.url.endswith(f"?q={node['name'][:4]}")
     while page.evaluate("document.activeElement.closest('tbody') === null"):
         page.keyboard.press("Tab")
@@ -109,7 +109,7 @@ def test_of_many_nodes_only_those_in_view_come_and_exist(desk: Tab):
     desk.page.route("**/v1/live?*", lambda route: tell_nodes(route, 12_500))
     page = desk.go("/fleet/nodes")
     links = page.locator("hf-grid tbody a")
-    expect(page.locator(".grid-count")).to_have_text("12,500 nodes")
+    expect(page.locator("hf-grid > .grid-count")).to_have_text("12,500 nodes")
     expect(page.locator("hf-grid table")).to_have_attribute("aria-rowcount", "12501")
     links.first.focus()
     page.keyboard.press("PageDown")
