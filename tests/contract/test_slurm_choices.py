@@ -23,7 +23,10 @@ UNTIL_GO = 'until [ -e "$HEADFRAME_OUTPUTS/go" ]; do sleep 0.05; done'
 
 def idle(slurm: SlurmCluster, node: str) -> None:
     """Wait until nothing ends on a node: without its slurmd that would take minutes."""
-    wait_until(lambda: slurm.call("sinfo", "-h", "-n", node, "-p", "low", "-o", "%T").strip() == "idle", "it is idle")
+    try:
+        wait_until(lambda: slurm.call("sinfo", "-h", "-n", node, "-p", "low", "-o", "%T").strip() == "idle", "idle", 60)
+    except AssertionError as late:
+        raise AssertionError(f"{late}\n{slurm.call('sinfo', '-N')}\n{slurm.call('squeue')}") from None
 
 
 def test_where_slurm_chooses_the_nodes(slurm: SlurmCluster, tmp_path: Path) -> None:
@@ -56,7 +59,8 @@ def test_where_slurm_chooses_the_nodes(slurm: SlurmCluster, tmp_path: Path) -> N
 
 
 def test_a_partition_with_a_time_limit(slurm: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm_care, "STUCK_S", 0.5)
+    monkeypatch.setattr(slurm_care, "STUCK_S", 0.1)  # Slurm says that it exceeds the limit until it has cut it down
+    monkeypatch.setattr(slurm_care, "CUT_S", 8.0)
     place = SlurmPlace(tmp_path, slurm, partition="brief")
     try:
         assert place.run("exact", "exit 3", max_duration_us=MINUTE_US).exit_code == 3

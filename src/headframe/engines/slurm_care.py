@@ -55,6 +55,7 @@ FORCE_S = 15.0  # after the end of a grace, until Slurm is told to end the job
 AGAIN_S = 3.0  # until what was submitted without an answer is submitted again
 NOTES_S = 3.0  # how long the notes of a job that Slurm runs no more may take to be seen
 STUCK_S = 10.0  # how long a job waits for a node that takes no work
+CUT_S = 90.0  # how long for Slurm to cut its time down to the partition's: its backfill does, every 30 s by default
 WAITING_S = 5.0  # after which a job's story says what it waits for
 WHY_TRIES = 5
 PRUNE_S = 30.0
@@ -313,7 +314,8 @@ class Care:
         now = time.monotonic()
         held.pending_since = held.pending_since or now
         waited = now - held.pending_since
-        if waited >= STUCK_S and self._stuck(held, row):
+        may_cut = row.reason == "PartitionTimeLimit" and held.launch is not None
+        if waited >= (CUT_S if may_cut else STUCK_S) and self._stuck(held, row):
             if bar(self.engine.folders.attempt(held.job_id, held.generation)):
                 self._cancel(held)
                 self.fail(held, f"Slurm cannot start it there: {row.reason}.", "node")
