@@ -40,14 +40,24 @@ GPUS = 8
 
 
 class WallClock:
-    """The machine's time, never going back, which a test may set forward."""
+    """The machine's time, never going back, which a test may set forward; `moved` hears of it."""
 
     def __init__(self) -> None:
-        self.ahead_us = 0
+        self.moved: Callable[[], None] = lambda: None
+        self._ahead_us = 0
         self._last = 0
 
+    @property
+    def ahead_us(self) -> int:
+        return self._ahead_us
+
+    @ahead_us.setter
+    def ahead_us(self, ahead_us: int) -> None:
+        self._ahead_us = ahead_us
+        self.moved()
+
     def now_us(self) -> int:
-        self._last = max(self._last, time.time_ns() // 1000 + self.ahead_us)
+        self._last = max(self._last, time.time_ns() // 1000 + self._ahead_us)
         return self._last
 
 
@@ -193,6 +203,7 @@ def open_house(folder: Path, limits: Limits | None = None) -> Iterator[House]:
         columns,
         Storage(folder),  # type: ignore[arg-type]
     )
+    clock.moved = loop.nudge  # who sleeps until a moment does not see that it has come
     control.start()
     stop = threading.Event()
     driver = threading.Thread(target=_drive, args=(engine, stop), daemon=True)

@@ -43,13 +43,14 @@ def test_outputs_and_checkpoints_are_told_when_they_change_and_charged_by_the_da
     assert first.look(now()) == 0
     assert keeping().look(now()) == 0, "a server that starts again tells nothing twice"
     house.clock.ahead_us += 2 * DAY_US
-    charges = wait_for(lambda: house.store.find(Charge, organization_id=home, meter="storage:outputs"))
-    whole = next(each for each in charges if each.to_us - each.from_us == DAY_US)
+
+    def days() -> list[Charge]:
+        found = house.store.find(Charge, organization_id=home, meter="storage:outputs")
+        return [each for each in found if each.to_us - each.from_us == DAY_US]
+
+    whole = wait_for(days)[0]
     assert whole.labels == {"name": job}
-    wait_for(lambda: any(
-        each.quantity == mib * 86_400
-        for each in house.store.find(Charge, organization_id=home, meter="storage:outputs")
-    ))  # fmt: skip
+    wait_for(lambda: any(each.quantity == mib * 86_400 for each in days()))
     shutil.rmtree(folder)
     after = keeping()
     assert after.look(now()) == 2
