@@ -261,7 +261,7 @@ def test_what_a_job_made_stays_unless_the_operator_says_otherwise(house: House) 
     folder = house.outputs.data / "jobs" / old
     (folder / "1").mkdir()
     (folder / "1" / "scratch").write_bytes(b"z" * 5000)
-    house.control.retention.keep = Keep()
-    house.clock.ahead_us += 3650 * DAY_US
+    house.control.retention.keep = Keep(unpaid=False)
+    house.clock.ahead_us += 370 * DAY_US
     prune(house)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "outputs"]
