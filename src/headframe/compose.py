@@ -198,14 +198,14 @@ def _only_one(data: Path) -> Iterator[None]:
             field="--data", value=str(data), next_step="Choose a folder that this user may write: --data FOLDER.",
         ) from None  # fmt: skip
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-        raise AlreadyRunning(
-            f"Another Headframe (process {holder or 'unknown'}) runs on the data folder {data}.",
-            next_step="Use that one, stop it, wait for its end with --standby, or choose another folder with --data.",
-        ) from None
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            raise AlreadyRunning(
+                f"Another Headframe (process {holder or 'unknown'}) runs on the data folder {data}.",
+                next_step="Use that one, stop it, wait for its end with --standby, or choose another folder with --data.",
+            ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield

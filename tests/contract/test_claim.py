@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from headframe import compose
 from headframe.base.changes import Changes
 from headframe.base.errors import AlreadyRunning, ChangingOver, StoreFailed
 from headframe.control.records import Reply
@@ -175,3 +177,13 @@ def test_a_database_server_soon_notices_that_a_holder_is_gone_or_halted(postgres
         assert connection.exec_driver_sql(sources).scalar() == 3
     database.close()
     assert told == {"idle_in_transaction_session_timeout": "30s", "lock_timeout": "5s"}
+
+
+def test_who_waits_for_a_data_folder_keeps_nothing_open(tmp_path) -> None:
+    """One that stands by asks for it twice a second, for weeks."""
+    with compose._only_one(tmp_path):
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            with pytest.raises(AlreadyRunning), compose._only_one(tmp_path):
+                pass
+        assert len(os.listdir("/proc/self/fd")) == before

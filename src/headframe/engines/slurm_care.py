@@ -314,8 +314,8 @@ class Care:
         now = time.monotonic()
         held.pending_since = held.pending_since or now
         waited = now - held.pending_since
-        may_cut = row.reason == "PartitionTimeLimit" and held.launch is not None
-        if waited >= (CUT_S if may_cut else STUCK_S) and self._stuck(held, row):
+        patience = CUT_S if row.reason == "PartitionTimeLimit" else STUCK_S
+        if waited >= patience and self._stuck(held, row):
             if bar(self.engine.folders.attempt(held.job_id, held.generation)):
                 self._cancel(held)
                 self.fail(held, f"Slurm cannot start it there: {row.reason}.", "node")
