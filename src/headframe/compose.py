@@ -204,7 +204,8 @@ def _only_one(data: Path) -> Iterator[None]:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
             raise AlreadyRunning(
                 f"Another Headframe (process {holder or 'unknown'}) runs on the data folder {data}.",
-                next_step="Use that one, stop it, wait for its end with --standby, or choose another folder with --data.",
+                next_step="Use that one, stop it, wait for its end with --standby, "
+                "or choose another folder with --data.",
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)

@@ -11,6 +11,7 @@ from house import House, wait_for
 from headframe.base.changes import Event
 from headframe.base.errors import StoreFailed
 from headframe.base.quantities import DAY_US, HOUR_US
+from headframe.control import retention
 from headframe.control.records import Reply
 from headframe.control.retention import Keep
 from headframe.metering.records import UsageEvent
@@ -265,3 +266,12 @@ def test_what_a_job_made_stays_unless_the_operator_says_otherwise(house: House) 
     house.clock.ahead_us += 370 * DAY_US
     prune(house)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "outputs"]
+
+
+def test_a_look_takes_its_rests_though_nothing_is_to_go(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 1)
+    young = [ran(house) for _ in range(3)]
+    prune(house)  # what others have left
+    bits = list(house.control.retention.prune(house.clock.now_us()))
+    assert len(bits) >= len(young)
+    assert sum(bits) == 0

@@ -144,6 +144,10 @@ class Place(EnginePlace[LocalEngine]):
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the agent's end")
 
 
+STARTS = 'echo started >> "$HEADFRAME_OUTPUTS/starts"; '  # a command's first words, for `SlurmPlace.starts` to count
+OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)
+
+
 class SlurmPlace(EnginePlace[SlurmEngine]):
     """An engine on the throwaway Slurm. Tasks of a launch are dealt out over its nodes, two to each."""
 
@@ -161,6 +165,11 @@ class SlurmPlace(EnginePlace[SlurmEngine]):
 
     def node(self, number: int) -> str:
         return f"nod_lab_{self.slurm.nodes[number]}"
+
+    def starts(self, name: str) -> int:
+        """How often a job that begins with `STARTS` has begun."""
+        path = self.data / f"jobs/job_{name}/outputs/starts"
+        return path.read_text().count("started") if path.exists() else 0
 
     def act(self, actions: Sequence[Launch | Stop | Signal | Forget]) -> None:
         self.engine.act([self._placed(one) if isinstance(one, Launch) else one for one in actions])

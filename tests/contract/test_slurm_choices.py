@@ -13,11 +13,10 @@ from headframe.engines import slurm_care, slurm_held
 from headframe.engines.agent_state import now_us
 from headframe.engines.slurm_calls import Ended
 from headframe.fleet.engine_words import Seen, Stop
-from tests.contract.engine_contract import SlurmPlace, launch, wait_until
+from tests.contract.engine_contract import OVER, SlurmPlace, launch, wait_until
 
 MINUTE_US = 60_000_000
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)
 UNTIL_GO = 'until [ -e "$HEADFRAME_OUTPUTS/go" ]; do sleep 0.05; done'
 
 

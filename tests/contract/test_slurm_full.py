@@ -18,10 +18,8 @@ from headframe.cli.throwaway_slurm import SlurmCluster
 from headframe.engines import slurm_care
 from headframe.fleet.engine_words import Seen, Stop
 from headframe.fleet.records import NodeState
-from tests.contract.engine_contract import SlurmPlace, launch, wait_until
+from tests.contract.engine_contract import OVER, STARTS, SlurmPlace, launch, wait_until
 
-OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)
-STARTS = 'echo started >> "$HEADFRAME_OUTPUTS/starts"; '
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,11 +59,6 @@ def place(slurm: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         place.end()
 
 
-def starts(place: SlurmPlace, name: str) -> int:
-    path = place.data / f"jobs/job_{name}/outputs/starts"
-    return path.read_text().count("started") if path.exists() else 0
-
-
 def copy(one: Path, two: Path) -> None:
     """All below a folder, with its owners."""
     subprocess.run(["cp", "-a", f"{one}/.", str(two)], check=True, timeout=20)
@@ -89,7 +82,7 @@ def test_a_controller_that_cannot_write_its_state_gets_the_job_again(place: Slur
     copy(kept, state)
     slurm.start_controller()
     assert "It is asked again until it does" in told
-    assert (end.seen, end.exit_code, starts(place, "full")) == (Seen.EXITED, 3, 1)
+    assert (end.seen, end.exit_code, place.starts("full")) == (Seen.EXITED, 3, 1)
 
 
 def test_a_node_whose_spool_is_full_takes_nothing(place: SlurmPlace) -> None:
@@ -97,7 +90,7 @@ def test_a_node_whose_spool_is_full_takes_nothing(place: SlurmPlace) -> None:
     with small_disk(place.slurm.root / "spool" / node, "64k"):
         fill(place.slurm.root / "spool" / node)
         end = place.run("spool", STARTS + "exit 4")  # Slurm ends it by itself, as if somebody had cancelled it
-    assert (end.seen, end.fault, starts(place, "spool")) == (Seen.FAILED, "node", 0)
+    assert (end.seen, end.fault, place.starts("spool")) == (Seen.FAILED, "node", 0)
     assert end.detail == f"Node {node} could not start it, and takes no more work: SlurmdSpoolDir is full."
     (found,) = [one for one in place.report().nodes if one.name == node]
     assert (found.state, "is full" in found.reason) == (NodeState.DRAINING, True)

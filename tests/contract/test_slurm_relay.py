@@ -14,10 +14,7 @@ from headframe.engines import slurm_care, slurm_relay
 from headframe.engines.slurm_held import Held
 from headframe.engines.slurm_relay import MANY, Relay
 from headframe.fleet.engine_words import Forget, Seen, Stop
-from tests.contract.engine_contract import SlurmPlace, launch, wait_until
-
-STARTS = 'echo started >> "$HEADFRAME_OUTPUTS/starts"; '
-OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)
+from tests.contract.engine_contract import OVER, STARTS, SlurmPlace, launch, wait_until
 
 
 @pytest.fixture
@@ -45,10 +42,6 @@ def many(place: SlurmPlace, prefix: str) -> Held:
     return stays
 
 
-def starts(place: SlurmPlace, name: str) -> int:
-    return (place.data / f"jobs/job_{name}/outputs/starts").read_text().count("started")
-
-
 def test_what_comes_next_runs_in_a_batch_job_that_is_there(place: SlurmPlace) -> None:
     first = many(place, "a")
     place.act([Forget(first.allocation_id, 1)])  # its folder is not taken away from under its leader
@@ -67,7 +60,7 @@ def test_what_comes_next_runs_in_a_batch_job_that_is_there(place: SlurmPlace) ->
     ]
     place.act([Stop("alc_c", 1, "test", "SIGTERM", 5_000_000)])
     assert place.wait_seen("alc_c", *OVER).exit_code == 128 + 15
-    assert [starts(place, name) for name in ("a0", "a1", "a2", "a3", "b", "c")] == [1] * 6
+    assert [place.starts(name) for name in ("a0", "a1", "a2", "a3", "b", "c")] == [1] * 6
     wait_until(lambda: first.number not in place.slurm.call("squeue", "-h", "-o", "%i"), "its leader has left")
 
 
@@ -77,7 +70,7 @@ def test_a_leader_that_dies_while_it_waits_loses_nothing(place: SlurmPlace) -> N
     wait_until(lambda: stays not in place.slurm.call("squeue", "-h", "-o", "%i"), "its leader is dead")
     place.act([launch("e", STARTS + "exit 4")])
     end = place.wait_seen("alc_e", *OVER)
-    assert (end.seen, end.exit_code, starts(place, "e")) == (Seen.EXITED, 4, 1)
+    assert (end.seen, end.exit_code, place.starts("e")) == (Seen.EXITED, 4, 1)
     assert place.engine.held["alc_e"].number != stays
 
 
@@ -135,7 +128,7 @@ def test_who_is_stopped_while_it_is_submitted_leaves_no_seat(
     assert place.wait_seen("alc_h", *OVER).detail == "stopped before it started"
     go.set()
     place.act([launch("i", STARTS + "exit 5")])
-    assert (place.wait_seen("alc_i", *OVER).exit_code, starts(place, "i")) == (5, 1)
+    assert (place.wait_seen("alc_i", *OVER).exit_code, place.starts("i")) == (5, 1)
     assert place.engine.held["alc_i"].handed_since is None
     assert not (place.data / "jobs/job_h/outputs/starts").exists()
 
@@ -159,4 +152,4 @@ def test_a_leader_that_slurm_was_told_to_end_takes_nothing_more(place: SlurmPlac
     stays = many(place, "l")
     place.slurm.call("scancel", "--batch", "--signal=TERM", stays.number)
     place.act([launch("m", STARTS + "exit 6")])
-    assert (place.wait_seen("alc_m", *OVER).exit_code, starts(place, "m")) == (6, 1)
+    assert (place.wait_seen("alc_m", *OVER).exit_code, place.starts("m")) == (6, 1)

@@ -14,10 +14,7 @@ from headframe.cli.throwaway_slurm import SlurmCluster
 from headframe.engines import slurm_care
 from headframe.fleet.engine_words import Seen, Signal, Stop
 from headframe.fleet.records import NodeState, Share
-from tests.contract.engine_contract import SlurmPlace, launch, wait_until
-
-STARTS = 'echo started >> "$HEADFRAME_OUTPUTS/starts"; '
-OVER = (Seen.EXITED, Seen.FAILED, Seen.LOST)
+from tests.contract.engine_contract import OVER, STARTS, SlurmPlace, launch, wait_until
 
 
 @pytest.fixture
@@ -30,11 +27,6 @@ def place(slurm: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     finally:
         slurm.mend()
         place.end()
-
-
-def starts(place: SlurmPlace, name: str) -> int:
-    path = place.data / f"jobs/job_{name}/outputs/starts"
-    return path.read_text().count("started") if path.exists() else 0
 
 
 def submitted(place: SlurmPlace, name: str) -> str:
@@ -59,7 +51,7 @@ def test_a_controller_killed_before_it_answers_gets_the_job_again(place: SlurmPl
     finally:
         place.slurm.start_controller()
     end = place.wait_seen("alc_early", *OVER)
-    assert (end.seen, end.exit_code, starts(place, "early")) == (Seen.EXITED, 3, 1)
+    assert (end.seen, end.exit_code, place.starts("early")) == (Seen.EXITED, 3, 1)
     assert any("did not answer" in line for line in end.story)
 
 
@@ -90,9 +82,9 @@ def test_a_controller_that_forgets_jobs_and_hands_their_numbers_to_others(place:
     try:
         assert (theirs[0], theirs[-1]) == (first, second)
         end = place.wait_seen("alc_lags", *OVER)
-        assert (end.seen, end.exit_code, starts(place, "lags")) == (Seen.EXITED, 4, 1)
+        assert (end.seen, end.exit_code, place.starts("lags")) == (Seen.EXITED, 4, 1)
         lost = place.wait_seen("alc_lives", *OVER)
-        assert (lost.seen, lost.fault, starts(place, "lives")) == (Seen.LOST, "node", 1)
+        assert (lost.seen, lost.fault, place.starts("lives")) == (Seen.LOST, "node", 1)
         assert slurm.call("squeue", "-h", "-j", ",".join(theirs), "-o", "%T").split() == ["RUNNING"] * len(theirs)
     finally:
         slurm.call("scancel", *theirs)
@@ -104,7 +96,7 @@ def test_a_controller_restarted_under_a_running_job_changes_nothing(place: Slurm
     (place.data / "jobs/job_stays/outputs/go").touch()
     end = place.wait_seen("alc_stays", *OVER)  # the leader's notes tell it while no controller is there
     place.slurm.start_controller()
-    assert (end.seen, end.exit_code, starts(place, "stays")) == (Seen.EXITED, 5, 1)
+    assert (end.seen, end.exit_code, place.starts("stays")) == (Seen.EXITED, 5, 1)
 
 
 def test_of_two_batch_jobs_for_one_attempt_one_runs(place: SlurmPlace) -> None:
@@ -121,7 +113,7 @@ def test_of_two_batch_jobs_for_one_attempt_one_runs(place: SlurmPlace) -> None:
         return set(states) <= {"COMPLETED", "FAILED", "CANCELLED"}
 
     wait_until(over, "both are over")
-    assert starts(place, "double") == 1
+    assert place.starts("double") == 1
 
 
 def test_secrets_lie_nowhere_as_they_are(place: SlurmPlace) -> None:
@@ -163,7 +155,7 @@ def test_without_munge_a_launch_waits_for_it(place: SlurmPlace) -> None:
     finally:
         place.slurm.start_munge()
     assert place.wait_seen("alc_munged", *OVER).exit_code == 0
-    assert starts(place, "munged") == 1
+    assert place.starts("munged") == 1
 
 
 def test_what_slurm_refuses_fails_with_its_words(slurm: SlurmCluster, tmp_path: Path) -> None:
@@ -217,7 +209,7 @@ def test_a_drained_node_takes_nothing_and_keeps_what_it_has(place: SlurmPlace, m
         assert found.state is NodeState.DRAINING
         assert "new fans" in found.reason
         end = place.run("late", STARTS + "true")  # chosen before anybody here knew
-        assert (end.seen, end.fault, starts(place, "late")) == (Seen.FAILED, "node", 0)
+        assert (end.seen, end.fault, place.starts("late")) == (Seen.FAILED, "node", 0)
         assert {one.allocation_id: one.seen for one in place.report().observations}["alc_before"] is Seen.RUNNING
     finally:
         place.slurm.resume(node)

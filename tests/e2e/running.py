@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,17 @@ def until(look: Callable[[], Any], seconds: float = WAIT_S) -> Any:
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.02)
     return found
+
+
+def follow(client: Client, job_id: str) -> tuple[list[str], threading.Thread]:
+    """Follow a log: what comes of it, once something has, and the thread that ends with it."""
+    came: list[str] = []
+    follower = threading.Thread(
+        target=lambda: came.extend(piece["text"] for piece in client.logs(job_id, follow=True)), daemon=True
+    )
+    follower.start()
+    until(lambda: len(came) > 3)
+    return came, follower
 
 
 def born(pid: int) -> int | None:

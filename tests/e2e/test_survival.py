@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from running import HEADFRAME, WAIT_S, Running, born, check_books, end_of, log_text, numbers, until
+from running import HEADFRAME, WAIT_S, Running, born, check_books, end_of, follow, log_text, numbers, until
 
 Serve = Callable[..., Running]
 
@@ -36,12 +36,7 @@ def test_a_job_goes_on_while_server_and_agent_are_killed_in_turn(serve: Serve) -
     running = serve()
     client = running.client()
     job = client.submit({"name": "counter", "run": COUNTER, "resources": {"gpu": 1, "cpu": 0.5, "memory": "64MB"}})
-    followed: list[str] = []
-    follower = threading.Thread(
-        target=lambda: followed.extend(piece["text"] for piece in client.logs(job["id"], follow=True)), daemon=True
-    )
-    follower.start()
-    until(lambda: len(followed) > 3)
+    followed, follower = follow(client, job["id"])
     attempt = client.story(job["id"])["attempts"][0]
     ticks = born(attempt["pid"])
     assert ticks is not None

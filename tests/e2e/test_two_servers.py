@@ -18,7 +18,7 @@ import httpx
 import pytest
 from browser import THEMES, open_tab
 from playwright.sync_api import expect
-from running import WAIT_S, Row, Running, born, check_books, end_of, log_text, numbers, until
+from running import WAIT_S, Row, Running, born, check_books, end_of, follow, log_text, numbers, until
 from sqlalchemy import create_engine, text
 
 COUNTER = """
@@ -89,12 +89,7 @@ def test_nothing_is_lost_when_the_one_that_decides_is_killed(
     (folder / "large").write_bytes(os.urandom(3 << 20))
     spec = {"name": "counter", "run": COUNTER, "resources": {"gpu": 1, "cpu": 0.5, "memory": "64MB"}}
     job = client.submit(spec, files=folder.parent)
-    followed: list[str] = []
-    follower = threading.Thread(
-        target=lambda: followed.extend(piece["text"] for piece in client.logs(job["id"], follow=True)), daemon=True
-    )
-    follower.start()
-    until(lambda: len(followed) > 3)
+    followed, follower = follow(client, job["id"])
     attempt = client.story(job["id"])["attempts"][0]
     ticks = born(attempt["pid"])
     assert ticks is not None

@@ -10,7 +10,7 @@ as an event of the job, and then removed: who is killed in between removes it th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -36,11 +36,12 @@ from headframe.tenants.records import Session
 from headframe.tenants.roles import Caller, Permission
 
 FOREVER = 1 << 62
-BATCH = 100  # jobs whose removal is told in one commit
+BATCH = 100  # jobs that are looked at, and whose removal is told in one commit, between two rests
 ROWS = 1000  # rows that are deleted at once, so that others have their turn at the store
 REMOVED = {"logs": "job_log_removed", "files": "job_files_removed"}  # the kinds of the events that tell it
 WORDS = {"logs": "The log was", "files": "Outputs and checkpoints were"}
 Run = Callable[..., Any]
+Paid = dict[tuple[str, str], bool]  # whether all is paid, by organization and month, as far as it was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,9 @@ class Retention:
     def prune(self, now_us: int) -> Iterator[int]:
         """Remove all that is due; after each bit, how many things it was, so that the caller may rest or leave off."""
         with self._removing:
-            for batch in _batches(self.due_jobs(now_us)):
-                yield self._remove_jobs(batch, now_us)
+            paid: Paid = {}
+            for some in _batches(self._jobs()):  # most of them keep what they have: to look takes its rests, too
+                yield self._remove_jobs(list(self._due(some, now_us, paid)), now_us)
             for one in self.due_environments(now_us):
                 yield int(self._storage is not None and self._storage.remove_environment(one))
             yield from self._rows(Reply, created_us__lt=now_us - self.keep.replies_us)
@@ -91,10 +93,15 @@ class Retention:
 
     def due_jobs(self, now_us: int) -> Iterator[tuple[Job, Stored]]:
         """The logs and files that may go, by job."""
+        return self._due(self._jobs(), now_us, {})
+
+    def _jobs(self) -> Sequence[str]:
+        return self._storage.jobs() if self._storage is not None else ()
+
+    def _due(self, job_ids: Iterable[str], now_us: int, paid: Paid) -> Iterator[tuple[Job, Stored]]:
         if self._storage is None:
             return
-        paid: dict[tuple[str, str], bool] = {}
-        for job_id in self._storage.jobs():
+        for job_id in job_ids:
             job: Job | None = self._store.get(Job, job_id)
             if job is None or job.state not in ENDED or job.ended_us is None:
                 continue
@@ -151,7 +158,7 @@ class Retention:
             default=FOREVER,
         )
 
-    def _needed(self, job: Job, paid: dict[tuple[str, str], bool]) -> bool:
+    def _needed(self, job: Job, paid: Paid) -> bool:
         """Whether something keeps what an ended job left: its array, what it holds yet, or a bill."""
         parent: Job | None = self._store.get(Job, job.parent_id) if job.parent_id else None
         if parent is not None and parent.state not in ENDED and parent.spec.cron is None:
@@ -244,8 +251,9 @@ def _event(job: Job, one: Stored, now_us: int) -> Event:
     )  # fmt: skip
 
 
-def _batches(due: Iterator[tuple[Job, Stored]]) -> Iterator[list[tuple[Job, Stored]]]:
-    while batch := list(islice(due, BATCH)):
+def _batches(job_ids: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(job_ids)
+    while batch := list(islice(left, BATCH)):
         yield batch
 
 
