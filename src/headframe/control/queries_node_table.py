@@ -18,6 +18,7 @@ from headframe.control.context import Context
 from headframe.control.gauges import UNKNOWN
 from headframe.control.ports import Reads
 from headframe.control.queries_map import Ints, Places, foreign_cells, natural, places, sees_all
+from headframe.control.queries_nodes import state_of
 from headframe.control.world import World
 from headframe.fleet.records import Cluster, ClusterState, Node
 from headframe.tenants.roles import Caller, Permission
@@ -181,21 +182,11 @@ def node_table(
 
 
 def _states(world: World, nodes: Sequence[Node]) -> list[str]:
-    """The state of each node in one word, that of its cluster included (see `queries_nodes.state_of`)."""
-    away, draining = set(), set()
-    for cluster in world.all(Cluster).values():
-        if cluster.unreachable_us is not None:
-            away.add(cluster.id)
-        elif cluster.state == ClusterState.DRAINING:
-            draining.add(cluster.id)
-    if not away and not draining:
+    """The state of each node in one word; where all clusters are well it is the node's own."""
+    clusters = world.all(Cluster).values()
+    if all(one.unreachable_us is None and one.state == ClusterState.READY for one in clusters):
         return [node.state.value for node in nodes]
-    return [
-        "unreachable" if node.cluster_id in away
-        else "draining" if node.cluster_id in draining and node.state == "ready"
-        else node.state.value
-        for node in nodes
-    ]  # fmt: skip
+    return [state_of(world, node) for node in nodes]
 
 
 def _chosen(

@@ -12,6 +12,8 @@ from headframe.base.quantities import HOUR_US, MINUTE_US
 from headframe.control.commands_clusters import lose_cluster, resume_cluster
 from headframe.control.commands_fleet import mark_cluster
 from headframe.control.queries_fleet import losses
+from headframe.control.queries_node_table import NodeTable, Wanted, node_table
+from headframe.control.queries_nodes import node_in_full
 from headframe.fleet.records import Allocation, Cluster, ClusterState
 from headframe.jobs.records import JobState
 from headframe.metering.records import UsageRecord
@@ -88,6 +90,9 @@ def test_what_still_runs_there_is_stopped_and_nothing_starts_before_it_is_resume
     assert cloud.events("orphan_ended")
     cloud.go(5 * MINUTE_US)
     assert (east(cloud).unreachable_us, east(cloud).state) == (None, ClusterState.LOST)
+    table: NodeTable = cloud.ask(node_table, cloud.owner, Wanted("east"))(cloud.inner)
+    page = cloud.ask(node_in_full, cloud.owner, table.rows[0][0])
+    assert (table.rows[0][table.columns.index("state")], page.state) == ("draining", "draining")
     assert (cloud.job(later).state, engine.launches) == (JobState.QUEUED, 1)
     assert "declared lost" in str(cloud.story(later)["waiting"])
     cloud.run(resume_cluster, cloud.owner, "east")
